@@ -1,0 +1,97 @@
+"""One exception hierarchy for the whole computation.
+
+COINSTAC shows a failing site's error text to every other site, so each error has two halves: `public`, which names
+what was seen, what was wanted and what to do, and never a path, subject id, voxel or traceback; and `private`, the
+detail that stays in the site's own log.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConsensusError",
+    "ContributionError",
+    "DeviceError",
+    "ImportScanError",
+    "MeshNetError",
+    "MessageError",
+    "ModelError",
+    "PayloadError",
+    "QuorumError",
+    "ResumeError",
+    "ScanError",
+    "SettingsError",
+    "SimulatorError",
+    "StoreError",
+]
+
+
+class MeshNetError(Exception):
+    """Anything this computation refuses to do.
+
+    Parameters
+    ----------
+    public : str
+        What every site may read: seen, wanted, what to do. Never a path, a subject id, a voxel or a traceback.
+    private : str, optional
+        What only the owner of the machine may read, such as the path or the scan's name.
+    """
+
+    def __init__(self, public: str, private: str = "") -> None:
+        super().__init__(public, private)
+        self.public = public
+        self.private = private
+
+    def __str__(self) -> str:
+        return f"{self.public} [{self.private}]" if self.private else self.public
+
+
+class SettingsError(MeshNetError):
+    """A setting is unknown, of the wrong type, out of range, or differs between sites."""
+
+
+class MessageError(MeshNetError):
+    """The JSON half of a message does not follow the protocol."""
+
+
+class PayloadError(MeshNetError):
+    """The tensor half of a message is truncated, oversized, altered, or of another model, round or type."""
+
+
+class ContributionError(MeshNetError):
+    """A site's contribution must not be averaged; the message names the site."""
+
+
+class ConsensusError(MeshNetError):
+    """The sites no longer hold the same model; the message names those that differ."""
+
+
+class QuorumError(MeshNetError):
+    """Too few sites contributed for too long."""
+
+
+class StoreError(MeshNetError):
+    """A scan database is missing, unreadable, of another schema, or empty."""
+
+
+class ScanError(MeshNetError):
+    """One scan in a database cannot be used; training skips and counts it."""
+
+
+class ImportScanError(MeshNetError):
+    """One image or label cannot enter a database."""
+
+
+class ModelError(MeshNetError):
+    """An architecture or a model file is unknown, malformed or does not fit."""
+
+
+class DeviceError(MeshNetError):
+    """The requested computing device is not there or ran out of memory."""
+
+
+class ResumeError(MeshNetError):
+    """A restarted container finds no checkpoint from which the run could go on."""
+
+
+class SimulatorError(MeshNetError):
+    """A simulated consortium could not be started or did not finish."""
