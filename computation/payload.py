@@ -1,0 +1,251 @@
+"""The tensor half of a message: one flat array in one file, read by a fixed schema.
+
+Layout, little-endian, 128 bytes of header and then the values and nothing else::
+
+    offset  bytes  field
+    0       8      magic, "CXMESH" and the format version
+    8       1      kind: 1 model, 2 contribution, 3 combination
+    9       1      dtype: 1 float32, 2 float64
+    10      2      zero
+    12      4      round, unsigned
+    16      8      number of values, unsigned
+    24      32     SHA-256 of the manifest (names and shapes, in order)
+    56      32     SHA-256 of the model that the values were computed on; zero for a model itself
+    88      32     SHA-256 of the 88 bytes above and the values
+    120     8      zero
+
+The names and shapes travel once, as a digest: both ends build them from the architecture. There is no pickle, no type
+name and no length that the reader trusts, so the only outcomes of reading are a finite array or a `PayloadError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from computation.errors import PayloadError
+
+__all__ = [
+    "COMBINATION",
+    "CONTRIBUTION",
+    "HEADER_BYTES",
+    "MODEL",
+    "PREFIX",
+    "Manifest",
+    "Payload",
+    "Vector",
+    "digest",
+    "read",
+    "write",
+]
+
+#: A flat array of model values: float32, or float64 when the settings ask for it.
+Vector = npt.NDArray[np.floating]
+
+#: Every file that travels starts with this, so that it can never overwrite a site's own file.
+PREFIX = "__cx_"
+
+MODEL, CONTRIBUTION, COMBINATION = 1, 2, 3
+HEADER_BYTES = 128
+_MAGIC = b"CXMESH\x00\x01"
+_FIELDS = struct.Struct("<8sBBHIQ32s32s")
+_DTYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f8")}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+#: Larger than any MeshNet by three orders of magnitude; a manifest above it is hostile.
+_MOST_VALUES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Names and shapes of the arrays that one flat vector holds, in order.
+
+    Parameters
+    ----------
+    entries : tuple of (str, tuple of int)
+        Name and shape of each array.
+
+    Raises
+    ------
+    PayloadError
+        If a name occurs twice, a side is negative, or the whole is absurdly large.
+    """
+
+    entries: tuple[tuple[str, tuple[int, ...]], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.entries]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise PayloadError(f"the manifest names {twice[0]!r} twice; wanted each array once")
+        if any(side < 0 for _, shape in self.entries for side in shape) or self.size > _MOST_VALUES:
+            raise PayloadError(f"the manifest describes an array that cannot be; wanted at most {_MOST_VALUES} values")
+
+    @cached_property
+    def size(self) -> int:
+        """Number of values in the flat vector."""
+        return sum(math.prod(shape) for _, shape in self.entries)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each array lies in the flat vector."""
+        ends = list(accumulate(math.prod(shape) for _, shape in self.entries))
+        return {name: slice(end - math.prod(shape), end) for (name, shape), end in zip(self.entries, ends, strict=True)}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of names and shapes, in hexadecimal."""
+        text = json.dumps([[name, list(shape)] for name, shape in self.entries], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One flat array on its way.
+
+    Attributes
+    ----------
+    kind : int
+        `MODEL`, `CONTRIBUTION` or `COMBINATION`.
+    round : int
+        Round it belongs to, from 1; 0 for the initial model.
+    manifest : Manifest
+        What the values are.
+    values : numpy.ndarray
+        Shape `(manifest.size,)`, float32 or float64.
+    model : str
+        Digest of the model that the values were computed on; empty for a model.
+    """
+
+    kind: int
+    round: int
+    manifest: Manifest
+    values: Vector
+    model: str = ""
+
+
+def digest(manifest: Manifest, values: Vector) -> str:
+    """Return the SHA-256 digest of a model: its manifest, its dtype and its values, bit for bit."""
+    sha = hashlib.sha256(bytes.fromhex(manifest.digest) + values.dtype.str.encode())
+    sha.update(np.ascontiguousarray(values).data)
+    return sha.hexdigest()
+
+
+def write(path: Path, payload: Payload) -> int:
+    """Write a payload so that a half-written file never carries its name.
+
+    Parameters
+    ----------
+    path : Path
+        Where; its name starts with `PREFIX`. The file is readable by all, since the platform packs it as another user.
+    payload : Payload
+        What.
+
+    Returns
+    -------
+    int
+        Bytes written.
+    """
+    values = np.ascontiguousarray(payload.values)
+    head = _FIELDS.pack(
+        _MAGIC,
+        payload.kind,
+        _CODES[values.dtype],
+        0,
+        payload.round,
+        values.size,
+        bytes.fromhex(payload.manifest.digest),
+        bytes.fromhex(payload.model or "00" * 32),
+    )
+    check = hashlib.sha256(head)
+    check.update(values.data)
+    # The temporary name carries the prefix too: what a crash leaves behind may travel and must harm nobody.
+    partial = path.with_name(f"{PREFIX}partial-{os.getpid()}")
+    with partial.open("wb") as file:
+        file.write(head + check.digest() + bytes(8))
+        file.write(values.data)
+        os.fchmod(file.fileno(), 0o644)
+    partial.replace(path)
+    return HEADER_BYTES + values.nbytes
+
+
+def read(path: Path, *, kind: int, round: int, manifest: Manifest, dtype: npt.DTypeLike, model: str = "") -> Vector:
+    """Read a payload that must be exactly what the reader expects.
+
+    Parameters
+    ----------
+    path : Path
+        A regular file; links are refused.
+    kind, round, manifest, dtype, model
+        What it must be; see `Payload`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape `(manifest.size,)`, finite, read-only.
+
+    Raises
+    ------
+    PayloadError
+        If the file is missing, of another length, type, round, model or manifest, altered, or not finite. The message
+        says which.
+    """
+    wanted = np.dtype(dtype).newbyteorder("<")
+    blob = _read_exactly(path, HEADER_BYTES + manifest.size * wanted.itemsize)
+    magic, seen_kind, code, _, seen_round, count, seen_manifest, seen_model = _FIELDS.unpack_from(blob)
+    _expect("format", magic, _MAGIC)
+    _expect("kind", seen_kind, kind)
+    _expect("dtype", code, _CODES[wanted])
+    _expect("round", seen_round, round)
+    _expect("number of values", count, manifest.size)
+    _expect("shapes", seen_manifest.hex(), manifest.digest)
+    _expect("model", seen_model.hex(), model or "00" * 32)
+    check = hashlib.sha256(blob[: _FIELDS.size])
+    check.update(memoryview(blob)[HEADER_BYTES:])
+    if check.digest() != blob[_FIELDS.size : _FIELDS.size + 32] or any(blob[_FIELDS.size + 32 : HEADER_BYTES]):
+        raise PayloadError("the payload was altered on its way: its SHA-256 does not match; send it again")
+    values: Vector = np.frombuffer(blob, dtype=wanted, offset=HEADER_BYTES)
+    if not np.isfinite(values).all():
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        raise PayloadError(f"the payload holds {bad} values that are NaN or infinite; wanted finite numbers only")
+    return values
+
+
+def _expect(what: str, seen: object, wanted: object) -> None:
+    if seen != wanted:
+        raise PayloadError(f"the payload is of another {what}: {_brief(seen)}; wanted {_brief(wanted)}")
+
+
+def _brief(value: object) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 16 else repr(value)
+
+
+def _read_exactly(path: Path, length: int) -> bytes:
+    """Read a regular file of exactly `length` bytes, never more, following no link."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise PayloadError("the payload did not arrive; wanted one file", str(path)) from None
+    except OSError as error:
+        raise PayloadError("the payload cannot be opened; wanted a plain file", f"{path}: {error}") from None
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise PayloadError("the payload is not a plain file", str(path))
+        if status.st_size != length:
+            fault = "truncated" if status.st_size < length else "oversized"
+            raise PayloadError(f"the payload is {fault}: {status.st_size} bytes; wanted {length}", str(path))
+        blob = file.read(length)
+    if len(blob) != length:
+        raise PayloadError(f"the payload is truncated: {len(blob)} bytes; wanted {length}", str(path))
+    return blob

@@ -1,0 +1,338 @@
+"""What the consortium's owner and each member may set, as one frozen, validated record.
+
+Every input of the computation is declared once, in the two dataclasses below: its default, range and sentence of help
+live in the field's metadata. `computation.compspec` turns the same declarations into COINSTAC's `compspec.json`.
+The platform applies no defaults and checks nothing, so both happen here, at each site, on the first iteration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from computation.checks import is_number
+from computation.errors import SettingsError
+
+__all__ = ["MODELS", "Member", "Option", "Settings", "differences", "options", "parse"]
+
+#: Architectures shipped with the computation; `computation.model.architecture` holds one JSON file for each.
+MODELS = (
+    "meshnet-8x21",
+    "meshnet-10x5",
+    "meshnet-10x8",
+    "meshnet-10x16",
+    "meshnet-10x21",
+    "meshnet-10x30",
+    "meshnet-11x5",
+    "meshnet-11x16",
+    "meshnet-11x26",
+)
+
+#: The largest count that any whole-number setting may have: anything above is a typing error.
+_MANY = 1_000_000
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one setting is checked and shown.
+
+    Attributes
+    ----------
+    check : callable
+        Takes the raw JSON value and returns the clean one, or raises `ValueError` saying what was wanted.
+    kind : str
+        COINSTAC's input type: `number`, `select`, `object`, `files`, `csv` or `boolean`.
+    help : str
+        One sentence for the person who fills the form.
+    group : str
+        Heading under which the form shows it.
+    values : tuple of str
+        The choices of a `select`.
+    low, high : float or None
+        Bounds shown in the form.
+    """
+
+    check: Callable[[Any], Any]
+    kind: str
+    help: str
+    group: str
+    values: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+def _option(default: Any, option: Option) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata={"option": option})
+    return field(default=default, metadata={"option": option})
+
+
+def _choice(default: str, values: tuple[str, ...], group: str, text: str) -> Any:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in values:
+            return value
+        near = difflib.get_close_matches(str(value), values, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"one of {', '.join(values)}{hint}")
+
+    return _option(default, Option(check, "select", text, group, values=values))
+
+
+def _whole(default: int, low: int, high: int, group: str, text: str) -> Any:
+    def check(value: Any) -> int:
+        if is_number(value) and value == int(value) and low <= value <= high:
+            return int(value)
+        raise ValueError(f"a whole number from {low} to {high}")
+
+    return _option(default, Option(check, "number", text, group, low=low, high=high))
+
+
+def _number(default: float, low: float, high: float, group: str, text: str, *, positive: bool = False) -> Any:
+    def check(value: Any) -> float:
+        if is_number(value) and low <= value <= high and not (positive and value == 0):
+            return float(value)
+        wanted = f"a number above {low:g} and at most {high:g}" if positive else f"a number from {low:g} to {high:g}"
+        if is_number(value) and value == 0:
+            wanted += "; the COINSTAC app cuts a member's decimals to whole numbers, so let the owner set it"
+        raise ValueError(wanted)
+
+    return _option(default, Option(check, "number", text, group, low=low, high=high))
+
+
+def _check_classes(value: Any) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else ()
+    clean = all(isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable() for name in names)
+    if not clean or not 2 <= len(names) <= 256 or len(set(names)) != len(names):
+        raise ValueError("a list of 2 to 256 different label names, the first of which is the background")
+    return names
+
+
+def _check_patch(value: Any) -> tuple[int, int, int]:
+    sides = (value,) * 3 if is_number(value) else tuple(value) if isinstance(value, list | tuple) else ()
+    if len(sides) == 3 and all(is_number(side) and side == int(side) and 0 <= side <= 1024 for side in sides):
+        clean = (int(sides[0]), int(sides[1]), int(sides[2]))
+        if clean == (0, 0, 0) or min(clean) >= 4:
+            return clean
+    raise ValueError("one side or three sides of 4 to 1024 voxels, or 0 for the whole volume")
+
+
+def _check_weights(value: Any) -> tuple[float, ...]:
+    weights = tuple(value) if isinstance(value, list | tuple) else (None,)
+    if all(is_number(weight) and 0 <= weight <= 1000 for weight in weights) and (not weights or sum(weights) > 0):
+        return tuple(float(weight) for weight in weights)
+    raise ValueError("a list with one weight from 0 to 1000 for each class, or an empty list for equal weights")
+
+
+def _check_files(value: Any) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else ()
+    if all(isinstance(name, str) and name and "\0" not in name for name in names) and isinstance(value, list | tuple):
+        return names
+    raise ValueError("a list of file names")
+
+
+def _check_device(value: Any) -> str:
+    name = value.get("device", "") if isinstance(value, dict) else value
+    if isinstance(name, str) and (name in ("auto", "cpu", "cuda") or name.removeprefix("cuda:").isdigit()):
+        return name
+    raise ValueError('"auto", "cpu", "cuda" or "cuda:N"')
+
+
+def _check_wandb(value: Any) -> dict[str, str]:
+    allowed = ("project", "entity", "name", "group", "mode", "api_key")
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError(f"an object of texts with any of {', '.join(allowed)}, or an empty object for off")
+    unknown = sorted(set(value) - set(allowed))
+    if unknown or value.get("mode", "offline") not in ("offline", "online"):
+        raise ValueError(f"an object with any of {', '.join(allowed)}; mode is offline or online")
+    return dict(value)
+
+
+_MODEL, _TRAINING, _FEDERATION, _SITE = "Model", "Training", "Federation", "This site"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the owner sets once and every site must share.
+
+    Raises
+    ------
+    SettingsError
+        From `parse`, when a value is of the wrong type or out of range.
+    """
+
+    model: str = _choice("meshnet-10x8", MODELS, _MODEL, "Architecture: layers x channels.")
+    classes: tuple[str, ...] = _option(
+        ("background", "white matter", "grey matter"),
+        Option(_check_classes, "object", "Label names in the order of their values; the first is background.", _MODEL),
+    )
+    norm: str = _choice(
+        "group",
+        ("group", "batch", "none", "published"),
+        _MODEL,
+        "Normalisation layer; 'published' is what the architecture's paper used.",
+    )
+    norm_policy: str = _choice(
+        "sync",
+        ("sync", "local", "frozen"),
+        _MODEL,
+        "Batch-norm statistics: averaged over sites, kept at each site, or never updated.",
+    )
+    activation: str = _choice(
+        "gelu", ("relu", "elu", "gelu", "published"), _MODEL, "Activation; 'published' is the architecture's own."
+    )
+    dropout: float = _number(-1.0, -1, 0.9, _MODEL, "Share of channels dropped; -1 is the architecture's own.")
+
+    epochs: int = _whole(40, 1, _MANY, _TRAINING, "Passes over the training scans of the largest site.")
+    batch_size: int = _whole(1, 1, 1024, _TRAINING, "Sub-volumes in one step.")
+    patch_size: tuple[int, int, int] = _option(
+        (64, 64, 64),
+        Option(
+            _check_patch,
+            "number",
+            "Side of a sub-volume in voxels; 0 is the whole volume.",
+            _TRAINING,
+            low=0,
+            high=1024,
+        ),
+    )
+    learning_rate: float = _number(0.02, 0, 10, _TRAINING, "Peak learning rate of the optimiser.", positive=True)
+    schedule: str = _choice(
+        "one-cycle",
+        ("one-cycle", "step", "exponential", "constant"),
+        _TRAINING,
+        "Course of the learning rate over the rounds.",
+    )
+    optimizer: str = _choice("adamw", ("adamw", "sgd", "rmsprop"), _TRAINING, "Optimiser that every site steps.")
+    weight_decay: float = _number(3e-5, 0, 1, _TRAINING, "Decoupled weight decay (AdamW) or L2 penalty (others).")
+    momentum: float = _number(0.9, 0, 0.999, _TRAINING, "Momentum of SGD.")
+    loss: str = _choice("ce+dice", ("ce+dice", "ce", "dice"), _TRAINING, "Cross-entropy, soft Dice, or their sum.")
+    label_smoothing: float = _number(0.01, 0, 0.5, _TRAINING, "Label smoothing of the cross-entropy.")
+    class_weights: tuple[float, ...] = _option(
+        (), Option(_check_weights, "object", "Cross-entropy weight of each class; empty is equal.", _TRAINING)
+    )
+    precision: str = _choice(
+        "float32", ("float32", "bfloat16", "float64"), _TRAINING, "Arithmetic of the network; bfloat16 is autocast."
+    )
+    seed: int = _whole(0, 0, 2**31 - 1, _TRAINING, "Seed of every random draw.")
+
+    strategy: str = _choice(
+        "gradient-mean",
+        ("gradient-mean", "fedavg"),
+        _FEDERATION,
+        "Average one gradient a round, or average models after local steps.",
+    )
+    local_steps: int = _whole(
+        1, 1, _MANY, _FEDERATION, "Batches a site works through in a round: accumulated (gradient-mean) or stepped."
+    )
+    weighting: str = _choice(
+        "scans",
+        ("scans", "samples", "equal"),
+        _FEDERATION,
+        "Weight of a site: its training scans, the sub-volumes of the round, or one.",
+    )
+    quorum: float = _number(
+        0.5, 0, 1, _FEDERATION, "Share of sites that must contribute for a round to count.", positive=True
+    )
+    validate_every: int = _whole(10, 1, _MANY, _FEDERATION, "Rounds between two validations.")
+    time_limit: float = _number(
+        0.0, 0, 86_400, _FEDERATION, "Seconds after which a site sends what it has of a round; 0 is no limit."
+    )
+    keep_checkpoints: int = _whole(2, 2, 100, _FEDERATION, "Checkpoints that each node keeps.")
+
+    @property
+    def whole_volume(self) -> bool:
+        """Whether a sample is a whole scan."""
+        return self.patch_size == (0, 0, 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values, in declaration order."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one site sets for itself; it never leaves the site."""
+
+    data: tuple[str, ...] = _option(
+        (), Option(_check_files, "files", "The site's scan database (SQLite), built with `import`.", _SITE)
+    )
+    device: str = _option(
+        "auto", Option(_check_device, "object", 'Where to compute: "auto", "cpu", "cuda" or "cuda:N".', _SITE)
+    )
+    wandb: dict[str, str] = _option(  # noqa: RUF009 - a dict becomes a default factory
+        {},
+        Option(
+            _check_wandb,
+            "object",
+            "Weights & Biases logging by this site alone: project, entity, name, group, mode; empty is off.",
+            _SITE,
+        ),
+    )
+
+
+def options(record: type[Settings] | type[Member]) -> dict[str, tuple[Any, Option]]:
+    """Return the default and the `Option` of each field of a settings record, in declaration order."""
+    blank = record()
+    return {item.name: (getattr(blank, item.name), item.metadata["option"]) for item in fields(record)}
+
+
+def parse(inputs: Mapping[str, Any]) -> tuple[Settings, Member]:
+    """Turn a site's raw inputs into the owner's and the member's settings.
+
+    Parameters
+    ----------
+    inputs : mapping
+        COINSTAC's `input` of the first iteration: one JSON value for each variable; missing ones take their default.
+
+    Returns
+    -------
+    tuple of Settings and Member
+
+    Raises
+    ------
+    SettingsError
+        If a key is unknown, or a value is of the wrong type or out of range.
+    """
+    owner, member = options(Settings), options(Member)
+    for name in inputs:
+        if name not in owner and name not in member:
+            near = difflib.get_close_matches(str(name), [*owner, *member], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(
+                f"unknown setting {str(name)[:40]!r}{hint} (`coinstac-meshnet settings` lists them all)"
+            )
+    settings = Settings(
+        **{name: _clean(name, inputs[name], option) for name, (_, option) in owner.items() if name in inputs}
+    )
+    _check_together(settings)
+    return settings, Member(
+        **{name: _clean(name, inputs[name], option) for name, (_, option) in member.items() if name in inputs}
+    )
+
+
+def _clean(name: str, value: Any, option: Option) -> Any:
+    try:
+        return option.check(value)
+    except ValueError as wanted:
+        shown = "an object" if isinstance(value, dict) else repr(value)[:60]
+        raise SettingsError(f"setting {name!r} is {shown}; wanted {wanted}") from None
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.class_weights and len(settings.class_weights) != len(settings.classes):
+        raise SettingsError(
+            f"setting 'class_weights' has {len(settings.class_weights)} values for {len(settings.classes)} classes; "
+            "wanted one for each class, or an empty list"
+        )
+    if settings.whole_volume and settings.batch_size > 1:
+        raise SettingsError(
+            f"setting 'batch_size' is {settings.batch_size} with whole volumes, whose shapes may differ; wanted 1"
+        )
+
+
+def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two records differ, with both values."""
+    left, right = one.as_json(), other.as_json()
+    return {name: (left[name], right[name]) for name in left if left[name] != right[name]}
