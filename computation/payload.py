@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ HEADER_BYTES = 128
 _MAGIC = b"CXMESH\x00\x01"
 _FIELDS = struct.Struct("<8sBBHIQ32s32s")
 _DTYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f8")}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in _DTYPES.items()}
 #: Larger than any MeshNet by three orders of magnitude; a manifest above it is hostile.
 _MOST_VALUES = 1 << 28
 
@@ -179,7 +180,15 @@ def write(path: Path, payload: Payload) -> int:
     return HEADER_BYTES + values.nbytes
 
 
-def read(path: Path, *, kind: int, round: int, manifest: Manifest, dtype: npt.DTypeLike, model: str = "") -> Vector:
+def read(
+    path: Path,
+    *,
+    kind: int,
+    round: int,
+    manifest: Manifest,
+    dtype: type[np.floating] | np.dtype[np.floating],
+    model: str = "",
+) -> Vector:
     """Read a payload that must be exactly what the reader expects.
 
     Parameters
@@ -200,7 +209,7 @@ def read(path: Path, *, kind: int, round: int, manifest: Manifest, dtype: npt.DT
         If the file is missing, of another length, type, round, model or manifest, altered, or not finite. The message
         says which.
     """
-    wanted = np.dtype(dtype).newbyteorder("<")
+    wanted: np.dtype[np.floating] = np.dtype(dtype).newbyteorder("<")
     blob = _read_exactly(path, HEADER_BYTES + manifest.size * wanted.itemsize)
     magic, seen_kind, code, _, seen_round, count, seen_manifest, seen_model = _FIELDS.unpack_from(blob)
     _expect("format", magic, _MAGIC)

@@ -1,0 +1,88 @@
+"""The three verbs of a strategy, and what passes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from computation.payload import Vector
+from computation.training.learner import Learner
+from computation.training.trainer import Trainer
+
+__all__ = ["Combined", "Contribution", "Strategy"]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one site offers in one round.
+
+    Attributes
+    ----------
+    site : str
+        Who offers it.
+    round : int
+        For which round, from 1.
+    model : str
+        Digest of the model that it was computed on.
+    weight : float
+        Its share before normalisation; positive.
+    loss : float
+        Mean loss over the samples behind it.
+    values : numpy.ndarray
+        Flat vector in the manifest's order.
+    """
+
+    site: str
+    round: int
+    model: str
+    weight: float
+    loss: float
+    values: Vector
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What all sites apply at the end of a round.
+
+    Attributes
+    ----------
+    round : int
+        The round.
+    sites : tuple of str
+        Who is in it, sorted.
+    loss : float
+        Weighted mean loss.
+    values : numpy.ndarray
+        Flat vector in the manifest's order and the contributions' dtype.
+    """
+
+    round: int
+    sites: tuple[str, ...]
+    loss: float
+    values: Vector
+
+
+class Strategy(Protocol):
+    """How a site contributes, how contributions combine, how the combination is applied."""
+
+    def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
+        """Return the vector that a site offers, its mean loss, and the number of samples behind it.
+
+        The trainer's model is the same after as before; its optimiser and its random streams may have moved on.
+        """
+        ...
+
+    def combine(self, contributions: Sequence[Contribution]) -> Combined:
+        """Combine the contributions of one round; the order in which they come never changes a bit.
+
+        Raises
+        ------
+        ContributionError
+            If one of them must not be averaged; the message names the site.
+        """
+        ...
+
+    def apply(self, learner: Learner, combined: Combined) -> None:
+        """Bring a model, at a site or at the centre, to the end of the round."""
+        ...

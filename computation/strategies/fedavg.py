@@ -1,0 +1,38 @@
+"""Federated averaging: several local steps per round, then the weighted mean of the models.
+
+McMahan et al. 2017, "Communication-efficient learning of deep networks from decentralized data", arXiv 1602.05629,
+algorithm 1, with every site in every round. A site's optimiser keeps its own moments from round to round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from computation.payload import Vector
+from computation.strategies import average
+from computation.strategies.base import Combined, Contribution
+from computation.training.learner import Learner
+from computation.training.trainer import Trainer
+
+__all__ = ["FedAvg"]
+
+
+class FedAvg:
+    """Average models; see the module."""
+
+    def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
+        """Return the model after the local steps, and go back to the common one: the round may yet be void."""
+        common = trainer.vector()
+        try:
+            result = trainer.local_steps(round)
+            return trainer.vector(), result.loss, result.samples
+        finally:
+            trainer.load_vector(common)
+
+    def combine(self, contributions: Sequence[Contribution]) -> Combined:
+        """Return the weighted mean model."""
+        return average.combine(contributions)
+
+    def apply(self, learner: Learner, combined: Combined) -> None:
+        """Take over the mean model."""
+        learner.load_vector(combined.values)

@@ -1,0 +1,38 @@
+"""Gradient averaging: one averaged gradient per round, stepped by every site's own identical optimiser.
+
+Synchronous distributed stochastic gradient descent, as the thesis does it: with S sites it equals one machine that takes
+the weighted mean over the same batches. Also known as FedSGD (McMahan et al. 2017, arXiv 1602.05629).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from computation.payload import Vector
+from computation.strategies import average
+from computation.strategies.base import Combined, Contribution
+from computation.training.learner import Learner
+from computation.training.trainer import Trainer
+
+__all__ = ["GradientMean"]
+
+
+class GradientMean:
+    """Average gradients; see the module."""
+
+    def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
+        """Return the gradient over the round's batches; batch-norm statistics ride behind it under policy `sync`."""
+        common = trainer.vector()
+        try:
+            gradient = trainer.gradient(round)
+        finally:
+            trainer.load_vector(common)
+        return gradient.vector, gradient.loss, gradient.samples
+
+    def combine(self, contributions: Sequence[Contribution]) -> Combined:
+        """Return the weighted mean gradient."""
+        return average.combine(contributions)
+
+    def apply(self, learner: Learner, combined: Combined) -> None:
+        """Step the optimiser once with the mean gradient."""
+        learner.apply_gradient(combined.values, combined.round)
