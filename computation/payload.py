@@ -247,14 +247,17 @@ def _read_exactly(path: Path, length: int) -> bytes:
         raise PayloadError("the payload did not arrive; wanted one file", str(path)) from None
     except OSError as error:
         raise PayloadError("the payload cannot be opened; wanted a plain file", f"{path}: {error}") from None
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise PayloadError("the payload is not a plain file", str(path))
+            raise PayloadError("the payload is not a plain file; wanted one", str(path))
         if status.st_size != length:
             fault = "truncated" if status.st_size < length else "oversized"
             raise PayloadError(f"the payload is {fault}: {status.st_size} bytes; wanted {length}", str(path))
-        blob = file.read(length)
+        with open(handle, "rb", closefd=False) as file:
+            blob = file.read(length)
+    finally:
+        os.close(handle)
     if len(blob) != length:
         raise PayloadError(f"the payload is truncated: {len(blob)} bytes; wanted {length}", str(path))
     return blob

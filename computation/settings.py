@@ -132,6 +132,12 @@ def _check_files(value: Any) -> tuple[str, ...]:
     raise ValueError("a list of file names")
 
 
+def _check_csv(value: Any) -> tuple[str, ...]:
+    if isinstance(value, dict) and all(isinstance(name, str) and name and "\0" not in name for name in value):
+        return tuple(sorted(value))
+    raise ValueError("an object whose keys are file names, as COINSTAC makes it from a CSV file")
+
+
 def _check_device(value: Any) -> str:
     name = value.get("device", "") if isinstance(value, dict) else value
     if isinstance(name, str) and (name in ("auto", "cpu", "cuda") or name.removeprefix("cuda:").isdigit()):
@@ -257,6 +263,12 @@ class Member:
 
     data: tuple[str, ...] = _option(
         (), Option(_check_files, "files", "The site's scan database (SQLite), built with `import`.", _SITE)
+    )
+    data_csv: tuple[str, ...] = _option(
+        (),
+        Option(
+            _check_csv, "csv", "For vaults, instead of 'data': a CSV file whose first column names the database.", _SITE
+        ),
     )
     device: str = _option(
         "auto", Option(_check_device, "object", 'Where to compute: "auto", "cpu", "cuda" or "cuda:N".', _SITE)

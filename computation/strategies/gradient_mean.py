@@ -1,7 +1,7 @@
 """Gradient averaging: one averaged gradient per round, stepped by every site's own identical optimiser.
 
-Synchronous distributed stochastic gradient descent, as the thesis does it: with S sites it equals one machine that takes
-the weighted mean over the same batches. Also known as FedSGD (McMahan et al. 2017, arXiv 1602.05629).
+Synchronous distributed stochastic gradient descent, as the thesis does it: with S sites it equals one machine that
+takes the weighted mean over the same batches. Also known as FedSGD (McMahan et al. 2017, arXiv 1602.05629).
 """
 
 from __future__ import annotations

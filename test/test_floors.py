@@ -1,0 +1,78 @@
+"""A room may import only rooms on lower floors, and heavy imports stay out of the rooms that must be light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# The floors of architecture.md, lowest first; `checks` and `errors` lie under all, `node`, `agreement` and `compspec`
+# belong to the rooms they serve.
+FLOORS = {
+    "errors": 0,
+    "checks": 0,
+    "settings": 1,
+    "messages": 1,
+    "payload": 1,
+    "compspec": 2,
+    "model": 2,
+    "scans": 2,
+    "training": 3,
+    "tracking": 3,
+    "strategies": 4,
+    "report": 5,
+    "agreement": 5,
+    "node": 5,
+    "results": 6,
+    "local": 7,
+    "remote": 7,
+    "server": 8,
+    "entry": 9,
+    "simulator": 10,
+    "sqlite_fixtures": 10,
+    "cli": 11,
+}
+
+
+def _room(module: str) -> str | None:
+    parts = module.split(".")
+    if parts[0] in ("simulator", "sqlite_fixtures"):
+        return parts[0]
+    return parts[1] if parts[0] == "computation" and len(parts) > 1 else None
+
+
+def _imports(path: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            if node.module == "computation":
+                modules |= {f"computation.{alias.name}" for alias in node.names}
+            else:
+                modules.add(node.module)
+    return modules
+
+
+SOURCES = sorted(path for room in ("computation", "simulator") for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_go_down(path):
+    own = _room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if own in (None, "__init__"):
+        return
+    assert own in FLOORS, f"{own} has no floor: give it one here and in architecture.md"
+    for module in _imports(path):
+        other = _room(module)
+        if other and other not in (own, "__version__"):
+            assert FLOORS[other] < FLOORS[own] or own == "cli", f"{path.name} on floor {FLOORS[own]} imports {module}"
+
+
+@pytest.mark.parametrize("module", ["settings", "messages", "payload", "compspec", "entry", "server"])
+def test_light_rooms_do_not_import_torch(module):
+    code = f"import sys, computation.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
