@@ -1,0 +1,80 @@
+"""The container's command: `python -m computation.entry`, or `python computation/entry.py`.
+
+The port is bound before anything heavy is imported: the platform gives a container 46 seconds to listen, and importing
+torch from a cold disk can take longer than that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: its folder is on the path, the package's parent is not
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from computation.errors import MeshNetError, SettingsError
+from computation.server import Handler, run
+
+__all__ = ["DEFAULT_PORT", "address", "load_handler", "main"]
+
+#: The port that COINSTAC publishes for a container when it names none.
+DEFAULT_PORT = 8881
+
+
+def address(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Return the host and the port to bind.
+
+    Parameters
+    ----------
+    environment : mapping of str
+        `COINSTAC_PORT` names the port, `COINSTAC_HOST` the address; all addresses by default, as the platform needs.
+
+    Raises
+    ------
+    SettingsError
+        If `COINSTAC_PORT` is not a port number.
+    """
+    text = environment.get("COINSTAC_PORT", "").strip() or str(DEFAULT_PORT)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise SettingsError(
+            f"COINSTAC_PORT is {text[:40]!r}; wanted a port number from 1 to 65535, or none at all for {DEFAULT_PORT}"
+        )
+    return environment.get("COINSTAC_HOST", "").strip() or "0.0.0.0", int(text)
+
+
+def load_handler(mode: str) -> Handler:
+    """Import and make the handler of one mode; this imports torch."""
+    if mode == "local":
+        from computation import local
+
+        return local.create()
+    from computation import remote
+
+    return remote.create()
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status."""
+    try:
+        host, port = address(os.environ)
+    except MeshNetError as error:
+        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
+        return 2
+    try:
+        run(load_handler, port, host=host, listening=_announce)
+    except OSError as error:
+        taken = "it is in use by another program" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+        print(f"coinstac-meshnet: port {port} cannot be bound: {taken}; set COINSTAC_PORT", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _announce(port: int) -> None:
+    print(f"coinstac-meshnet: listening on port {port}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

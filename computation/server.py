@@ -1,0 +1,304 @@
+"""COINSTAC's version-2 service: a WebSocket server that answers one call at a time.
+
+The platform connects twice for each call: a probe that opens and closes without a word, and the call itself, one JSON
+text `{"mode", "data": {"input", "cache", "state"}}`. It waits for as long as it takes, and for ever if it gets no
+reply, so every failure here is a reply that ends the run with one line that all sites may read. The traceback stays
+in `error.log` in this site's output folder.
+
+The event loop only moves bytes. A single thread parses, computes and encodes, so calls never overlap, and whatever a
+handler opens (a database, a device) is always used from the thread that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import numbers
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as listen
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+
+from computation.errors import MeshNetError, MessageError
+
+__all__ = ["MODES", "REPLY_LIMIT", "REQUEST_LIMIT", "Handler", "Loader", "Responder", "run", "serve"]
+
+#: Answers one call: COINSTAC's `data` in, `{"output", "cache"?, "success"?}` out.
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+#: Makes the handler of a mode; called once, in the worker thread, when the first call for that mode comes.
+Loader = Callable[[str], Handler]
+
+MODES = ("local", "remote")
+#: Longest request in bytes. The library's default of 1 MiB would refuse ordinary calls of a large consortium.
+REQUEST_LIMIT = 2**30
+#: Longest reply in bytes: the platform's client drops one of more than 100 MiB with a misleading message.
+REPLY_LIMIT = 64 * 2**20
+
+_LONGEST_LINE = 600
+_FAREWELL = 3.0  # seconds that a client has, after a signal, to take what is being sent and to close
+
+log = logging.getLogger(__name__)
+# Port scanners and broken clients are none of the site's business; `Responder` answers every failure of a call.
+_transport_log = logging.getLogger(f"{__name__}.transport")
+_transport_log.disabled = True
+
+
+class Responder:
+    """Turns the text of a request into the text of a reply, and every failure into a reply too.
+
+    Parameters
+    ----------
+    load : callable
+        Makes the handler of a mode.
+    """
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+        self._handlers: dict[str, Handler] = {}
+        self._state: Mapping[str, Any] = {}
+        self._where = "before the first call"
+
+    def __call__(self, text: bytes | str) -> str:
+        """Answer one request. Never raises."""
+        try:
+            return _success(self._compute(text))
+        except BaseException as error:
+            # SystemExit too: a handler that exits would otherwise leave the platform waiting for ever.
+            return self._failure(error)
+
+    def _compute(self, text: bytes | str) -> dict[str, Any]:
+        self._where = "reading the request"
+        mode, data = _parse_request(text)
+        self._state, self._where = data["state"], _describe(mode, data)
+        if mode not in self._handlers:
+            self._handlers[mode] = self._load(mode)
+        return _checked_result(mode, self._handlers[mode](data))
+
+    def _failure(self, error: BaseException) -> str:
+        line = _public_line(error, self._where)
+        with contextlib.suppress(Exception):  # the reply matters more than the record of why
+            _record(self._state, self._where, error)
+        log.error("%s", line)
+        return json.dumps({"type": "stderr", "data": line, "code": 1, "end": True})
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse_request(text: bytes | str) -> tuple[str, dict[str, Any]]:
+    try:
+        request = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("the request is not JSON; wanted one object with mode and data", str(error)) from error
+    if not isinstance(request, dict):
+        raise MessageError(f"the request is a {type(request).__name__}; wanted an object with mode and data")
+    mode, data = request.get("mode"), request.get("data")
+    if mode not in MODES:
+        raise MessageError(f"the request's mode is unknown; wanted {' or '.join(MODES)}", repr(mode)[:200])
+    if not isinstance(data, dict):
+        raise MessageError("the request has no data; wanted an object with input, cache and state")
+    missing = [name for name in ("input", "cache", "state") if not isinstance(data.get(name), dict)]
+    if missing:
+        raise MessageError(f"the request's data has no {' and no '.join(missing)}; wanted an object for each")
+    return mode, data
+
+
+def _describe(mode: str, data: Mapping[str, Any]) -> str:
+    """Say where in the run a call stands, in words that any site may read."""
+    place = "the centre" if mode == "remote" else "the site"
+    messages = data["input"].values() if mode == "remote" else [data["input"]]
+    phases = {str(message.get("phase", "")) for message in messages if isinstance(message, dict)}
+    phase = next(iter(phases)) if len(phases) == 1 else ""
+    after = f" after phase {phase}" if phase.isidentifier() and len(phase) <= 32 else ""
+    iteration = data["state"].get("iteration")
+    return f"{place}'s iteration {iteration}{after}" if isinstance(iteration, int) else f"{place}'s call{after}"
+
+
+def _checked_result(mode: str, result: Any) -> dict[str, Any]:
+    """Refuse what the platform would answer with silence: it waits for ever for an output that is no object."""
+    if not isinstance(result, dict) or not isinstance(result.get("output"), dict):
+        raise MessageError("the computation returned no output; wanted an object (an empty one will do)")
+    if not isinstance(result.get("cache", {}), dict):
+        raise MessageError("the computation returned a cache that is no object; wanted an object or none")
+    if mode == "local" and result.get("success"):
+        raise MessageError("a site said that the run has succeeded; only the centre may end a run")
+    return result
+
+
+def _plain(value: Any) -> int | float:
+    """Convert a NumPy scalar, which `json` does not know; an array belongs in a file, not in a message."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"a value of type {type(value).__name__} is not JSON")
+
+
+def _success(result: Mapping[str, Any]) -> str:
+    reply = {"type": "stdout", "data": result, "end": True}
+    try:
+        text = json.dumps(reply, allow_nan=False, default=_plain, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise MessageError(
+            "the reply holds a value that JSON cannot carry, such as NaN or an array; wanted finite numbers and texts",
+            str(error),
+        ) from error
+    if len(text) > REPLY_LIMIT:  # ASCII, so characters are bytes
+        raise MessageError(
+            f"the reply is {len(text)} bytes long; wanted at most {REPLY_LIMIT}: tensors travel in files"
+        )
+    return text
+
+
+def _public_line(error: BaseException, where: str) -> str:
+    """Return one line without anything of the site: not even the text of an exception that we did not write."""
+    if isinstance(error, MeshNetError):
+        text = error.public
+    else:
+        text = f"unexpected {type(error).__name__}; the details are in error.log in that node's own output folder"
+    return " ".join(f"{where}: {text}".split())[:_LONGEST_LINE]
+
+
+def _record(state: Mapping[str, Any], where: str, error: BaseException) -> None:
+    folder = Path(state["outputDirectory"])
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    trace = "".join(traceback.format_exception(error))
+    with (folder / "error.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{now} {where}\n{trace}\n")
+
+
+class _Worker:
+    """One thread that answers texts in the order in which they came."""
+
+    def __init__(self, answer: Callable[[bytes | str], str]) -> None:
+        self._answer = answer
+        self._calls: queue.SimpleQueue[tuple[bytes | str, Future[str]]] = queue.SimpleQueue()
+        self.busy = False
+        # A daemon: a signal must end the process even while a handler computes.
+        threading.Thread(target=self._work, name="computation", daemon=True).start()
+
+    def submit(self, text: bytes | str) -> asyncio.Future[str]:
+        future: Future[str] = Future()
+        self._calls.put((text, future))
+        return asyncio.wrap_future(future)
+
+    def _work(self) -> None:
+        while True:
+            text, future = self._calls.get()
+            if future.set_running_or_notify_cancel():
+                self.busy = True
+                reply = self._answer(text)
+                self.busy = False
+                future.set_result(reply)
+
+
+class _Service:
+    """The connections of one process."""
+
+    def __init__(self, load: Loader) -> None:
+        self.worker = _Worker(Responder(load))
+        self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> None:
+        """Ask `attend` and `serve` to come to an end."""
+        if not self.stopping.done():
+            self.stopping.set_result(None)
+
+    async def attend(self, connection: ServerConnection) -> None:
+        """Answer every message of one connection until the client closes it; a probe closes at once."""
+        # A reply to a client that has gone away is lost, as the platform expects.
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                answer = self.worker.submit(await connection.recv(decode=False))
+                await asyncio.wait((answer, self.stopping), return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    # Not 1000: the platform would take that for a normal end and wait for the reply for ever.
+                    return await connection.close(CloseCode.GOING_AWAY)
+                await connection.send(answer.result())
+
+    async def close(self, server: Server) -> None:
+        """Let clients take the replies that are ready, and tell all that the server goes away."""
+        server.close()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), _FAREWELL)
+
+
+async def serve(
+    load: Loader,
+    port: int,
+    *,
+    host: str = "0.0.0.0",
+    listening: Callable[[int], None] | None = None,
+    request_limit: int = REQUEST_LIMIT,
+) -> bool:
+    """Serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    load : callable
+        Makes the handler of a mode; called in the worker thread once the port is bound, at the first call.
+    port : int
+        Port to bind.
+    host : str
+        Address to bind; the platform needs all of them, a simulator only the loopback.
+    listening : callable, optional
+        Told the port as soon as it is bound.
+    request_limit : int
+        Longest request in bytes; the connection of a longer one is closed with code 1009, which the platform reports.
+
+    Returns
+    -------
+    bool
+        Whether a call was still being computed when the signal came.
+
+    Raises
+    ------
+    OSError
+        If the port cannot be bound.
+    """
+    service = _Service(load)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, service.stop)
+    server = await listen(
+        service.attend,
+        host,
+        port,
+        # Browsers name the page that connects; the platform does not. No page shall call a site's computation.
+        origins=[None],
+        max_size=request_limit,
+        ping_interval=None,  # the platform's client may be too busy to answer one for minutes
+        close_timeout=_FAREWELL,
+        compression=None,
+        server_header=None,
+        logger=_transport_log,
+    )
+    if listening:
+        listening(port)
+    await service.stopping
+    await service.close(server)
+    return service.worker.busy
+
+
+def run(load: Loader, port: int, *, host: str = "0.0.0.0", listening: Callable[[int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, and leave the process even if a call is still being computed; see `serve`."""
+    busy = asyncio.run(serve(load, port, host=host, listening=listening))
+    if busy:
+        # Shutting the interpreter down under a thread that is inside native code would crash it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
