@@ -1,0 +1,32 @@
+"""Affines: nibabel's functions, with types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from nibabel import affines
+from numpy.typing import NDArray
+
+__all__ = ["moved", "rescaled", "spacing"]
+
+# nibabel's affine functions are not annotated.
+_affines: Any = affines
+
+
+def spacing(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the millimetres between voxels along the three axes."""
+    return np.asarray(_affines.voxel_sizes(affine), np.float64)
+
+
+def moved(affine: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the places, in millimetres, of points (N, 3) given in voxels."""
+    return np.asarray(_affines.apply_affine(affine, points), np.float64)
+
+
+def rescaled(
+    affine: NDArray[np.float64], shape: Sequence[int], sizes: Sequence[float], grid: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the affine of a grid with the same directions and central voxel, other voxel sizes and another shape."""
+    return np.asarray(_affines.rescale_affine(affine, shape, sizes, grid), np.float64)

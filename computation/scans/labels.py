@@ -1,0 +1,194 @@
+"""Label sets: which classes a model learns, and which source values stand for them, as named JSON.
+
+A set's name says its class order, because both orders of grey and white matter are in use and a swapped pair trains
+without an error. One set can be filled from several sources: ``gwm-white1-grey2:oasis-tissue`` is the set
+`gwm-white1-grey2` read from label maps in which 3 is white and 2 grey matter. Without a source the values are the
+class numbers themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import ImportScanError
+
+__all__ = ["LabelSet", "load", "named", "names"]
+
+#: Source of label maps whose values are already the class numbers.
+_CLASSES = "classes"
+
+#: Source values above this are not label maps but images.
+_HIGHEST = 65535
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes and the source values that stand for them.
+
+    Attributes
+    ----------
+    name : str
+        Name of the set.
+    source : str
+        Name of the source whose values are mapped.
+    names : tuple of str
+        Class names; index is class number, the first is the background.
+    colours : tuple of str
+        ``#rrggbb`` per class.
+    values : mapping
+        Source value to class number.
+    """
+
+    name: str
+    source: str
+    names: tuple[str, ...]
+    colours: tuple[str, ...]
+    values: Mapping[int, int]
+
+    def apply(self, voxels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Turn source values into class numbers.
+
+        Parameters
+        ----------
+        voxels : ndarray
+            A label map; floating point is accepted if every value is whole.
+
+        Returns
+        -------
+        ndarray of uint8
+            Same shape.
+
+        Raises
+        ------
+        ImportScanError
+            If a value is fractional or outside the set.
+        """
+        whole = _whole(voxels)
+        table = np.full(max(int(whole.max()), *self.values) + 1, -1, np.int16)
+        table[list(self.values)] = list(self.values.values())
+        mapped: NDArray[np.int16] = table[whole]
+        if mapped.min() < 0:
+            foreign = np.unique(whole[mapped < 0])
+            listed = ", ".join(str(value) for value in foreign[:8]) + (", ..." if foreign.size > 8 else "")
+            raise ImportScanError(
+                f"label values {listed} are outside the label set {self.name}:{self.source}, which knows "
+                f"{_ranges(self.values)}; choose the label set that the labels were drawn with"
+            )
+        return mapped.astype(np.uint8)
+
+
+def names() -> tuple[str, ...]:
+    """List the label sets that come with the software."""
+    folder = resources.files(__package__).joinpath("labelsets")
+    return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".json")))
+
+
+def named(spec: str) -> LabelSet:
+    """Find a label set.
+
+    Parameters
+    ----------
+    spec : str
+        ``NAME`` or ``NAME:SOURCE`` of one that comes with the software, or the same with a path to a JSON file.
+
+    Returns
+    -------
+    LabelSet
+
+    Raises
+    ------
+    ImportScanError
+        If there is no such set or source, or the file is not a label set.
+    """
+    name, _, source = spec.partition(":")
+    if name.endswith(".json"):
+        return load(Path(name), source)
+    if name not in names():
+        known = ", ".join(names())
+        raise ImportScanError(f"label set {name!r} is unknown; choose one of {known}, or a path to a .json file")
+    text = resources.files(__package__).joinpath("labelsets", f"{name}.json").read_text("utf-8")
+    return _parse(json.loads(text), source or _CLASSES)
+
+
+def load(path: Path, source: str = "") -> LabelSet:
+    """Read a label set of one's own.
+
+    Parameters
+    ----------
+    path : Path
+        JSON like those in `labelsets/`: ``name``, ``classes`` (each with ``name`` and ``colour``) and ``sources``,
+        each an object from source value to class number.
+    source : str, optional
+        Which of its sources; by default the class numbers themselves.
+
+    Returns
+    -------
+    LabelSet
+
+    Raises
+    ------
+    ImportScanError
+        If the file is missing or is not a label set.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ImportScanError("the label set file cannot be read as JSON", f"{path}: {error}") from error
+    return _parse(record, source or _CLASSES)
+
+
+def _parse(record: Any, source: str) -> LabelSet:
+    try:
+        classes = [(str(entry["name"]), str(entry["colour"])) for entry in record["classes"]]
+        sources = {_CLASSES: {str(index): index for index in range(len(classes))}, **record.get("sources", {})}
+        tables = {key: {int(value): int(number) for value, number in table.items()} for key, table in sources.items()}
+        name = str(record["name"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ImportScanError("the label set needs a name, classes with names and colours, and sources") from error
+    if source not in tables:
+        raise ImportScanError(f"label set {name} has no source {source!r}; choose one of {', '.join(sorted(tables))}")
+    _check(classes, tables[source])
+    titles, colours = zip(*classes, strict=True)
+    return LabelSet(name, source, titles, colours, tables[source])
+
+
+def _check(classes: list[tuple[str, str]], values: Mapping[int, int]) -> None:
+    titles = [title for title, _ in classes]
+    if not 2 <= len(classes) <= 256 or len(set(titles)) != len(titles):
+        raise ImportScanError("a label set has 2 to 256 classes with different names, the background first")
+    if not all(re.fullmatch(r"#[0-9a-f]{6}", colour) for _, colour in classes):
+        raise ImportScanError("a label set's colours are written #rrggbb, in lower case")
+    inside = all(0 <= value <= _HIGHEST and 0 <= number < len(classes) for value, number in values.items())
+    if not values or not inside:
+        raise ImportScanError(f"a label set maps values 0 to {_HIGHEST} to class numbers 0 to {len(classes) - 1}")
+
+
+def _whole(voxels: NDArray[Any]) -> NDArray[Any]:
+    if voxels.dtype.kind not in "iuf" or not np.isfinite(voxels).all():
+        raise ImportScanError("the label map holds values that are not finite numbers; save it as whole numbers")
+    if voxels.dtype.kind == "f" and (voxels != np.rint(voxels)).any():
+        raise ImportScanError("the label map holds fractions; it was interpolated or is a probability map")
+    low, high = voxels.min(), voxels.max()
+    if low < 0 or high > _HIGHEST:
+        raise ImportScanError(f"the label map holds values from {low} to {high}; wanted 0 to {_HIGHEST}")
+    return voxels.astype(np.int32) if voxels.dtype.kind == "f" else voxels
+
+
+def _ranges(values: Mapping[int, int]) -> str:
+    """Write known values in few words: ``0 to 3, 7``."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)

@@ -1,0 +1,84 @@
+"""The database file's identity: creating the tables of `schema.sql`, and recognising what kind of file one has."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from computation.errors import StoreError
+
+__all__ = ["APPLICATION_ID", "VERSION", "connect", "create", "tables", "version"]
+
+#: "MNet", in SQLite's header, so that `file` and this software know the file without opening a table.
+APPLICATION_ID = 0x4D4E6574
+
+#: The schema version that this software writes, and the newest that it reads.
+VERSION = 1
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file read-only and immutable: no lock, no journal, also from a read-only mount.
+
+    Parameters
+    ----------
+    path : Path
+        Any path: quotes, blanks and non-ASCII letters travel percent-encoded.
+
+    Returns
+    -------
+    sqlite3.Connection
+        May be closed by another thread than the one that opened it.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, unreadable or not SQLite.
+    """
+    if not path.is_file():
+        raise StoreError("the scan database is missing; check the `data` setting and the site's folder", str(path))
+    uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+    try:
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError("the scan database cannot be opened; check its permissions", f"{path}: {error}") from error
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise StoreError("the scan database cannot be read; check its permissions", f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        text = "the scan database is not a SQLite file, or is damaged; build it with `coinstac-meshnet import`"
+        raise StoreError(text, f"{path}: {error}") from error
+    return connection
+
+
+def version(connection: sqlite3.Connection) -> int | None:
+    """Return the schema version of one of our databases, or None for any other SQLite file.
+
+    Raises
+    ------
+    StoreError
+        If the file is ours but of a version that this software does not read.
+    """
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        return None
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found != VERSION:
+        todo = "update this software" if found > VERSION else "import the scans again"
+        raise StoreError(f"the scan database has schema version {found}, this software reads {VERSION}; {todo}")
+    return found
+
+
+def tables(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the names of all tables, sorted."""
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    return tuple(str(name) for (name,) in rows)
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make an empty database's tables and write its identity."""
+    connection.executescript(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")

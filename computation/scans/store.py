@@ -1,0 +1,434 @@
+"""Reading a scan database: sub-volumes by box, from only the blocks that they touch.
+
+The tables are documented in `schema.sql`. A file is opened read-only and immutable; every thread gets its own
+connection and decompressor, so one store may be opened in one thread and read in others. No query ever fetches more
+than one run of blocks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from computation.checks import is_number
+from computation.errors import MeshNetError, StoreError
+from computation.scans import blocks, normalise, schema
+from computation.scans.blocks import BlockGrid, Box, Triple
+from computation.scans.faults import Fault, ScanFault
+from computation.scans.fingerprint import fingerprint
+from computation.scans.peer import PeerStore
+from computation.scans.records import SPLITS, Native, Scan, affine_of, spacing_of, triple_of, unpack
+
+__all__ = ["SqliteStore", "Store", "Volume", "open_store"]
+
+
+class Store(Protocol):
+    """A source of scans; our database and the peer's table both are one."""
+
+    format: str
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes; a label voxel's value is an index into them."""
+
+    @property
+    def normalisation(self) -> str:
+        """The scheme that `read` applies; one of `normalise.SCHEMES`."""
+
+    def scans(self, split: str | None = None) -> tuple[Scan, ...]:
+        """Return the scans, or those of one part of the split, sorted by key."""
+
+    def read(self, scan: Scan, origin: Triple, size: Triple) -> tuple[NDArray[np.float32], NDArray[np.generic] | None]:
+        """Read the normalised image of a sub-volume, and its labels if the scan has any."""
+
+    def read_image(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.float32]:
+        """Read the normalised image of a sub-volume."""
+
+    def read_label(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.generic]:
+        """Read the labels of a sub-volume."""
+
+    def close(self) -> None:
+        """Close the file for all threads."""
+
+    def __enter__(self) -> Store: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+def open_store(path: Path | str, *, table: str | None = None, classes: tuple[str, ...] | None = None) -> Store:
+    """Open a scan database, whichever kind it is.
+
+    Parameters
+    ----------
+    path : Path
+        A database of ours, or one with the peer's table.
+    table : str, optional
+        Which table of a peer's database; by default ``mindboggle101`` or the only one that fits.
+    classes : tuple of str, optional
+        The peer's table does not name its classes; this does, where its column alone cannot tell.
+
+    Returns
+    -------
+    Store
+        Close it, or use it as a context manager.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, unreadable, not SQLite, of another schema version, damaged, or holds no scans table.
+    """
+    path = Path(path)
+    connection = schema.connect(path)
+    try:
+        ours = schema.version(connection) is not None
+        names = schema.tables(connection)
+    except sqlite3.DatabaseError as error:
+        raise StoreError("the scan database is damaged; restore it or import again", f"{path}: {error}") from error
+    except StoreError as error:
+        raise StoreError(error.public, str(path)) from error
+    finally:
+        connection.close()
+    if ours and table is None:
+        return SqliteStore(path)
+    return PeerStore(path, names, table=table, classes=classes)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Where a scan's image or label lies: its type, its grid of blocks and the key of the first."""
+
+    dtype: np.dtype[np.generic]
+    slope: float
+    first: int
+    grid: BlockGrid
+    foreground: bytes
+
+
+class _Session(threading.local):
+    """One thread's connection and decompressor."""
+
+    connection: sqlite3.Connection | None = None
+    decompressor: zstandard.ZstdDecompressor
+
+
+class SqliteStore:
+    """A database of ours, open for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file; `open_store` has already recognised it.
+
+    Raises
+    ------
+    StoreError
+        If its tables do not say what the schema wants.
+    """
+
+    format = "meshnet"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = _Session()
+        self._guard = threading.Lock()
+        self._connections: list[sqlite3.Connection] = []
+        self._closed = False
+        try:
+            self._load(self._connect())
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise StoreError("the scan database is damaged; restore it or import again", f"{path}: {error}") from error
+        except MeshNetError as error:
+            self.close()
+            raise StoreError(error.public, f"{path}: {error.private}") from error
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes; a label voxel's value is an index into them."""
+        return self._names
+
+    @property
+    def normalisation(self) -> str:
+        """The scheme that `read` applies."""
+        return self._scheme
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Facts about the whole file, as `schema.sql` lists them."""
+        return dict(self._meta)
+
+    def scans(self, split: str | None = None) -> tuple[Scan, ...]:
+        """Return the scans, or those of one part of the split, sorted by key."""
+        return tuple(scan for scan in self._scans if split is None or scan.split == split)
+
+    def read(self, scan: Scan, origin: Triple, size: Triple) -> tuple[NDArray[np.float32], NDArray[np.generic] | None]:
+        """Read a sub-volume.
+
+        Parameters
+        ----------
+        scan : Scan
+            One of this store's `scans()`.
+        origin, size : tuple of int
+            First voxel, and number of voxels along each axis.
+
+        Returns
+        -------
+        image : ndarray of float32, shape `size`
+            Normalised.
+        label : ndarray of uint8 or int16, shape `size`, or None
+            None if the scan has no label map.
+
+        Raises
+        ------
+        ScanFault
+            If the box lies outside, a block is missing or damaged, or the voxels are not what they should be.
+        """
+        label = self.read_label(scan, origin, size) if scan.labelled else None
+        return self.read_image(scan, origin, size), label
+
+    def read_image(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.float32]:
+        """Read the normalised image of a sub-volume; see `read`."""
+        stored = self.stored(scan, "image", Box(origin, size))
+        if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+            raise ScanFault(Fault.FINITE, f"{self._path}: scan {scan.key} ({scan.subject})")
+        volume = self._volumes[scan.key, "image"]
+        return normalise.apply(stored, volume.slope, scan.low, scan.high, self._scheme)
+
+    def read_label(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.generic]:
+        """Read the labels of a sub-volume; see `read`."""
+        if not scan.labelled:
+            raise ScanFault(Fault.UNLABELLED, f"{self._path}: scan {scan.key} ({scan.subject})")
+        label = self.stored(scan, "label", Box(origin, size))
+        low, high = int(label.min()), int(label.max())
+        if low < 0 or high >= len(self._names):
+            found = f"values {low} to {high}, classes 0 to {len(self._names) - 1}"
+            raise ScanFault(Fault.LABEL, f"{self._path}: scan {scan.key} ({scan.subject}): {found}")
+        return label
+
+    def stored(self, scan: Scan, kind: str, box: Box) -> NDArray[Any]:
+        """Read voxels as they are stored, neither scaled nor normalised.
+
+        Parameters
+        ----------
+        scan : Scan
+            One of this store's `scans()`.
+        kind : str
+            ``image`` or ``label``.
+        box : Box
+            The sub-volume.
+
+        Returns
+        -------
+        ndarray
+            In the stored type.
+
+        Raises
+        ------
+        ScanFault
+            As `read`.
+        """
+        volume = self._volumes[scan.key, kind]
+        if not box.within(volume.grid.shape):
+            raise ScanFault(Fault.OUTSIDE, f"{self._path}: scan {scan.key}: {box} of {volume.grid.shape}")
+        voxels = np.empty(box.size, volume.dtype)
+        try:
+            for run in volume.grid.runs(box):
+                for block, part in self._decoded(volume, run):
+                    here = volume.grid.box(block)
+                    shared = box.meet(here)
+                    voxels[shared.slices(box.origin)] = part[shared.slices(here.origin)]
+        except ScanFault as fault:
+            place = f"{self._path}: scan {scan.key} ({scan.subject}), {kind}: {fault.private}"
+            raise ScanFault(fault.fault, place) from fault
+        return voxels
+
+    def foreground(self, scan: Scan) -> NDArray[np.uint32]:
+        """Count each block's foreground voxels without reading a voxel.
+
+        Parameters
+        ----------
+        scan : Scan
+            One of this store's `scans()`.
+
+        Returns
+        -------
+        ndarray of uint32, shape (blocks along i, along j, along k)
+            Labelled voxels, or, without a label map, voxels of the image that are not zero.
+        """
+        volume = self._volumes[scan.key, "label" if scan.labelled else "image"]
+        return np.frombuffer(volume.foreground, "<u4").reshape(volume.grid.counts)
+
+    def verify(self, scan: Scan) -> None:
+        """Read a whole scan and compare it with its stored SHA-256.
+
+        Parameters
+        ----------
+        scan : Scan
+            One of this store's `scans()`.
+
+        Raises
+        ------
+        ScanFault
+            If a block is damaged, or anything in the scan's row, voxels or foreground index has changed.
+        """
+        whole = Box((0, 0, 0), scan.shape)
+        kinds = [kind for kind in ("image", "label") if (scan.key, kind) in self._volumes]
+        volumes = [self.stored(scan, kind, whole) for kind in kinds]
+        query = "SELECT subject, session, shape, affine, low, high, native, source, sha256 FROM scans WHERE scan = ?"
+        *cells, stored = self._connect().execute(query, (scan.key,)).fetchone()
+        if (found := fingerprint(cells, volumes)) != stored:
+            place = f"{self._path}: scan {scan.key} ({scan.subject})"
+            raise ScanFault(Fault.CHECKSUM, f"{place}: SHA-256 {found}, stored {stored}")
+        for kind, volume in zip(kinds, volumes, strict=True):
+            index = np.frombuffer(self._volumes[scan.key, kind].foreground, "<u4")
+            if int(index.sum()) != np.count_nonzero(volume):
+                raise ScanFault(Fault.CHECKSUM, f"{self._path}: scan {scan.key} ({scan.subject}): {kind} foreground")
+
+    @property
+    def block_side(self) -> int:
+        """Side of the blocks, in voxels."""
+        return self._side
+
+    def close(self) -> None:
+        """Close the file for all threads."""
+        with self._guard:
+            self._closed = True
+            while self._connections:
+                self._connections.pop().close()
+
+    def __enter__(self) -> SqliteStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._session.connection is None:
+            with self._guard:
+                if self._closed:
+                    raise StoreError("the scan database has already been closed", str(self._path))
+                self._session.connection = schema.connect(self._path)
+                self._session.decompressor = zstandard.ZstdDecompressor()
+                self._connections.append(self._session.connection)
+        return self._session.connection
+
+    def _decoded(self, volume: Volume, run: range) -> Iterator[tuple[int, NDArray[np.generic]]]:
+        """Yield each block of a run with its number; faults say which block."""
+        wanted = iter(run)
+        for key, crc32, data in self._rows(volume.first + run.start, volume.first + run.stop - 1):
+            block = next(wanted)
+            if key != volume.first + block:
+                raise ScanFault(Fault.MISSING, f"block {block}")
+            try:
+                yield block, self._decode(volume, block, crc32, data)
+            except ScanFault as fault:
+                raise ScanFault(fault.fault, f"block {block}: {fault.private}") from fault
+        for block in wanted:
+            raise ScanFault(Fault.MISSING, f"block {block}")
+
+    def _rows(self, low: int, high: int) -> Iterator[tuple[Any, Any, Any]]:
+        query = "SELECT block, crc32, data FROM blocks WHERE block BETWEEN ? AND ? ORDER BY block"
+        try:
+            yield from self._connect().execute(query, (low, high))
+        except sqlite3.Error as error:
+            raise ScanFault(Fault.UNREADABLE, str(error)) from error
+
+    def _decode(self, volume: Volume, block: int, crc32: object, data: object) -> NDArray[np.generic]:
+        if not isinstance(data, bytes) or not isinstance(crc32, int):
+            raise ScanFault(Fault.CORRUPT, "cells of the wrong type")
+        if not data and volume.foreground[4 * block : 4 * block + 4] != bytes(4):
+            raise ScanFault(Fault.TRUNCATED, "no bytes, but voxels that are not zero")
+        return blocks.decode(data, crc32, volume.grid.box(block).size, volume.dtype, self._session.decompressor)
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute("SELECT name, value FROM meta")
+        self._meta = {str(name): unpack(value, str(name)) for name, value in rows}
+        self._names = _names_of(self._meta.get("label_names"))
+        self._scheme = _scheme_of(self._meta.get("normalisation"))
+        self._side = triple_of([self._meta.get("block_side")] * 3, "block_side")[0]
+        query = "SELECT * FROM scans JOIN subjects USING (subject) ORDER BY scan"
+        cursor = connection.execute(query)
+        names = [column[0] for column in cursor.description]
+        scans = [_scan_of(dict(zip(names, row, strict=True))) for row in cursor]
+        shapes = {scan.key: scan.shape for scan in scans}
+        query = "SELECT scan, kind, dtype, slope, codec, first, foreground FROM volumes ORDER BY scan, kind"
+        self._volumes: dict[tuple[int, str], Volume] = {}
+        for key, kind, *row in connection.execute(query):
+            self._volumes[key, kind] = _volume_of(shapes.get(key), self._side, kind, row)
+        self._scans = tuple(self._complete(scan) for scan in scans)
+
+    def _complete(self, scan: Scan) -> Scan:
+        image = self._volumes.get((scan.key, "image"))
+        if image is None:
+            raise StoreError("the scan database holds a scan without an image; import the scans again")
+        return replace(scan, dtype=image.dtype.name, labelled=(scan.key, "label") in self._volumes)
+
+
+def _names_of(value: Any) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, list) else ()
+    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise StoreError("the scan database holds a malformed label_names; import the scans again", repr(value)[:200])
+    return names
+
+
+def _scheme_of(value: Any) -> str:
+    if value not in normalise.SCHEMES:
+        raise StoreError("the scan database names an unknown normalisation; update this software", repr(value)[:200])
+    return str(value)
+
+
+def _scan_of(row: dict[str, Any]) -> Scan:
+    affine = affine_of(unpack(row["affine"], "affine"))
+    low, high = row["low"], row["high"]
+    if row["split"] not in SPLITS or not is_number(low) or not is_number(high) or not high > low:
+        raise StoreError("the scan database holds a malformed scan; import the scans again", f"scan {row['scan']}")
+    return Scan(
+        key=int(row["scan"]),
+        subject=str(row["subject"]),
+        session=str(row["session"]),
+        split=str(row["split"]),
+        shape=triple_of(unpack(row["shape"], "shape")),
+        spacing=spacing_of(affine),
+        affine=affine,
+        dtype="",
+        low=float(low),
+        high=float(high),
+        labelled=False,
+        native=_native_of(unpack(row["native"], "native")),
+    )
+
+
+def _native_of(value: Any) -> Native | None:
+    if value is None:
+        return None
+    fields = value if isinstance(value, dict) else {}
+    codes = [fields.get(name, 0) for name in ("sform_code", "qform_code")]
+    if not all(type(code) is int for code in codes):
+        raise StoreError("the scan database holds a malformed native header; import the scans again")
+    shape, affine = triple_of(fields.get("shape"), "native shape"), affine_of(fields.get("affine"))
+    return Native(shape, affine, codes[0], codes[1], str(fields.get("units", "mm")))
+
+
+def _volume_of(shape: Triple | None, side: int, kind: str, row: list[Any]) -> Volume:
+    dtype, slope, codec, first, foreground = row
+    grid = BlockGrid(shape or (1, 1, 1), side)
+    counts = isinstance(foreground, bytes) and len(foreground) == 4 * len(grid)
+    usual = dtype in blocks.DTYPES and codec in blocks.CODECS and type(first) is int
+    if shape is None or not counts or not usual or not is_number(slope) or not slope > 0:
+        raise StoreError("the scan database holds a malformed volume; import the scans again", f"{kind} {row[:4]}")
+    if kind == "label" and dtype not in ("uint8", "int16"):
+        raise StoreError("the scan database holds labels of a wrong type; import the scans again", str(dtype))
+    return Volume(np.dtype(dtype), float(slope), first, grid, foreground)

@@ -1,0 +1,256 @@
+"""Writing a scan database: whole or not at all.
+
+Everything goes into a partial file beside the target, without a journal because a failed partial file is deleted;
+at the end it is vacuumed, flushed to disk and renamed over the target in one step. A full disk or a killed process
+leaves the old database as it was. Equal input gives equal bytes on one machine: no time, host or path is stored.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import ImportScanError
+from computation.scans import blocks, schema
+from computation.scans.blocks import BlockGrid, Triple
+from computation.scans.fingerprint import fingerprint
+from computation.scans.records import Affine, Native, pack
+
+__all__ = ["Entry", "Header", "Writer", "create"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Facts about the whole file; `schema.sql` explains each.
+
+    Attributes
+    ----------
+    label_set : str
+        Name of the label set.
+    label_names, label_colours : tuple of str
+        One per class; colours as ``#rrggbb``.
+    normalisation : str
+        One of `normalise.SCHEMES`.
+    split : mapping
+        How subjects were divided.
+    provenance : mapping
+        Versions and parameters, never a path.
+    block_side : int
+        Side of the blocks in voxels.
+    """
+
+    label_set: str
+    label_names: tuple[str, ...]
+    label_colours: tuple[str, ...]
+    normalisation: str
+    split: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    block_side: int = blocks.SIDE
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One scan to be written.
+
+    Attributes
+    ----------
+    subject, session, split : str
+        Whose scan it is, which visit, and the person's part of the split.
+    affine : tuple
+        Voxel indices of `image` to RAS+ millimetres.
+    low, high : float
+        Normalisation constants, in units of ``image * slope``.
+    image : ndarray
+        Of one of `blocks.DTYPES`.
+    label : ndarray of uint8 or int16, or None
+        Class numbers, same shape.
+    slope : float
+        The image's value is ``image * slope``.
+    native : Native or None
+        The image as it came.
+    source : mapping
+        SHA-256 of each source file.
+    """
+
+    subject: str
+    session: str
+    split: str
+    affine: Affine
+    low: float
+    high: float
+    image: NDArray[Any]
+    label: NDArray[Any] | None
+    slope: float = 1.0
+    native: Native | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def create(path: Path, header: Header) -> Iterator[Writer]:
+    """Write a database; it appears at `path`, replacing what was there, only when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+        The target.
+    header : Header
+        Facts about the whole file.
+
+    Yields
+    ------
+    Writer
+        Its `add` takes one scan at a time.
+
+    Raises
+    ------
+    ImportScanError
+        If the target cannot be written or the disk is full.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.unlink(missing_ok=True)
+        connection = sqlite3.connect(partial, isolation_level=None)
+        try:
+            writer = Writer(connection, header)
+            yield writer
+            writer.finish()
+        finally:
+            connection.close()
+        _flush(partial)
+        partial.replace(path)
+    except (sqlite3.OperationalError, OSError) as error:
+        text = "the scan database cannot be written; check that its folder exists, is writable and has space"
+        raise ImportScanError(text, f"{path}: {error}") from error
+    finally:
+        _discard(partial)
+
+
+class Writer:
+    """An unfinished database; made by `create`."""
+
+    def __init__(self, connection: sqlite3.Connection, header: Header) -> None:
+        self._connection = connection
+        self._header = header
+        self._splits: dict[str, str] = {}
+        self._scans = 0
+        self._blocks = 0
+        # Larger pages keep a block in one or two of them. No journal: a failed file is thrown away.
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        schema.create(connection)
+        connection.execute("BEGIN")
+        for name, value in sorted(asdict(header).items()):
+            self.note(name, value)
+
+    def note(self, name: str, value: Any) -> None:
+        """Store a fact about the whole file, as JSON."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, pack(value)))
+
+    def add(self, entry: Entry) -> int:
+        """Write one scan.
+
+        Parameters
+        ----------
+        entry : Entry
+            The scan; nothing of it is kept.
+
+        Returns
+        -------
+        int
+            Its key.
+
+        Raises
+        ------
+        ImportScanError
+            If the entry does not fit the schema, or its person is already in another part of the split.
+        """
+        _check(entry, len(self._header.label_names))
+        self._enrol(entry)
+        volumes = [volume for volume in (entry.image, entry.label) if volume is not None]
+        cells = _cells(entry)
+        row = (self._scans + 1, *cells, fingerprint(cells, volumes))
+        try:
+            self._connection.execute(f"INSERT INTO scans VALUES ({','.join('?' * len(row))})", row)
+        except sqlite3.IntegrityError as error:
+            text = "a subject has two scans of one session; give each scan its own session"
+            raise ImportScanError(text, f"{entry.subject} {entry.session}") from error
+        self._scans += 1
+        for kind, volume in zip(("image", "label"), volumes, strict=False):
+            self._volume(kind, volume, entry.slope if kind == "image" else 1.0)
+        return self._scans
+
+    def finish(self) -> None:
+        """Commit and vacuum."""
+        self._connection.execute("COMMIT")
+        self._connection.execute("VACUUM")
+
+    def _enrol(self, entry: Entry) -> None:
+        if entry.subject not in self._splits:
+            try:
+                self._connection.execute("INSERT INTO subjects VALUES (?, ?)", (entry.subject, entry.split))
+            except sqlite3.IntegrityError as error:
+                raise ImportScanError(f"a split is train, valid or test, not {entry.split!r}") from error
+            self._splits[entry.subject] = entry.split
+        if self._splits[entry.subject] != entry.split:
+            parts = f"both {self._splits[entry.subject]} and {entry.split}"
+            raise ImportScanError(f"one person's scans are in {parts}; put all of them in one part", entry.subject)
+
+    def _volume(self, kind: str, volume: NDArray[Any], slope: float) -> None:
+        grid = BlockGrid(_shape(volume), self._header.block_side)
+        foreground = np.zeros(len(grid), "<u4")
+        for block in range(len(grid)):
+            part = volume[grid.box(block).slices()]
+            foreground[block] = np.count_nonzero(part)
+            data, crc32 = blocks.encode(part)
+            self._connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", (self._blocks + block, crc32, data))
+        row = (self._scans, kind, volume.dtype.name, slope, blocks.CODECS[0], self._blocks, foreground.tobytes())
+        self._connection.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._blocks += len(grid)
+
+
+def _cells(entry: Entry) -> tuple[str | float, ...]:
+    """Return the row of `scans` from `subject` to `source`."""
+    native = None if entry.native is None else asdict(entry.native)
+    texts = (pack(_shape(entry.image)), pack(entry.affine))
+    return (entry.subject, entry.session, *texts, entry.low, entry.high, pack(native), pack(dict(entry.source)))
+
+
+def _check(entry: Entry, classes: int) -> None:
+    image, label = entry.image, entry.label
+    if image.ndim != 3 or 0 in image.shape or image.dtype.name not in blocks.DTYPES:
+        raise ImportScanError(f"an image must be 3-D and of {', '.join(blocks.DTYPES)}", f"{image.shape} {image.dtype}")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ImportScanError("the image holds voxels that are NaN or infinite; repair it first", entry.subject)
+    if not entry.subject or not entry.high > entry.low or not entry.slope > 0:
+        raise ImportScanError("a scan needs a subject, high above low, and a positive slope", repr(entry.subject))
+    if label is None:
+        return
+    if label.shape != image.shape:
+        raise ImportScanError("image and label have different grids", f"{image.shape} and {label.shape}")
+    if label.dtype.name not in ("uint8", "int16") or label.min() < 0 or label.max() >= classes:
+        raise ImportScanError(f"labels must be uint8 or int16 class numbers 0 to {classes - 1}", entry.subject)
+
+
+def _shape(volume: NDArray[Any]) -> Triple:
+    i, j, k = volume.shape
+    return (i, j, k)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _discard(partial: Path) -> None:
+    """Remove what a failure left; after success the rename has already taken it."""
+    for name in (partial, partial.with_name(f"{partial.name}-journal")):
+        name.unlink(missing_ok=True)

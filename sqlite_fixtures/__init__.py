@@ -1,0 +1,1 @@
+"""Demo data: scan databases made from a template."""
