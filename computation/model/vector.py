@@ -1,0 +1,142 @@
+"""A network as one flat vector and back: parameters first, then the batch-norm statistics that travel.
+
+Which statistics travel is a named policy, never an accident: `sync` puts the running means and variances behind the
+parameters; `local` and `frozen` leave them out. The counter `num_batches_tracked` never travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from computation.errors import ModelError
+from computation.model.network import MeshNet
+from computation.payload import Manifest, Vector
+
+__all__ = ["POLICIES", "check", "gather", "gradient", "manifest", "parameters", "scatter", "statistics"]
+
+POLICIES = ("sync", "local", "frozen")
+
+
+def parameters(model: MeshNet) -> Manifest:
+    """Return the manifest of what training changes."""
+    return _manifest(model.named_parameters())
+
+
+def statistics(model: MeshNet) -> Manifest:
+    """Return the manifest of the batch-norm running means and variances; empty for other normalisations."""
+    return _manifest((name, buffer) for name, buffer in model.named_buffers() if buffer.is_floating_point())
+
+
+def manifest(model: MeshNet, policy: str) -> Manifest:
+    """Return names and shapes of the vector that sites exchange, in order.
+
+    Parameters
+    ----------
+    model : MeshNet
+        Any network of the architecture.
+    policy : str
+        `sync`, `local` or `frozen`: what happens to batch-norm statistics.
+
+    Raises
+    ------
+    ModelError
+        If the policy is not one of the three.
+    """
+    if policy not in POLICIES:
+        raise ModelError(f"there is no batch-norm policy {policy[:40]!r}; wanted one of {', '.join(POLICIES)}")
+    travelling = statistics(model).entries if policy == "sync" else ()
+    return Manifest(parameters(model).entries + travelling)
+
+
+def _manifest(tensors: Iterable[tuple[str, Tensor]]) -> Manifest:
+    return Manifest(tuple((name, tuple(tensor.shape)) for name, tensor in tensors))
+
+
+def gather(model: MeshNet, manifest: Manifest) -> Vector:
+    """Copy a network's values into one flat vector of the network's dtype.
+
+    Parameters
+    ----------
+    model : MeshNet
+        On any device.
+    manifest : Manifest
+        Which arrays, in which order.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape `(manifest.size,)`, read-only.
+    """
+    tensors = _tensors(model)
+    return _flat([tensors[name] for name, _ in manifest.entries], model)
+
+
+def gradient(model: MeshNet) -> Vector:
+    """Copy the gradient of every parameter into one flat vector; a parameter without one counts as zero.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape `(parameters(model).size,)`, read-only, in the network's dtype.
+    """
+    grads = [torch.zeros_like(value) if value.grad is None else value.grad for value in model.parameters()]
+    return _flat(grads, model)
+
+
+def _flat(tensors: list[Tensor], model: MeshNet) -> Vector:
+    # One concatenation on the device and one copy off it: on a GPU every copy waits for the queue.
+    pieces = [tensor.detach().reshape(-1) for tensor in tensors]
+    joined = torch.cat(pieces) if pieces else model.head.weight.new_zeros(0)
+    values: Vector = joined.detach().cpu().numpy()
+    values.flags.writeable = False
+    return values
+
+
+@torch.no_grad()
+def scatter(model: MeshNet, manifest: Manifest, values: Vector) -> None:
+    """Copy a flat vector into a network, in place.
+
+    Parameters
+    ----------
+    model : MeshNet
+        On any device; changed.
+    manifest : Manifest
+        What the vector holds.
+    values : numpy.ndarray
+        Shape `(manifest.size,)`.
+
+    Raises
+    ------
+    ModelError
+        If the vector has another length, or a running variance is negative; the network is then unchanged.
+    """
+    check(manifest, values)
+    tensors = _tensors(model)
+    # A copy: torch must not write into, nor warn about, an array that is read-only.
+    joined = torch.from_numpy(np.array(values)).to(model.head.weight.device)
+    for name, place in manifest.slices.items():
+        tensors[name].copy_(joined[place].view(tensors[name].shape))
+
+
+def check(manifest: Manifest, values: Vector) -> None:
+    """Refuse a vector that cannot be this model.
+
+    Raises
+    ------
+    ModelError
+        As `scatter`.
+    """
+    if values.shape != (manifest.size,):
+        raise ModelError(f"a model vector holds {values.size} values; wanted {manifest.size}")
+    for name, place in manifest.slices.items():
+        # Averages keep variances positive; only a forged vector or server momentum could make one negative.
+        if name.endswith(".running_var") and values[place].min() < 0:
+            raise ModelError("a batch-norm variance of the model is negative; the vector is not a model of this run")
+
+
+def _tensors(model: MeshNet) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
