@@ -1,0 +1,96 @@
+"""`coinstac-meshnet simulate`: run a consortium on this machine, without Docker, Node or a network."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from computation.checks import is_number
+from computation.errors import SimulatorError
+from simulator import embedded, inputspec
+from simulator.progress import LiveProgress
+from simulator.result import Result, write_summary
+
+__all__ = ["add_arguments", "add_commands", "run", "table"]
+
+
+def add_commands(commands: Any) -> None:
+    """Register `simulate` among the sub-commands of an argument parser."""
+    text = "run all sites and the centre on this machine, over COINSTAC's own protocol"
+    parser = commands.add_parser("simulate", help=text, description=text)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` reads."""
+    parser.add_argument("inputspec", type=Path, nargs="?", default=Path("inputspec.json"), help="the sites' inputs")
+    parser.add_argument("--input", type=Path, help="folder with local0/simulatorRun and so on; default: test/input")
+    parser.add_argument("--output", type=Path, default=Path("run"), help="folder for everything the run writes")
+    parser.add_argument("--sites", type=int, help="number of sites; default: one for each entry of the inputspec")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="shuffle the order in which sites reach the centre")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a simulation, show it, and write `summary.json` into its output folder.
+
+    Raises
+    ------
+    SimulatorError
+        If it cannot be started or does not finish.
+    """
+    console = Console()
+    with LiveProgress(console) as progress:
+        result = embedded.run(
+            inputspec.read(options.inputspec),
+            inputs=options.input or _inputs_beside(options.inputspec),
+            output=options.output,
+            sites=options.sites,
+            shuffle_seed=options.shuffle,
+            observer=progress,
+        )
+    write_summary(options.output / "summary.json", result.summary())
+    console.print(table(result))
+    console.print(f"summary: {options.output / 'summary.json'}")
+
+
+def _inputs_beside(spec: Path) -> Path:
+    """Return the input folder that goes with an inputspec, in coinstac-simulator's places."""
+    places = [spec.parent / "test" / "input", spec.parent / "input"]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise SimulatorError(
+        "there is no test/input or input folder beside the inputspec; name one with --input", str(spec)
+    )
+
+
+def table(result: Result) -> Table:
+    """Return the figures of a run, and what its final output says of each site."""
+    view = Table("", "value", title="Simulated run")
+    summary = result.summary()
+    sites = summary.pop("sites")
+    for name, value in _flat(summary):
+        view.add_row(escape(name), escape(value))
+    if isinstance(sites, Mapping):
+        for site, facts in sites.items():
+            view.add_section()
+            for name, value in _flat(facts if isinstance(facts, Mapping) else {}):
+                view.add_row(escape(f"{site}: {name}"), escape(value))
+    return view
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name} ")
+        else:
+            rows.append((f"{prefix}{name}", f"{value:.4g}" if is_number(value) and value % 1 else str(value)))
+    return rows

@@ -1,0 +1,65 @@
+"""inputspec.json, read as coinstac-simulator reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from computation.errors import SimulatorError
+
+__all__ = ["Spec", "fulfil", "read"]
+
+#: `{variable: {"value": ...}}`, or one such object for each site.
+Spec: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+def read(path: Path) -> Spec:
+    """Read an inputspec file.
+
+    Raises
+    ------
+    SimulatorError
+        If there is none, or if it is not JSON.
+    """
+    try:
+        spec: Spec = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SimulatorError("the inputspec cannot be read; give the path of an inputspec.json", str(error)) from error
+    except ValueError as error:
+        raise SimulatorError("the inputspec is not JSON", f"{path}: {error}") from error
+    return spec
+
+
+def fulfil(spec: Spec, sites: int | None = None) -> tuple[dict[str, Any], ...]:
+    """Return the input of each site's first call.
+
+    Parameters
+    ----------
+    spec : list or dict
+        One object for each site, or one object that every site gets.
+    sites : int, optional
+        Number of sites; by default the length of the list, or one.
+
+    Raises
+    ------
+    SimulatorError
+        If the spec has another form, or fewer entries than sites.
+    """
+    entries = [spec] * (sites or 1) if isinstance(spec, Mapping) else spec
+    if not isinstance(entries, list | tuple) or not entries:
+        raise SimulatorError("the inputspec is neither an object nor a list of objects with one entry for each site")
+    wanted = len(entries) if sites is None else sites
+    if not 1 <= wanted <= len(entries):
+        raise SimulatorError(f"the inputspec has {len(entries)} entries; wanted one for each of {wanted} sites")
+    return tuple(_values(entry) for entry in entries[:wanted])
+
+
+def _values(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise SimulatorError(f"an entry of the inputspec is {type(entry).__name__}; wanted an object of variables")
+    for name, variable in entry.items():
+        if not isinstance(variable, Mapping) or "value" not in variable:
+            raise SimulatorError(f"variable {name!r} of the inputspec has no value; wanted {{'value': ...}}")
+    return {name: variable["value"] for name, variable in entry.items()}

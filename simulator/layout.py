@@ -1,0 +1,142 @@
+"""The directories of a simulated consortium, laid out as COINSTAC lays them out.
+
+`<root>/input/<client>/simulatorRun` is a node's base directory, and likewise `output` and `transfer`; `<root>/logs`
+holds what each process printed. A user's own folder is only ever linked from, never written to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from computation.errors import SimulatorError
+
+__all__ = ["CENTRE", "RUN", "Layout", "link_tree"]
+
+#: The centre's client id, as in coinstac-simulator.
+CENTRE = "remote"
+#: The run id that coinstac-simulator uses.
+RUN = "simulatorRun"
+
+# Says that the folders beside it were made here and may be emptied.
+_MARK = ".coinstac-meshnet-simulator"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of one run lies.
+
+    Attributes
+    ----------
+    root : Path
+        The user's output folder.
+    """
+
+    root: Path
+
+    def base(self, client: str) -> Path:
+        """Return the folder in which a node finds its inputs and what others sent."""
+        return self.root / "input" / client / RUN
+
+    def output(self, client: str) -> Path:
+        """Return the folder in which a node leaves its results."""
+        return self.root / "output" / client / RUN
+
+    def transfer(self, client: str) -> Path:
+        """Return the folder in which a node leaves files for others."""
+        return self.root / "transfer" / client / RUN
+
+    def cache(self, client: str) -> Path:
+        """Return a node's private scratch folder, `/tmp` of a container."""
+        return self.root / "cache" / client
+
+    def log(self, client: str) -> Path:
+        """Return the file with what a node's process printed."""
+        return self.root / "logs" / f"{client}.log"
+
+    def state(self, client: str) -> dict[str, Any]:
+        """Return COINSTAC's `state` without the iteration; like coinstac-simulator's it names no owner."""
+        return {
+            "baseDirectory": str(self.base(client)),
+            "outputDirectory": str(self.output(client)),
+            "cacheDirectory": str(self.cache(client)),
+            "transferDirectory": str(self.transfer(client)),
+            "clientId": client,
+        }
+
+    def prepare(self, sites: Iterable[str], inputs: Path) -> None:
+        """Make all folders, and link each site's files into its base directory.
+
+        What an earlier run left in the output folders stays, as on the platform; inputs, transfers and logs are new.
+
+        Raises
+        ------
+        SimulatorError
+            If a site has no input folder, or if the output folder holds folders that were not made here.
+        """
+        sites = list(sites)
+        for site in sites:
+            if not (inputs / site / RUN).is_dir():
+                raise SimulatorError(
+                    f"site {site} has no input folder; wanted a folder {site}/{RUN} inside the input folder",
+                    str(inputs),
+                )
+        self._empty(inputs)
+        for client in [*sites, CENTRE]:
+            for folder in (self.base(client), self.output(client), self.transfer(client), self.cache(client)):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.log(client).parent.mkdir(exist_ok=True)
+            self.log(client).write_bytes(b"")
+        for site in sites:
+            (self.base(CENTRE) / site).mkdir()
+            link_tree(inputs / site / RUN, self.base(site))
+
+    def _empty(self, inputs: Path) -> None:
+        mark = self.root / _MARK
+        made = [self.root / name for name in ("input", "transfer", "cache")]
+        if any(inputs.is_relative_to(folder) or folder.is_relative_to(inputs) for folder in made):
+            raise SimulatorError("the output folder overlaps the input folder; choose another one", str(self.root))
+        if not mark.exists() and any(folder.exists() for folder in made):
+            raise SimulatorError(
+                "the output folder holds input, transfer or cache folders of something else; choose another one",
+                str(self.root),
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Give `target` the files of `source` as hard links, or as copies where the file system allows no links.
+
+    Raises
+    ------
+    SimulatorError
+        If the folder cannot be read.
+    """
+    try:
+        for path, name in _files(source):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            # A symbolic link is followed: the process must find the file itself, as in a mounted folder.
+            _link(os.path.realpath(path), target / name)
+    except OSError as error:
+        raise SimulatorError("an input folder cannot be linked or copied", str(error)) from error
+
+
+def _files(source: Path) -> Iterator[tuple[Path, Path]]:
+    for folder, _, names in os.walk(source, followlinks=True):
+        for name in sorted(names):
+            path = Path(folder, name)
+            yield path, path.relative_to(source)
+
+
+def _link(source: str, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, another owner, or too many links
+        shutil.copy2(source, target)

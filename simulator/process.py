@@ -1,0 +1,201 @@
+"""One node's process: started with a port of its own, restarted when it died, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from computation.errors import SimulatorError
+
+__all__ = ["NodeProcess", "Reservation", "environment", "stop_all"]
+
+# Like the platform's, which takes ports from 8101 up; below the range from which systems pick outgoing ports, so that
+# no connection can occupy a node's port by accident.
+_PORTS = range(8101, 32768)
+_PATIENCE = 5.0  # seconds from SIGTERM to SIGKILL
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Reservation:
+    """A port that no other simulator takes, although the process that listens there is yet to start.
+
+    The socket is bound exclusively but does not listen. Sharing is allowed afterwards, and a server's socket, which
+    allows it too, can then listen on the port.
+
+    Raises
+    ------
+    SimulatorError
+        If no port is free.
+    """
+
+    def __init__(self) -> None:
+        start = int.from_bytes(os.urandom(2), "big")
+        for offset in range(len(_PORTS)):
+            self._socket = socket.socket()
+            self.port = _PORTS[(start + offset) % len(_PORTS)]
+            try:
+                self._socket.bind(("127.0.0.1", self.port))
+            except OSError:
+                self._socket.close()
+                continue
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if sys.platform != "linux":  # elsewhere the holder would be in the server's way
+                self._socket.close()
+            return
+        raise SimulatorError("no port is free for the nodes; end some other programs")
+
+    def release(self) -> None:
+        """Let others have the port."""
+        self._socket.close()
+
+
+def environment(port: int, sites: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return a node's environment: the caller's, its port, and an equal share of the cores.
+
+    Parameters
+    ----------
+    port : int
+        Port on which the node listens.
+    sites : int
+        Number of sites that compute at the same time.
+    given : mapping of str
+        Environment to start from; an OMP_NUM_THREADS in it is kept.
+    """
+    package = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [package, given.get("PYTHONPATH", "")]))
+    share = max(1, _cores() // max(1, sites))
+    own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+    return {"OMP_NUM_THREADS": str(share), **given, **own}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NodeProcess:
+    """The process of one node, over all its restarts.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Starts a server on COINSTAC_PORT.
+    log : Path
+        Where everything that it prints is appended.
+    sites : int
+        Number of sites, for its share of the cores.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, sites: int) -> None:
+        self._command, self._log = tuple(command), log
+        self._reservation = Reservation()
+        self._environment = environment(self.port, sites)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    @property
+    def port(self) -> int:
+        """Port on which the process listens, the same after a restart."""
+        return self._reservation.port
+
+    @property
+    def pid(self) -> int:
+        """Process id; 0 before the first start."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process, or start it again.
+
+        Raises
+        ------
+        SimulatorError
+            If the command cannot be run.
+        """
+        self.kill()
+        self.starts += 1
+        try:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a group of its own: it and what it starts can be ended together
+                    preexec_fn=_die_with_parent(),
+                )
+        except OSError as error:
+            raise SimulatorError("a node's command cannot be started", str(error)) from error
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the process has ended, at most so long; tell whether it has."""
+        deadline = time.monotonic() + seconds
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return not self.alive
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        if self._process and self.alive:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process and everything that it started, at once."""
+        if self._process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def tell(self, line: str) -> None:
+        """Add a line to the node's log."""
+        with self._log.open("ab") as log:
+            log.write(f"{line}\n".encode())
+
+    def last_lines(self, count: int = 8) -> str:
+        """Return the end of what the process printed."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-count:])
+
+    def close(self) -> None:
+        """End everything and give the port back."""
+        self.kill()
+        self._reservation.release()
+
+
+def stop_all(processes: Iterable[NodeProcess]) -> None:
+    """End all processes: ask first, wait for all together, then kill what is left, and what they started."""
+    processes = list(processes)
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _PATIENCE
+    for process in processes:
+        process.wait(deadline - time.monotonic())
+        process.close()
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """Return what a child does first, on Linux: ask to be killed if the simulator dies before it could stop it."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # it died in between
+            os._exit(1)
+
+    return ask

@@ -1,0 +1,189 @@
+"""The platform's half of the WebSocket protocol: a probe, a call, and the reading of the reply.
+
+Opening a connection is most of the cost of a round without training, and a consortium opens two per call. So the
+handshake is done here on a bare socket, in the few fixed lines of RFC 6455, section 4.1; the frames are the library's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
+
+from computation.errors import MessageError
+
+__all__ = ["REPLY_LIMIT", "ConnectionLost", "call", "probe", "read_reply", "request_text"]
+
+#: Longest reply that the platform's client takes (`ws` 7.4.6, maxPayload).
+REPLY_LIMIT = 100 * 2**20
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CHUNK = 2**18
+_MORE = getattr(socket, "MSG_MORE", 0)
+_quiet = logging.getLogger(__name__)
+_quiet.disabled = True
+
+
+class ConnectionLost(ConnectionError):
+    """The connection ended before the reply came."""
+
+
+class _Connection:
+    """One open WebSocket on the loopback."""
+
+    def __init__(self, sock: socket.socket, received: bytes) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._frames = Protocol(Side.CLIENT, max_size=REPLY_LIMIT, logger=_quiet)
+        self._frames.receive_data(received)
+
+    async def send(self, text: bytes) -> None:
+        self._frames.send_text(text)
+        await self._flush()
+
+    async def receive(self) -> bytes:
+        """Return the next message; raises `ConnectionLost` if the connection ends first."""
+        message = b""
+        while True:
+            for frame in self._frames.events_received():
+                if isinstance(frame, Frame) and frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                    message += frame.data
+                    if frame.fin:
+                        return message
+            await self._read()
+
+    def close(self, reason: str) -> None:
+        """Send the closing frame and leave: the platform's client does not wait for the answer either."""
+        self._frames.send_close(1000, reason)
+        with contextlib.suppress(OSError):  # what was to be said has been said
+            # Held back until the socket closes, so that the frame and the end travel, and wake the node, together.
+            self._socket.send(b"".join(self._frames.data_to_send()), _MORE)
+        self._socket.close()
+
+    def abort(self) -> None:
+        self._socket.close()
+
+    async def _read(self) -> None:
+        if self._frames.close_rcvd or self._frames.close_sent:
+            raise ConnectionLost(f"closed without a reply: {self._frames.close_exc}")
+        data = await self._loop.sock_recv(self._socket, _CHUNK)
+        if not data:
+            raise ConnectionLost("ended without a reply")
+        self._frames.receive_data(data)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        for data in self._frames.data_to_send():
+            if data:
+                await self._loop.sock_sendall(self._socket, data)
+
+
+async def _open(port: int) -> _Connection:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        key = base64.b64encode(os.urandom(16))
+        await loop.sock_sendall(sock, _handshake(port, key))
+        return _Connection(sock, await _accepted(sock, key))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _handshake(port: int, key: bytes) -> bytes:
+    return (
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % (port, key)
+    )
+
+
+async def _accepted(sock: socket.socket, key: bytes) -> bytes:
+    """Read the answer to the handshake; return what came after it."""
+    loop = asyncio.get_running_loop()
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        data = await loop.sock_recv(sock, _CHUNK)
+        if not data:
+            raise ConnectionLost("ended in the handshake")
+        answer += data
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 101 ") or base64.b64encode(hashlib.sha1(key + _GUID).digest()) not in head:
+        raise ConnectionLost("refused the WebSocket handshake")
+    return rest
+
+
+async def probe(port: int) -> None:
+    """Open and close a connection without a word, as the platform does before each call.
+
+    Raises
+    ------
+    OSError
+        If nothing listens, or not a WebSocket server.
+    """
+    connection = await _open(port)
+    connection.close("Test Connection")
+
+
+async def call(port: int, request: bytes) -> bytes:
+    """Send one request and return the reply's text.
+
+    Raises
+    ------
+    ConnectionLost
+        If the connection ends without a reply, or the reply is longer than `REPLY_LIMIT`.
+    OSError
+        If the connection breaks.
+    """
+    connection = await _open(port)
+    try:
+        await connection.send(request)
+        reply = await connection.receive()
+        connection.close("Normal Client disconnect")
+        return reply
+    finally:
+        connection.abort()
+
+
+def request_text(mode: str, input_text: str, cache: Mapping[str, Any], state: Mapping[str, Any]) -> bytes:
+    """Return one call as text; `input_text` is JSON already, for it was made once for all who get it."""
+    rest = f'"cache":{json.dumps(cache)},"state":{json.dumps(state)}'
+    return f'{{"mode":"{mode}","data":{{"input":{input_text},{rest}}}}}'.encode()
+
+
+def read_reply(text: bytes) -> dict[str, Any]:
+    """Return what the computation returned.
+
+    Raises
+    ------
+    MessageError
+        With the computation's own error text if it sent one, or with what is wrong with the reply: the platform would
+        stop the run, or wait for ever.
+    """
+    try:
+        reply = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("the reply is not JSON", str(error)) from error
+    kind = reply.get("type") if isinstance(reply, dict) else None
+    if kind == "stderr":
+        raise MessageError(str(reply.get("data")))
+    if kind != "stdout" or reply.get("end") is not True or not isinstance(reply.get("data"), dict):
+        raise MessageError("the reply is neither a result nor an error; the platform would wait for ever")
+    data: dict[str, Any] = reply["data"]
+    return data
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
