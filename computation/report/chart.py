@@ -15,7 +15,7 @@ __all__ = ["PALETTE", "Series", "chart"]
 PALETTE = 6
 
 _WIDTH, _HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 448, 12, 212
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 440, 12, 212
 #: More points than this a screen cannot show: of each group of neighbours the lowest and the highest stay.
 _MOST_POINTS = 800
 #: Up to so many points each is marked with a dot.
@@ -143,7 +143,7 @@ def _axis(low: float, high: float, start: int, end: int, whole: bool = False) ->
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         slack = 1.0 if whole else abs(low) / 2 or 1.0
         low, high = low - slack, high + slack
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     step = max(1.0, step) if whole else step

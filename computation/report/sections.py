@@ -91,7 +91,7 @@ def accuracy(data: ReportData) -> Markup | None:
     ]
     note = (
         "Dice coefficients from voxel counts summed over all scans and divided once. The foreground mean leaves the "
-        "background out; the mean of all classes, which the background lifts, is there to compare with reports that use it."
+        "background out; the mean of all classes, which the background lifts, is there to compare with older reports."
     )
     return join(table(columns), element("p", note, class_="quiet"))
 

@@ -19,7 +19,7 @@ from computation.tracking.numbers import RoundNumbers, mean
 __all__ = ["WandbLog", "named_metrics"]
 
 _PROJECT = "coinstac-meshnet"
-#: Seconds to wait for the server at the start; a site behind a firewall must not hold up the others for longer.
+#: Seconds to wait for the server at either end; a site behind a firewall must not hold up the others for longer.
 _PATIENCE = 20
 
 
@@ -135,6 +135,7 @@ class WandbLog:
             x_disable_machine_info=True,
             x_save_requirements=False,
             init_timeout=_PATIENCE,
+            finish_timeout=_PATIENCE,
         )
 
     def round(self, numbers: RoundNumbers, classes: Sequence[str]) -> None:
