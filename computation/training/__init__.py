@@ -1,0 +1,1 @@
+"""One site's learning: loss, optimiser, schedule, metrics, learner, trainer, inference and checkpoints."""

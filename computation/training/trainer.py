@@ -1,0 +1,309 @@
+"""One site's learning: its model, optimiser, schedule, scans and device. It knows nothing of other sites.
+
+A round is `local_steps` batches. Batch, dropout and learning rate are pure functions of the seed, the site and the
+number of the batch or round, so a restarted trainer computes the bits of the unbroken run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from computation.errors import ScanError
+from computation.model import vector
+from computation.model.architecture import Architecture
+from computation.payload import Vector
+from computation.scans.faults import Fault, ScanFault
+from computation.scans.records import Scan
+from computation.scans.sampling import Batch, PatchSampler, Skipped
+from computation.scans.store import Store
+from computation.settings import Settings
+from computation.training import inference, loss, metrics
+from computation.training.device import choose, computing
+from computation.training.faults import NotFiniteError
+from computation.training.learner import Learner
+from computation.training.metrics import Counts
+
+__all__ = ["Gradient", "LocalResult", "Sampler", "Trainer"]
+
+
+class Sampler(Protocol):
+    """Where batches come from; `PatchSampler` is one."""
+
+    @property
+    def samples(self) -> int:
+        """Scans in an epoch."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+
+    def batch(self, step: int) -> Batch:
+        """Draw batch number `step`, from 0; the same one whenever asked. Raises `ScanError` if no scan is readable."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalResult:
+    """What a round of local steps was made of; the model is the trainer's.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the samples.
+    samples : int
+        Sub-volumes learnt from.
+    batches : int
+        Batches done; fewer than `local_steps` where the time limit or unreadable scans cut the round short.
+    skipped : tuple of Skipped
+        Scans left out.
+    """
+
+    loss: float
+    samples: int
+    batches: int
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient(LocalResult):
+    """The gradient of one round.
+
+    Attributes
+    ----------
+    vector : numpy.ndarray
+        Shape `(manifest.size,)`: mean gradient over the samples, then the batch-norm statistics after the round's
+        batches under policy `sync`.
+    """
+
+    vector: Vector
+
+
+class Trainer(Learner):
+    """A learner with scans and a device.
+
+    Parameters
+    ----------
+    architecture, settings, rounds
+        As for `Learner`.
+    store : Store
+        The site's scans.
+    site : str
+        Its name: no two sites draw the same random numbers.
+    device : str
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+    sampler : Sampler, optional
+        Replaces the one that draws from the store's training scans.
+    clock : callable
+        Seconds that never go back.
+
+    Attributes
+    ----------
+    deadline : float or None
+        Moment on the clock after which a round ends with the batches that it has; at least one is always done.
+    skipped : list of Skipped
+        Scans left out of the latest round's batches; scan -1 stands for all the scans of a batch.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not there.
+    StoreError
+        If there is no scan to train on.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        settings: Settings,
+        rounds: int,
+        *,
+        store: Store,
+        site: str,
+        device: str = "auto",
+        sampler: Sampler | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(architecture, settings, rounds, device=choose(device))
+        self.store, self.site, self.clock = store, site, clock
+        self.deadline: float | None = None
+        self.skipped: list[Skipped] = []
+        self._loss = loss.criterion(settings)
+        self._sampler: Sampler = sampler or PatchSampler(
+            store,
+            "train",
+            patch_size=None if settings.whole_volume else settings.patch_size,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            site=site,
+        )
+
+    @property
+    def samples(self) -> int:
+        """Training scans."""
+        return self._sampler.samples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which each training scan occurs once."""
+        return self._sampler.steps_per_epoch
+
+    def gradient(self, round: int) -> Gradient:
+        """Return the mean gradient over the round's batches; the vector and the optimiser stay as they are.
+
+        Under policy `local`, batch-norm statistics move on: they are this site's own.
+
+        Parameters
+        ----------
+        round : int
+            From 1.
+
+        Raises
+        ------
+        ScanError
+            If no scan of any batch could be read.
+        DeviceError
+            If the device is full.
+        NotFiniteError
+            If the loss or the gradient is NaN or infinite.
+        """
+        total = np.zeros(self._parameters.size)
+        summed, samples, batches = 0.0, 0, 0
+        try:
+            for step, batch in self._batches(round):
+                value, grad = self._backward(step, batch)
+                total += len(batch.scans) * grad.astype(np.float64)
+                summed, samples, batches = summed + len(batch.scans) * value, samples + len(batch.scans), batches + 1
+            moved = vector.gather(self._network, self.manifest)[self._parameters.size :]
+        finally:
+            self._stale = True
+        mean = (total / samples).astype(self.dtype)
+        return Gradient(summed / samples, samples, batches, tuple(self.skipped), np.concatenate([mean, moved]))
+
+    def local_steps(self, round: int) -> LocalResult:
+        """Step the optimiser on each of the round's batches; the model is the trainer's afterwards.
+
+        Parameters
+        ----------
+        round : int
+            From 1; all its steps have the learning rate of the round.
+
+        Raises
+        ------
+        ScanError, DeviceError, NotFiniteError
+            As `gradient`. The vector is then the one before; the optimiser may have moved on.
+        """
+        summed, samples, batches = 0.0, 0, 0
+        values = self._values[: self._parameters.size]
+        try:
+            for step, batch in self._batches(round):
+                value, grad = self._backward(step, batch)
+                values = self._step(values, grad, round)
+                vector.scatter(self._network, self._parameters, values)
+                summed, samples, batches = summed + len(batch.scans) * value, samples + len(batch.scans), batches + 1
+            self._take(vector.gather(self._network, self.manifest))
+        finally:
+            self._stale = True
+        return LocalResult(summed / samples, samples, batches, tuple(self.skipped))
+
+    def _batches(self, round: int) -> Iterator[tuple[int, Batch]]:
+        """Yield the round's batches with their numbers, leaving out the unreadable, until the deadline."""
+        self.skipped = []
+        done = False
+        first = (round - 1) * self.settings.local_steps
+        for step in range(first, first + self.settings.local_steps):
+            if done and self.deadline is not None and self.clock() >= self.deadline:
+                return
+            try:
+                batch = self._sampler.batch(step)
+                self._check_labels(batch)
+            except ScanError as fault:
+                # Which scans they were, only the fault's private half knows.
+                self.skipped.append(Skipped(-1, _code(fault)))
+                continue
+            self.skipped.extend(batch.skipped)
+            yield step, batch
+            done = True
+        if not done:
+            raise ScanError(
+                f"no scan of round {round} could be read; `coinstac-meshnet inspect` says which are damaged",
+                f"skipped: {self.skipped}",
+            )
+
+    def _check_labels(self, batch: Batch) -> None:
+        # On a GPU an index outside ends the process's use of the device, so it is refused here.
+        if not 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < self.architecture.classes:
+            raise ScanFault(Fault.LABEL, f"scans {batch.scans}")
+
+    def _backward(self, step: int, batch: Batch) -> tuple[float, Vector]:
+        """Return the mean loss of a batch and its gradient."""
+        with computing(self.device):
+            model = self.model.train()
+            model.seed_dropout(self._seed(step))
+            model.zero_grad(set_to_none=True)
+            with inference.autocast(self.device, self.settings.precision):
+                scores = model(batch.images.to(model.head.weight))
+            mean = self._loss(scores, batch.labels.to(self.device))
+            mean.backward()  # type: ignore[no-untyped-call]
+            value, grad = float(mean.detach()), vector.gradient(model)
+            model.zero_grad(set_to_none=True)
+        if not (math.isfinite(value) and np.isfinite(grad).all()):
+            raise NotFiniteError(
+                "the loss or gradient of a batch is not finite; lower 'learning_rate' or use float32",
+                f"batch {step}, scans {batch.scans}, loss {value}",
+            )
+        return value, grad
+
+    def _seed(self, step: int) -> int:
+        """Return the seed of one batch's dropout."""
+        text = f"{self.settings.seed}\0{self.site}\0{step}\0dropout"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+    def predict(self, scan: Scan) -> np.ndarray:
+        """Label one scan of the store with the current model; see `inference.predict`."""
+        return inference.predict(self.model, self.store, scan, precision=self.settings.precision)
+
+    def evaluate(self, split: str) -> Counts | None:
+        """Count voxels over the labelled scans of one part of the split, with the current model.
+
+        Parameters
+        ----------
+        split : str
+            `train`, `valid` or `test`.
+
+        Returns
+        -------
+        Counts or None
+            None if the part has no labelled scan. Unreadable scans are left out and counted as skipped.
+
+        Raises
+        ------
+        ScanError
+            If the part has scans and none can be read.
+        DeviceError
+            If the device is full.
+        """
+        scans = [scan for scan in self.store.scans(split) if scan.labelled]
+        total = Counts.none(self.architecture.classes)
+        for scan in scans:
+            total += self._counted(scan)
+        if scans and not total.scans:
+            raise ScanError(f"none of the {len(scans)} scans of split {split!r} could be read")
+        return total if scans else None
+
+    def _counted(self, scan: Scan) -> Counts:
+        try:
+            truth = self.store.read_label(scan, (0, 0, 0), scan.shape)
+            return metrics.count(self.predict(scan), truth, self.architecture.classes)
+        except ScanError:
+            return Counts.none(self.architecture.classes, skipped=(scan.key,))
+
+
+def _code(fault: ScanError) -> str:
+    """Return the reason code of an unreadable scan."""
+    return (fault.fault if isinstance(fault, ScanFault) else Fault.UNREADABLE).value
