@@ -29,7 +29,7 @@ from computation.scans.records import Scan
 from computation.scans.store import Store
 from computation.training.device import computing
 
-__all__ = ["autocast", "predict", "probabilities", "save_nifti", "segment"]
+__all__ = ["autocast", "predict", "probabilities", "save", "segment"]
 
 # nibabel's image classes are not annotated.
 _nibabel: Any = nibabel
@@ -205,7 +205,7 @@ def _forward(model: MeshNet, image: NDArray[np.float32], precision: str) -> Tens
         model.train(training)
 
 
-def save_nifti(path: Path, labels: NDArray[np.uint8], scan: Scan) -> None:
+def save(path: Path, labels: NDArray[np.uint8], scan: Scan) -> None:
     """Write labels as NIfTI with the scan's own affine, whole or not at all.
 
     Parameters

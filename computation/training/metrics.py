@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from computation.errors import ScanError
 
-__all__ = ["Counts", "count", "dice", "foreground_mean", "mean"]
+__all__ = ["Counts", "dice", "foreground_mean", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,40 +43,40 @@ class Counts:
         )
 
     @classmethod
+    def of(cls, predicted: ArrayLike, truth: ArrayLike, classes: int) -> Counts:
+        """Count the voxels of one scan.
+
+        Parameters
+        ----------
+        predicted, truth : array of integers
+            Equal shapes, labels in 0..classes-1.
+        classes : int
+            Number of classes.
+
+        Raises
+        ------
+        ScanError
+            If the shapes differ or a label lies outside.
+        """
+        guess, label = np.asarray(predicted), np.asarray(truth)
+        if guess.shape != label.shape:
+            raise ScanError(f"a prediction of shape {guess.shape} cannot be compared with a label of {label.shape}")
+        for volume in (guess, label):
+            if volume.size and not 0 <= int(volume.min()) <= int(volume.max()) < classes:
+                raise ScanError(f"a label map has values outside 0..{classes - 1}; import it with the right label set")
+        table = np.zeros(classes * classes, np.int64)
+        # Slab by slab: the pair numbers of a whole volume would take eight bytes a voxel.
+        for one, other in zip(np.atleast_1d(guess), np.atleast_1d(label), strict=True):
+            pairs = np.ravel(other).astype(np.intp) * classes + np.ravel(one)
+            table += np.bincount(pairs, minlength=classes * classes)
+        square = table.reshape(classes, classes)
+        return cls(square.diagonal().copy(), square.sum(0), square.sum(1), scans=1)
+
+    @classmethod
     def none(cls, classes: int, *, skipped: tuple[int, ...] = ()) -> Counts:
         """Return the counts of no scan at all."""
         zero = np.zeros(classes, np.int64)
         return cls(zero, zero, zero, skipped=skipped)
-
-
-def count(predicted: ArrayLike, truth: ArrayLike, classes: int) -> Counts:
-    """Count the voxels of one scan.
-
-    Parameters
-    ----------
-    predicted, truth : array of integers
-        Equal shapes, labels in 0..classes-1.
-    classes : int
-        Number of classes.
-
-    Raises
-    ------
-    ScanError
-        If the shapes differ or a label lies outside.
-    """
-    guess, label = np.asarray(predicted), np.asarray(truth)
-    if guess.shape != label.shape:
-        raise ScanError(f"a prediction of shape {guess.shape} cannot be compared with a label of {label.shape}")
-    for volume in (guess, label):
-        if volume.size and not 0 <= int(volume.min()) <= int(volume.max()) < classes:
-            raise ScanError(f"a label map has values outside 0..{classes - 1}; import it with the right label set")
-    table = np.zeros(classes * classes, np.int64)
-    # Slab by slab: the pair numbers of a whole volume would take eight bytes a voxel.
-    for one, other in zip(np.atleast_1d(guess), np.atleast_1d(label), strict=True):
-        pairs = np.ravel(other).astype(np.intp) * classes + np.ravel(one)
-        table += np.bincount(pairs, minlength=classes * classes)
-    square = table.reshape(classes, classes)
-    return Counts(square.diagonal().copy(), square.sum(0), square.sum(1), scans=1)
 
 
 def dice(counts: Counts) -> tuple[float | None, ...]:

@@ -24,7 +24,7 @@ from computation.scans.records import Scan
 from computation.scans.sampling import Batch, PatchSampler, Skipped
 from computation.scans.store import Store
 from computation.settings import Settings
-from computation.training import inference, loss, metrics
+from computation.training import inference, loss
 from computation.training.device import choose, computing
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
@@ -299,7 +299,7 @@ class Trainer(Learner):
     def _counted(self, scan: Scan) -> Counts:
         try:
             truth = self.store.read_label(scan, (0, 0, 0), scan.shape)
-            return metrics.count(self.predict(scan), truth, self.architecture.classes)
+            return Counts.of(self.predict(scan), truth, self.architecture.classes)
         except ScanError:
             return Counts.none(self.architecture.classes, skipped=(scan.key,))
 
