@@ -38,7 +38,7 @@ def address(environment: Mapping[str, str]) -> tuple[str, int]:
         If `COINSTAC_PORT` is not a port number.
     """
     text = environment.get("COINSTAC_PORT", "").strip() or str(DEFAULT_PORT)
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535):
         raise SettingsError(
             f"COINSTAC_PORT is {text[:40]!r}; wanted a port number from 1 to 65535, or none at all for {DEFAULT_PORT}"
         )

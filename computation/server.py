@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import numbers
@@ -86,6 +87,8 @@ class Responder:
         self._state, self._where = data["state"], _describe(mode, data)
         if mode not in self._handlers:
             self._handlers[mode] = self._load(mode)
+            # What the imports made stays for good: no later collection need look at it.
+            gc.freeze()
         return _checked_result(mode, self._handlers[mode](data))
 
     def _failure(self, error: BaseException) -> str:
@@ -122,8 +125,8 @@ def _describe(mode: str, data: Mapping[str, Any]) -> str:
     """Say where in the run a call stands, in words that any site may read."""
     place = "the centre" if mode == "remote" else "the site"
     messages = data["input"].values() if mode == "remote" else [data["input"]]
-    phases = {str(message.get("phase", "")) for message in messages if isinstance(message, dict)}
-    phase = next(iter(phases)) if len(phases) == 1 else ""
+    phases = {str(message["phase"]) for message in messages if isinstance(message, dict) and message.get("phase")}
+    phase = phases.pop() if len(phases) == 1 else ""
     after = f" after phase {phase}" if phase.isidentifier() and len(phase) <= 32 else ""
     iteration = data["state"].get("iteration")
     return f"{place}'s iteration {iteration}{after}" if isinstance(iteration, int) else f"{place}'s call{after}"
