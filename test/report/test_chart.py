@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.report.chart import Series, _axis, _thin, chart
@@ -51,6 +51,7 @@ def test_without_a_value_it_says_so(values):
     assert figure.find("p").text == "No value yet."
 
 
+@settings(deadline=None)
 @given(values=st.lists(VALUES, max_size=60))
 def test_every_coordinate_is_finite_and_inside_the_drawing(values):
     figure = drawn(values)
@@ -62,6 +63,7 @@ def test_every_coordinate_is_finite_and_inside_the_drawing(values):
             assert 0 <= float(number) <= 460
 
 
+@settings(deadline=None)
 @given(low=st.floats(-1e9, 1e9), width=st.floats(0, 1e9), whole=st.booleans())
 def test_an_axis_covers_its_values_with_few_evenly_spaced_ticks(low, width, whole):
     low, width = (round(low), round(width)) if whole else (low, width)
@@ -75,6 +77,7 @@ def test_an_axis_covers_its_values_with_few_evenly_spaced_ticks(low, width, whol
         assert all(tick == round(tick) for tick in axis.ticks)
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5000))
 def test_thinning_keeps_the_ends_the_lowest_and_the_highest(values):
     points = list(enumerate(values))

@@ -3,7 +3,7 @@
 import doctest
 import xml.etree.ElementTree as ET
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.report import markup
@@ -14,6 +14,7 @@ def test_examples():
     assert doctest.testmod(markup).failed == 0
 
 
+@settings(deadline=None)
 @given(foreign=st.text(), attribute=st.text())
 def test_foreign_text_is_content_and_never_structure(foreign, attribute):
     parsed = ET.fromstring(element("p", foreign, title=attribute))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import MeshNetError
@@ -43,6 +43,7 @@ def journal(tmp_path):
     return Journal(tmp_path / "journal.jsonl")
 
 
+@settings(deadline=None)
 @given(details=st.dictionaries(st.sampled_from(["loss", "dice", "note", "rows"]), VALUES))
 def test_every_line_is_one_strict_json_object(tmp_path_factory, details):
     path = tmp_path_factory.mktemp("j") / "journal.jsonl"
@@ -99,6 +100,7 @@ def test_nothing_is_opened_before_the_first_event(journal):
     assert read(journal.path) == ()
 
 
+@settings(deadline=None)
 @given(cut=st.integers(min_value=0, max_value=400))
 def test_a_file_cut_anywhere_reads_as_a_prefix_and_goes_on(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("j") / "journal.jsonl"

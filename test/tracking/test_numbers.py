@@ -1,7 +1,7 @@
 """One record serves journal, table, curves and progress line, so it must survive the journal unchanged."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.tracking import Journal, RoundNumbers, SiteNumbers, foreground, mean, read, rounds
@@ -25,6 +25,7 @@ RECORDS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(record=RECORDS)
 def test_a_round_comes_back_from_the_journal_as_it_was(tmp_path_factory, record):
     journal = Journal(tmp_path_factory.mktemp("j") / "journal.jsonl")
