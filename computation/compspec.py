@@ -56,7 +56,7 @@ def inputspec() -> list[dict[str, Any]]:
 
 
 def _inputs() -> dict[str, Any]:
-    specs = {}
+    specs: dict[str, Any] = {}
     for source, record in (("member", Member), ("owner", Settings)):
         for name, (default, option) in options(record).items():
             specs[name] = _input(name, default, option, source, len(specs))

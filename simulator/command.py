@@ -17,7 +17,7 @@ from simulator import embedded, inputspec
 from simulator.progress import LiveProgress
 from simulator.result import Result, write_summary
 
-__all__ = ["add_arguments", "add_commands", "run", "table"]
+__all__ = ["add_arguments", "add_commands", "run", "simulate", "table"]
 
 
 def add_commands(commands: Any) -> None:
@@ -45,19 +45,43 @@ def run(options: argparse.Namespace) -> None:
     SimulatorError
         If it cannot be started or does not finish.
     """
-    console = Console()
+    spec = inputspec.read(options.inputspec)
+    inputs = options.input or _inputs_beside(options.inputspec)
+    simulate(spec, inputs=inputs, output=options.output, sites=options.sites, shuffle_seed=options.shuffle)
+
+
+def simulate(
+    spec: inputspec.Spec,
+    *,
+    inputs: Path,
+    output: Path,
+    sites: int | None = None,
+    shuffle_seed: int | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Run a consortium with live progress, then show and write its summary.
+
+    Parameters
+    ----------
+    spec, inputs, output, sites, shuffle_seed
+        As in `embedded.run`.
+    console : Console, optional
+        Where to show it.
+
+    Raises
+    ------
+    SimulatorError
+        If it cannot be started or does not finish.
+    """
+    console = console or Console()
     with LiveProgress(console) as progress:
         result = embedded.run(
-            inputspec.read(options.inputspec),
-            inputs=options.input or _inputs_beside(options.inputspec),
-            output=options.output,
-            sites=options.sites,
-            shuffle_seed=options.shuffle,
-            observer=progress,
+            spec, inputs=inputs, output=output, sites=sites, shuffle_seed=shuffle_seed, observer=progress
         )
-    write_summary(options.output / "summary.json", result.summary())
+    write_summary(output / "summary.json", result.summary())
     console.print(table(result))
-    console.print(f"summary: {options.output / 'summary.json'}")
+    console.print(f"summary: {output / 'summary.json'}")
+    return result
 
 
 def _inputs_beside(spec: Path) -> Path:

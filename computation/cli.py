@@ -1,0 +1,82 @@
+"""`coinstac-meshnet ...`: everything a person does from a terminal, one sub-command each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from computation import __version__
+from computation.errors import MeshNetError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program's name; the process's own by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except MeshNetError as error:
+        print(f"coinstac-meshnet: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("coinstac-meshnet: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="coinstac-meshnet", description="Federated training of MeshNet on COINSTAC.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from computation.scans import command as scans
+    from simulator import command as simulator
+    from simulator import demo
+
+    scans.add_arguments(commands)
+    simulator.add_commands(commands)
+    demo.add_commands(commands)
+    settings = commands.add_parser("settings", help="list every setting with its default, range and meaning")
+    settings.set_defaults(run=_settings)
+    specs = commands.add_parser("specs", help="write compspec.json and inputspec.json from the settings")
+    specs.add_argument("folder", type=Path, nargs="?", default=Path())
+    specs.set_defaults(run=_specs)
+    return parser
+
+
+def _settings(_: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from computation.settings import Member, Settings, options
+
+    for title, record in (("Owner: one value for all sites", Settings), ("Member: each site's own", Member)):
+        table = Table("setting", "default", "allowed", "meaning", title=title)
+        for name, (default, option) in options(record).items():
+            allowed = ", ".join(option.values) or (f"{option.low:g} to {option.high:g}" if option.high else option.kind)
+            table.add_row(name, str(default), allowed, option.help)
+        Console().print(table)
+
+
+def _specs(options: argparse.Namespace) -> None:
+    from computation.compspec import compspec, inputspec
+
+    for name, value in (("compspec.json", compspec()), ("inputspec.json", inputspec())):
+        (options.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

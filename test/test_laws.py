@@ -1,0 +1,239 @@
+"""What must always hold (architecture.md, section 4), over whole runs of the real handlers and files."""
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from consortium import SHORT, consortium
+from torch import nn
+
+from computation import payload
+from computation.errors import ConsensusError, ResumeError
+from computation.model import architecture, network, vector
+from computation.scans.sampling import PatchSampler
+from computation.scans.store import open_store
+from computation.settings import parse
+from computation.training.loss import criterion
+
+STRATEGIES = ["gradient-mean", "fedavg"]
+
+
+def _journal(loop, client):
+    lines = (loop.folder("output", client) / "journal.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _digests(loop, client):
+    return {entry["round"]: entry["digest"] for entry in _journal(loop, client) if entry["event"] == "round"}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_one_model_everywhere_after_every_round(tmp_path, strategy, norm):
+    loop = consortium(tmp_path, changes={"strategy": strategy, "norm": norm, "local_steps": 2, "epochs": 4})
+    final = loop.run()
+    digests = {client: _digests(loop, client) for client in ("local0", "local1", "remote")}
+    assert digests["local0"] == digests["local1"] == digests["remote"]
+    assert sorted(digests["remote"]) == list(range(1, final["rounds"] + 1))
+    assert len(set(digests["remote"].values())) == final["rounds"]
+    assert {site["model_digest"] for site in final["sites"].values()} == {final["model_digest"]}
+
+
+def test_a_tampered_site_stops_the_run_and_is_named(tmp_path):
+    def tamper(loop, client, iteration):
+        if (client, iteration) == ("local1", 4):
+            trainer = loop.handlers["local1"]._run.trainer
+            values = np.array(trainer.vector())
+            values[0] = np.nextafter(values[0], np.inf, dtype=values.dtype)
+            trainer.load_vector(values)
+
+    with pytest.raises(ConsensusError, match="the model of site local1") as caught:
+        consortium(tmp_path).run(tamper)
+    assert "local0" not in caught.value.public
+
+
+@pytest.mark.parametrize("sites", [2, 4])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_gradient_mean_equals_one_pooled_machine(tmp_path, sites, precision, tolerance, optimizer):
+    """The oracle is plain torch: one network, one torch optimiser, the weighted mean loss over the same batches."""
+    changes = {"precision": precision, "optimizer": optimizer, "norm": "group", "epochs": 3, "schedule": "constant"}
+    scans = [(1 + index % 2, 1, 0) for index in range(sites)]
+    loop = consortium(tmp_path, sites, changes=changes, scans=scans)
+    loop.run()
+    settings, _ = parse({**SHORT, **changes})
+    model = network.build(architecture.from_settings(settings), settings.seed, _dtype(precision))
+    stores = {f"local{i}": open_store(tmp_path / "made" / f"local{i}" / "site.db") for i in range(sites)}
+    samplers = {
+        site: PatchSampler(store, "train", patch_size=(12, 12, 12), batch_size=1, seed=settings.seed, site=site)
+        for site, store in stores.items()
+    }
+    weights = {site: sampler.samples for site, sampler in samplers.items()}
+    _train_pooled(model, settings, samplers, weights, rounds=3 * max(s.steps_per_epoch for s in samplers.values()))
+    manifest = vector.manifest(model, "sync")
+    federated = loop.handlers["local0"]._run.trainer.vector()
+    wanted = vector.gather(model, manifest)
+    np.testing.assert_allclose(federated, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
+
+
+def _dtype(precision):
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def _train_pooled(model, settings, samplers, weights, rounds):
+    kinds = {
+        "adamw": lambda p: torch.optim.AdamW(p, lr=settings.learning_rate, weight_decay=settings.weight_decay),
+        "sgd": lambda p: torch.optim.SGD(
+            p, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        ),
+    }
+    optimiser = kinds[settings.optimizer](model.parameters())
+    loss = criterion(settings)
+    model.train()
+    for step in range(rounds):
+        optimiser.zero_grad()
+        for site, sampler in samplers.items():
+            batch = sampler.batch(step)
+            images = batch.images.to(next(model.parameters()).dtype)
+            share = weights[site] / sum(weights.values())
+            (share * loss(model(images), batch.labels)).backward()
+        optimiser.step()
+
+
+def test_batch_norm_synced_is_the_mean_of_each_sites_own_statistics(tmp_path):
+    """Each site normalises by its own batch, unlike pooled batch norm; what holds is the average of statistics."""
+    changes = {"norm": "batch", "norm_policy": "sync", "epochs": 1, "schedule": "constant", "precision": "float64"}
+    loop = consortium(tmp_path, changes=changes, scans=[(1, 0, 0), (1, 0, 0)])
+    loop.run()
+    settings, _ = parse({**SHORT, **changes})
+    means = []
+    for index in range(2):
+        model = network.build(architecture.from_settings(settings), settings.seed, torch.float64)
+        store = open_store(tmp_path / "made" / f"local{index}" / "site.db")
+        sampler = PatchSampler(
+            store, "train", patch_size=(12, 12, 12), batch_size=1, seed=settings.seed, site=f"local{index}"
+        )
+        model.train()
+        model(sampler.batch(0).images.double())
+        means.append(next(m for m in model.modules() if isinstance(m, nn.BatchNorm3d)).running_mean)
+    trainer = loop.handlers["local0"]._run.trainer
+    held = next(m for m in trainer.model.modules() if isinstance(m, nn.BatchNorm3d)).running_mean
+    torch.testing.assert_close(held, (means[0] + means[1]) / 2, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_runs_give_the_same_bits(tmp_path, strategy):
+    digests = {consortium(tmp_path / name, changes={"strategy": strategy}).run()["model_digest"] for name in "ab"}
+    assert len(digests) == 1
+
+
+def test_every_arrival_order_gives_the_same_bits(tmp_path):
+    """All 24 orders of four sites, one of them per round of one run, against the sorted order."""
+    changes = {"epochs": 24, "patch_size": 8, "validate_every": 100}
+    scans = [(1, 0, 0)] * 4
+    straight = consortium(tmp_path / "straight", 4, changes=changes, scans=scans)
+    shuffled = consortium(tmp_path / "shuffled", 4, changes=changes, scans=scans)
+    orders = iter([[f"local{i}" for i in order] for order in permutations(range(4))])
+
+    class EveryOrder:
+        def shuffle(self, sites):
+            sites[:] = next(orders, sites)
+
+    shuffled.order = EveryOrder()
+    assert shuffled.run()["model_digest"] == straight.run()["model_digest"]
+    assert next(orders, None) is None
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_a_restart_between_any_two_messages_changes_nothing(tmp_path, strategy, norm):
+    """Every node forgets everything before every one of its calls but the first, all in one run."""
+    changes = {"strategy": strategy, "norm": norm, "norm_policy": "local" if norm == "batch" else "sync", "epochs": 3}
+    unbroken = consortium(tmp_path / "unbroken", changes=changes).run()
+
+    def restart(loop, client, iteration):
+        if iteration > 1:
+            loop.restart(client)
+
+    resumed = consortium(tmp_path / "resumed", changes=changes).run(restart)
+    assert resumed == unbroken
+
+
+def test_a_call_that_is_sent_again_after_a_crash_is_answered_alike(tmp_path):
+    loop = consortium(tmp_path)
+    replies = {}
+
+    def twice(loop, client, iteration):
+        if client == "remote" or iteration < 2:
+            return
+        message = replies.get(iteration)
+        if message:
+            first = loop.call(client, iteration, message)
+            blob = (loop.folder("transfer", client) / "__cx_contribution.bin").read_bytes()
+            loop.restart(client)
+            again = loop.call(client, iteration, message)
+            for reply in (first, again):
+                reply["output"].pop("seconds", None)
+            assert again == first
+            assert (loop.folder("transfer", client) / "__cx_contribution.bin").read_bytes() == blob
+            loop.restart(client)
+
+    reference = consortium(tmp_path / "reference")
+    wanted = reference.run()
+    for client, iteration, reply in reference.log:
+        if client == "remote" and iteration < 4:
+            replies[iteration + 1] = reply["output"]
+    loop.run(lambda *a: None)
+    assert loop.log[-1][2]["output"]["model_digest"] == wanted["model_digest"]
+
+
+def test_a_restart_without_its_checkpoint_says_so(tmp_path):
+    def lose(loop, client, iteration):
+        if (client, iteration) == ("local0", 3):
+            for file in (loop.folder("output", "local0") / "checkpoints").iterdir():
+                file.unlink()
+            loop.restart("local0")
+
+    with pytest.raises(ResumeError, match="checkpoint"):
+        consortium(tmp_path).run(lose)
+
+
+def test_the_last_averaged_gradient_is_applied(tmp_path):
+    loop = consortium(tmp_path, changes={"epochs": 1})
+    final = loop.run()
+    digests = list(_digests(loop, "local0").values())
+    assert final["model_digest"] == digests[-1] != digests[-2]
+
+
+def test_outputs_of_an_earlier_run_are_kept_aside(tmp_path):
+    loop = consortium(tmp_path)
+    first = loop.run()
+    for client in loop.handlers:
+        loop.restart(client)
+    second = loop.run()
+    assert second["model_digest"] == first["model_digest"]
+    old = loop.folder("output", "local0") / "earlier-runs" / "0001"
+    assert (old / "journal.jsonl").is_file() and (old / "model" / "best.safetensors").is_file()
+
+
+def test_a_site_ends_with_everything_promised(tmp_path):
+    loop = consortium(tmp_path)
+    final = loop.run()
+    out = loop.folder("output", "local0")
+    for name in (
+        "journal.jsonl",
+        "metrics.csv",
+        "index.html",
+        "run.log",
+        "model/final.safetensors",
+        "model/final.json",
+        "model/best.safetensors",
+        "model/best.json",
+    ):
+        assert (out / name).stat().st_size > 0, name
+    assert len(list((out / "predictions").glob("*.nii.gz"))) == 1
+    assert not [file.name for file in out.iterdir() if file.name.startswith(payload.PREFIX)]
+    assert final["dice"]["pooled"].keys() == {"background", "white matter", "grey matter"}
+    assert {"local0", "local1"} <= final["dice"].keys()
