@@ -11,8 +11,10 @@ The databases are equal to the byte whenever they are built with the same argume
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from computation.errors import ImportScanError
 from computation.scans import geometry, images, labels, normalise, writer
 from computation.scans.ingest import versions
 from computation.scans.records import SPLITS, affine_of
@@ -107,15 +110,23 @@ def build(
     list of Path
         The databases, by site.
     """
-    template = load_template()
+    template = _antialiased(load_template(), spacing_mm)
     return [_build_site(Path(folder), template, site, subjects, spacing_mm, seed) for site in range(sites)]
 
 
 def load_template() -> Template:
-    """Read the template out of the nilearn package; nothing is downloaded."""
-    import nilearn.datasets
+    """Read the template out of the nilearn package; nothing is downloaded.
 
-    folder = Path(nilearn.datasets.__file__).parent / "data"
+    Raises
+    ------
+    ImportScanError
+        If nilearn is not installed, or its template is not where it was.
+    """
+    # Found but not imported: that would take longer than everything else here.
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or spec.origin is None:
+        raise ImportScanError("the demo needs the nilearn package; install this software with its `demo` extra")
+    folder = Path(spec.origin).parent / "datasets" / "data"
     names = (f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("t1", "wm", "gm"))
     maps = [images.load(folder / name) for name in names]
     t1, white, grey = (np.asarray(one.dataobj, np.float32) / np.float32(255) for one in maps)
@@ -125,8 +136,10 @@ def load_template() -> Template:
 def site_of(index: int, seed: int) -> Site:
     """Draw a site's scanner."""
     generator = np.random.default_rng([seed, _SITE, index])
+    # Neighbouring sites get opposite contrasts, so that even two of them differ visibly.
+    low, high = (0.7, 0.85) if index % 2 == 0 else (1.2, 1.4)
     return Site(
-        gamma=float(generator.uniform(0.8, 1.25)),
+        gamma=float(generator.uniform(low, high)),
         noise=float(generator.uniform(0.01, 0.03)),
         bias=float(generator.uniform(0.05, 0.2)),
         scale=float(np.rint(generator.uniform(300, 3000))),
@@ -145,7 +158,10 @@ def _build_site(folder: Path, template: Template, index: int, subjects: Subjects
 
 def _header(seed: int, spacing_mm: float) -> writer.Header:
     chosen = labels.named(_LABELS)
-    made = {"made": "from the MNI152 template, not from people", "versions": versions()}
+    made = {
+        "made": "from the MNI152 template, not from people",
+        "versions": {**versions(), "nilearn": version("nilearn")},
+    }
     return writer.Header(
         label_set=chosen.name,
         label_names=chosen.names,
@@ -159,11 +175,10 @@ def _header(seed: int, spacing_mm: float) -> writer.Header:
 def _entries(template: Template, index: int, parts: list[str], spacing_mm: float, seed: int) -> Iterator[writer.Entry]:
     side = round(_VIEW_MM / spacing_mm)
     affine = geometry.rescaled(template.affine, template.t1.shape, (spacing_mm,) * 3, (side,) * 3)
-    smooth = _antialiased(template, spacing_mm)
     site = site_of(index, seed)
     for number, part in enumerate(parts):
         generator = np.random.default_rng([seed, _SUBJECT, index, number])
-        t1, white, grey = _deformed(smooth, affine, side, spacing_mm, generator)
+        t1, white, grey = _deformed(template, affine, side, spacing_mm, generator)
         label = np.stack([1 - white - grey, white, grey]).argmax(axis=0).astype(np.uint8)
         stored, slope = images.storable(_scanned(t1, site, spacing_mm, generator))
         low, high = (slope * value for value in normalise.constants(stored, "quantile"))

@@ -120,10 +120,11 @@ def encode(voxels: NDArray[np.generic], codec: str = CODECS[0]) -> tuple[bytes, 
     """
     if codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}")
-    if not voxels.any():
+    raw = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<")).tobytes()
+    # Bytes, not values, decide: a negative zero is a value like any other.
+    if raw.count(0) == len(raw):
         return b"", 0
-    little = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<"))
-    data = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(little.tobytes())
+    data = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(raw)
     return data, zlib.crc32(data)
 
 

@@ -112,7 +112,7 @@ class PeerStore:
             self._columns = _columns(self._connect(), tables, table)
             self.label_names = _class_names(self._columns.label, classes)
             self._rows = self._survey()
-        except sqlite3.DatabaseError as error:
+        except schema.DAMAGE as error:
             self.close()
             raise StoreError("the scan database is damaged; restore it", f"{path}: {error}") from error
         except MeshNetError as error:
@@ -233,7 +233,10 @@ class PeerStore:
 
     def _inflated(self, key: int, column: str, most: int) -> Iterator[bytes]:
         """Yield the decompressed bytes of a cell in pieces, stopping once `most` have come."""
-        row = self._connect().execute(self._columns.cell(column), (key,)).fetchone()
+        try:
+            row = self._connect().execute(self._columns.cell(column), (key,)).fetchone()
+        except schema.DAMAGE as error:
+            raise ScanFault(Fault.UNREADABLE, f"row {key}, {column}: {error}") from error
         if row is None or not isinstance(row[0], bytes):
             raise ScanFault(Fault.CORRUPT, f"row {key}, {column}: not a blob")
         try:

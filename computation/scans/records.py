@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ SPLITS = ("train", "valid", "test")
 #: Voxel indices to RAS+ millimetres, four rows of four.
 Affine = tuple[tuple[float, ...], ...]
 
-_LONGEST = 4096
+#: No side and no volume is larger than this; a damaged file may claim anything.
+_LONGEST, _MOST_VOXELS = 4096, 1 << 31
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,14 @@ def triple_of(value: Any, what: str = "shape") -> Triple:
     Raises
     ------
     StoreError
-        If it is not three whole numbers from 1 to 4096.
+        If it is not three whole numbers from 1 to 4096, or the volume has more than 2^31 voxels.
     """
     sides = value if isinstance(value, list | tuple) else ()
-    if len(sides) == 3 and all(type(side) is int and 1 <= side <= _LONGEST for side in sides):
+    if (
+        len(sides) == 3
+        and all(type(side) is int and 1 <= side <= _LONGEST for side in sides)
+        and prod(sides) <= _MOST_VOXELS
+    ):
         return (sides[0], sides[1], sides[2])
     raise StoreError(f"the scan database holds a malformed {what}; import the scans again", repr(value)[:200])
 

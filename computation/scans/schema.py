@@ -8,10 +8,13 @@ from pathlib import Path
 
 from computation.errors import StoreError
 
-__all__ = ["APPLICATION_ID", "VERSION", "connect", "create", "tables", "version"]
+__all__ = ["APPLICATION_ID", "DAMAGE", "VERSION", "connect", "create", "tables", "version"]
 
 #: "MNet", in SQLite's header, so that `file` and this software know the file without opening a table.
 APPLICATION_ID = 0x4D4E6574
+
+#: What Python's sqlite3 raises for a damaged file; a message that quotes damaged text cannot even be decoded.
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 #: The schema version that this software writes, and the newest that it reads.
 VERSION = 1
@@ -47,7 +50,7 @@ def connect(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         connection.close()
         raise StoreError("the scan database cannot be read; check its permissions", f"{path}: {error}") from error
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         connection.close()
         text = "the scan database is not a SQLite file, or is damaged; build it with `coinstac-meshnet import`"
         raise StoreError(text, f"{path}: {error}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,9 @@ from computation.scans.peer import PeerStore
 from computation.scans.records import SPLITS, Native, Scan, affine_of, spacing_of, triple_of, unpack
 
 __all__ = ["SqliteStore", "Store", "Volume", "open_store"]
+
+
+_COLUMNS = ("scan", "subject", "session", "split", "shape", "affine", "low", "high", "native")
 
 
 class Store(Protocol):
@@ -93,7 +96,7 @@ def open_store(path: Path | str, *, table: str | None = None, classes: tuple[str
     try:
         ours = schema.version(connection) is not None
         names = schema.tables(connection)
-    except sqlite3.DatabaseError as error:
+    except schema.DAMAGE as error:
         raise StoreError("the scan database is damaged; restore it or import again", f"{path}: {error}") from error
     except StoreError as error:
         raise StoreError(error.public, str(path)) from error
@@ -146,7 +149,7 @@ class SqliteStore:
         self._closed = False
         try:
             self._load(self._connect())
-        except sqlite3.DatabaseError as error:
+        except schema.DAMAGE as error:
             self.close()
             raise StoreError("the scan database is damaged; restore it or import again", f"{path}: {error}") from error
         except MeshNetError as error:
@@ -285,8 +288,7 @@ class SqliteStore:
         whole = Box((0, 0, 0), scan.shape)
         kinds = [kind for kind in ("image", "label") if (scan.key, kind) in self._volumes]
         volumes = [self.stored(scan, kind, whole) for kind in kinds]
-        query = "SELECT subject, session, shape, affine, low, high, native, source, sha256 FROM scans WHERE scan = ?"
-        *cells, stored = self._connect().execute(query, (scan.key,)).fetchone()
+        *cells, stored = self._sealed(scan)
         if (found := fingerprint(cells, volumes)) != stored:
             place = f"{self._path}: scan {scan.key} ({scan.subject})"
             raise ScanFault(Fault.CHECKSUM, f"{place}: SHA-256 {found}, stored {stored}")
@@ -343,8 +345,19 @@ class SqliteStore:
         query = "SELECT block, crc32, data FROM blocks WHERE block BETWEEN ? AND ? ORDER BY block"
         try:
             yield from self._connect().execute(query, (low, high))
-        except sqlite3.Error as error:
+        except schema.DAMAGE as error:
             raise ScanFault(Fault.UNREADABLE, str(error)) from error
+
+    def _sealed(self, scan: Scan) -> Sequence[Any]:
+        """Fetch the cells that a scan's SHA-256 covers, and the digest."""
+        query = "SELECT subject, session, shape, affine, low, high, native, source, sha256 FROM scans WHERE scan = ?"
+        try:
+            row: Sequence[Any] | None = self._connect().execute(query, (scan.key,)).fetchone()
+        except schema.DAMAGE as error:
+            raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: {error}") from error
+        if row is None or not all(isinstance(cell, str | int | float) for cell in row):
+            raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: its row is gone or malformed")
+        return row
 
     def _decode(self, volume: Volume, block: int, crc32: object, data: object) -> NDArray[np.generic]:
         if not isinstance(data, bytes) or not isinstance(crc32, int):
@@ -359,10 +372,8 @@ class SqliteStore:
         self._names = _names_of(self._meta.get("label_names"))
         self._scheme = _scheme_of(self._meta.get("normalisation"))
         self._side = triple_of([self._meta.get("block_side")] * 3, "block_side")[0]
-        query = "SELECT * FROM scans JOIN subjects USING (subject) ORDER BY scan"
-        cursor = connection.execute(query)
-        names = [column[0] for column in cursor.description]
-        scans = [_scan_of(dict(zip(names, row, strict=True))) for row in cursor]
+        query = f"SELECT {', '.join(_COLUMNS)} FROM scans JOIN subjects USING (subject) ORDER BY scan"
+        scans = [_scan_of(dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(query)]
         shapes = {scan.key: scan.shape for scan in scans}
         query = "SELECT scan, kind, dtype, slope, codec, first, foreground FROM volumes ORDER BY scan, kind"
         self._volumes: dict[tuple[int, str], Volume] = {}

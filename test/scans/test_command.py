@@ -1,0 +1,82 @@
+"""The two subcommands, as a person types them."""
+
+import argparse
+
+import pytest
+
+from computation.errors import ImportScanError
+from computation.scans import command
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser.add_subparsers(required=True))
+    return command.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_import_then_inspect(tools, capsys):
+    folder = tools.folder()
+    table, database = tools.table(folder, 10), folder / "site.db"
+    assert run("import", table, "--db", database, "--spacing", 2, "--grid", 24) == 0
+    assert "10 scans taken: 7 train, 2 valid, 1 test" in capsys.readouterr().out
+    assert run("inspect", database) == 0
+    shown = capsys.readouterr().out
+    assert "0 background, 1 white matter, 2 grey matter" in shown and "7 train, 2 valid, 1 test" in shown
+    assert shown.count("ok") == 10
+
+
+def test_import_says_what_was_cut_and_what_was_left_out(tools, capsys):
+    folder = tools.folder()
+    table = tools.table(folder, 3)
+    (folder / "1_t1.nii.gz").unlink()
+    assert run("import", table, "--db", folder / "site.db", "--spacing", 0, "--grid", 8, 24, 24) == 0
+    shown = capsys.readouterr().out
+    assert "p0" in shown and "of the head lies outside the grid" in shown
+    assert "p1: left out: the file is missing" in shown
+
+
+def test_options_reach_the_import(tools, capsys):
+    folder = tools.folder()
+    table = tools.table(folder, 3, site=["a", "b", "b"])
+    words = [
+        "--labels",
+        "gwm-grey1-white2",
+        "--normalise",
+        "z-score",
+        "--split",
+        1,
+        0,
+        0,
+        "--where",
+        "site=b",
+        "--grid",
+        0,
+    ]
+    assert run("import", table, "--db", folder / "site.db", "--seed", 4, "--strict", *words) == 0
+    assert run("inspect", folder / "site.db", "--quick") == 0
+    shown = capsys.readouterr().out
+    assert "normalisation: z-score" in shown and "1 grey matter, 2 white matter" in shown and "2 train" in shown
+    with pytest.raises(ImportScanError, match="exists already"):
+        run("import", table, "--db", folder / "site.db")
+    assert run("import", table, "--db", folder / "site.db", "--overwrite", "--grid", 24) == 0
+
+
+def test_a_condition_without_a_value(tools, capsys):
+    with pytest.raises(SystemExit):
+        run("import", "t.csv", "--db", "x.db", "--where", "site")
+    assert "wanted COLUMN=VALUE, found 'site'" in capsys.readouterr().err
+
+
+def test_inspect_finds_damage(tools, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tools.spoil(tools.database(), "UPDATE blocks SET crc32 = crc32 + 1 WHERE block = 13")
+    assert run("inspect", path) == 1
+    shown = capsys.readouterr().out
+    assert "checksum-mismatch" in shown and "block 13" in " ".join(shown.split())
+
+
+def test_inspect_shows_a_peers_table(tools, capsys):
+    image, label = tools.head((12, 12, 12))
+    path = tools.peer(tools.folder() / "p.db", [(image, label / 2)], table="hospital")
+    assert run("inspect", path, "--table", "hospital") == 0
+    assert "format: peer" in capsys.readouterr().out
