@@ -74,8 +74,9 @@ class _Connection:
         self._socket.close()
 
     async def _read(self) -> None:
-        if self._frames.close_rcvd or self._frames.close_sent:
-            raise ConnectionLost(f"closed without a reply: {self._frames.close_exc}")
+        closed = self._frames.close_rcvd or self._frames.close_sent
+        if closed:
+            raise ConnectionLost(f"closed without a reply: {closed}")
         data = await self._loop.sock_recv(self._socket, _CHUNK)
         if not data:
             raise ConnectionLost("ended without a reply")
@@ -89,14 +90,14 @@ class _Connection:
 
 
 async def _open(port: int) -> _Connection:
-    loop = asyncio.get_running_loop()
     sock = socket.socket()
     try:
+        # On the loopback the kernel connects, or refuses, at once, and a new socket has room for the handshake.
+        sock.connect(("127.0.0.1", port))
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, ("127.0.0.1", port))
         key = base64.b64encode(os.urandom(16))
-        await loop.sock_sendall(sock, _handshake(port, key))
+        sock.send(_handshake(port, key))
         return _Connection(sock, await _accepted(sock, key))
     except BaseException:
         sock.close()
