@@ -30,9 +30,9 @@ def _criterion(scores: Tensor, labels: Tensor, *, kind: str, smoothing: float, w
     with torch.autocast(scores.device.type, enabled=False):
         logs = torch.log_softmax(_widen(scores), dim=1)
         parts = []
-        if "ce" in kind:
+        if "ce" in kind.split("+"):
             parts.append(cross_entropy(logs, labels, smoothing=smoothing, weights=weights))
-        if "dice" in kind:
+        if "dice" in kind.split("+"):
             parts.append(soft_dice(logs, labels))
         return torch.stack(parts).sum(dim=0).mean()
 
