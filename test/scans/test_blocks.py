@@ -27,6 +27,7 @@ def decoded(data, crc32, size, dtype):
     return blocks.decode(data, crc32, size, np.dtype(dtype), zstandard.ZstdDecompressor())
 
 
+@settings(deadline=None)
 @given(SHAPES, SIDES)
 def test_blocks_tile_the_volume_once(shape, side):
     grid = BlockGrid(shape, side)
@@ -36,6 +37,7 @@ def test_blocks_tile_the_volume_once(shape, side):
     assert (seen == 1).all()
 
 
+@settings(deadline=None)
 @given(st.data(), SHAPES, SIDES)
 def test_runs_are_the_blocks_that_a_box_touches_and_no_others(data, shape, side):
     grid = BlockGrid(shape, side)
@@ -47,6 +49,7 @@ def test_runs_are_the_blocks_that_a_box_touches_and_no_others(data, shape, side)
     assert touched == sorted(set(owner[box.slices()].ravel().tolist()))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_box_meets_another_where_both_are(data):
     one, other = data.draw(boxes((9, 8, 7))), data.draw(boxes((9, 8, 7)))
@@ -60,6 +63,7 @@ def test_a_box_meets_another_where_both_are(data):
         assert (found == inside).all()
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(blocks.DTYPES).flatmap(
         lambda name: hnp.arrays(name, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7))
@@ -123,7 +127,7 @@ class TestDamage:
         longer = self.data + self.data
         assert self.fault(longer, zlib.crc32(longer)).fault is Fault.CORRUPT
 
-    @settings(max_examples=400)
+    @settings(max_examples=400, deadline=None)
     @given(st.data())
     def test_fuzz_the_only_outcomes_are_a_value_or_one_named_error(self, data):
         """Mutated, cut, spliced and random bytes, with a checksum that fits so that the decoder is really reached."""

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import ImportScanError
@@ -13,6 +13,7 @@ from computation.scans.split import Fractions
 PEOPLE = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(PEOPLE, st.integers(0, 99))
 def test_everyone_is_in_one_part_and_sizes_are_off_by_less_than_one(people, seed):
     parts = split.assign(people, Fractions(0.6, 0.3, 0.1), seed)
@@ -22,6 +23,7 @@ def test_everyone_is_in_one_part_and_sizes_are_off_by_less_than_one(people, seed
         assert abs(sizes[name] - fraction * len(set(people))) < 1
 
 
+@settings(deadline=None)
 @given(PEOPLE, st.integers(0, 99), st.randoms())
 def test_the_order_and_repetition_of_people_do_not_matter(people, seed, chance):
     shuffled = people * 2
