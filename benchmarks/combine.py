@@ -1,7 +1,7 @@
 """Time of combining contributions, against the float32 sum that only moves the memory.
 
-Run: `.venv/bin/python -m benchmarks.combine`. Prints one table and writes benchmarks/results/combine.csv. Times are medians
-of interleaved repetitions on whatever machine this is; the ratio is what carries over to another.
+Run: `.venv/bin/python -m benchmarks.combine`. Prints one table and writes benchmarks/results/combine.csv. Times are
+medians of interleaved repetitions on whatever machine this is; the ratio is what carries over to another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPEATS = 51
 
 def main() -> None:
     rows = [measure(size) for size in SIZES]
-    print(f"{SITES} sites; milliseconds, median of {REPEATS}; {torch.get_num_threads()} torch threads for the float32 sum")
+    print(f"{SITES} sites; milliseconds, median of {REPEATS}; the float32 sum has {torch.get_num_threads()} threads")
     print(f"{'values':>10} {'combine':>9} {'float32 sum':>12} {'ratio':>6} {'bytes per value':>16}")
     for row in rows:
         print(

@@ -278,9 +278,24 @@ class SiteRun:
                 raise ConsensusError(f"the {name} model does not have the digest that the centre announced")
         if announced.final != self.trainer.digest():
             raise ConsensusError("the final model of the centre is not the one that this site holds")
-        results.deliver(self, announced, models)
+        results.deliver(self._outcome(announced), models)
         self.tracker.close()
         return FinishOffer("done", announced.final)
+
+    def _outcome(self, announced: Results) -> results.SiteOutcome:
+        assert self.plan is not None
+        return results.SiteOutcome(
+            site=self.folders.client,
+            folder=self.folders.output,
+            settings=self.settings,
+            member=self.member,
+            plan=self.plan,
+            store=self.store,
+            preparation=self.preparation,
+            trainer=self.trainer,
+            tracker=self.tracker,
+            announced=announced,
+        )
 
     def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what a restarted site needs; a Weights & Biases key is left to the environment and never written."""

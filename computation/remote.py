@@ -366,7 +366,11 @@ class Finish(Phase):
         if late:
             raise MessageError(f"site {late[0]} has not confirmed its results; wanted 'done' from each")
         summary = summarise(run)
-        results.report_centre(run, summary)
+        assert run.plan is not None
+        digests = {site: offer.model for site, offer in sorted(offers.items())}
+        results.report_centre(
+            results.CentreOutcome(run.folders.output, run.settings, run.plan, run.offers, run.results, digests)
+        )
         run.tracker.close()
         return {"success": True, **summary}
 

@@ -4,27 +4,74 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from computation import __version__
 from computation.errors import ScanError
-from computation.messages import Evaluation, Results
+from computation.messages import Evaluation, JoinOffer, Plan, Results
 from computation.model import export
 from computation.payload import Vector
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
-from computation.tracking import notices, read, rounds
+from computation.scans.store import Store
+from computation.settings import Member, Settings
+from computation.tracking import Tracker, notices, read, rounds
 from computation.training import inference
 from computation.training.metrics import Counts, dice
+from computation.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from computation.local import SiteRun
-    from computation.remote import CentreRun
+__all__ = ["CentreOutcome", "SiteOutcome", "as_counts", "deliver", "dice_of", "report_centre", "versions"]
 
-__all__ = ["as_counts", "deliver", "dice_of", "report_centre", "versions"]
+
+@dataclass(frozen=True, eq=False)
+class SiteOutcome:
+    """Everything that a site has at the end of a run.
+
+    Attributes
+    ----------
+    site : str
+        Its id.
+    folder : Path
+        Its output folder.
+    settings, member, plan
+        As it was told.
+    store : Store
+        Its scans.
+    preparation : dict of str
+        How they were prepared.
+    trainer : Trainer
+        Holds the final model.
+    tracker : Tracker
+        For what must not be hidden.
+    announced : Results
+        What the centre said of the models.
+    """
+
+    site: str
+    folder: Path
+    settings: Settings
+    member: Member
+    plan: Plan
+    store: Store
+    preparation: Mapping[str, str]
+    trainer: Trainer
+    tracker: Tracker
+    announced: Results
+
+
+@dataclass(frozen=True)
+class CentreOutcome:
+    """Everything that the centre has at the end of a run; metrics only."""
+
+    folder: Path
+    settings: Settings
+    plan: Plan
+    offers: Mapping[str, JoinOffer]
+    announced: Results
+    digests: Mapping[str, str]
 
 
 def versions() -> dict[str, str]:
@@ -50,26 +97,24 @@ def dice_of(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, float
     return dict(zip(classes, dice(as_counts(evaluation)), strict=True))
 
 
-def deliver(run: SiteRun, announced: Results, models: Mapping[str, Vector]) -> None:
+def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
     """Write a site's models, predictions and page into its output folder.
 
     Parameters
     ----------
-    run : SiteRun
-        The site, with its final model.
-    announced : Results
-        What the centre said of the models.
+    run : SiteOutcome
+        What the site has; its trainer holds the final model again afterwards.
     models : mapping of str to numpy.ndarray
         The vectors of the `final` and the `best` model.
     """
-    folder = run.folders.output
+    announced = run.announced
     metadata = export.Metadata(
         labels=run.settings.classes,
         preprocessing=dict(run.preparation),
         seed=run.settings.seed,
         versions=versions(),
         run={
-            "run": run.name,
+            "run": run.plan.run,
             "rounds": announced.rounds,
             "best_round": announced.best,
             "strategy": run.settings.strategy,
@@ -77,16 +122,16 @@ def deliver(run: SiteRun, announced: Results, models: Mapping[str, Vector]) -> N
     )
     for name in ("final", "best"):
         run.trainer.load_vector(models[name])
-        export.save_model(folder / "model", run.trainer.model, metadata, name=name)
-    predictions = _predict(run, folder)
+        export.save_model(run.folder / "model", run.trainer.model, metadata, name=name)
+    predictions = _predict(run)
     run.trainer.load_vector(models["final"])
-    write_site_report(folder, _site_page(run, announced, predictions))
+    write_site_report(run.folder, _site_page(run, predictions))
 
 
-def _predict(run: SiteRun, folder: Path) -> tuple[Prediction, ...]:
+def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
     """Segment the site's test scans, or its validation scans where it has none, with the best model."""
     split = "test" if run.store.scans("test") else "valid"
-    (folder / "predictions").mkdir(exist_ok=True)
+    (run.folder / "predictions").mkdir(exist_ok=True)
     written = []
     for scan in run.store.scans(split):
         name = f"predictions/scan-{scan.key:04d}.nii.gz"
@@ -96,18 +141,18 @@ def _predict(run: SiteRun, folder: Path) -> tuple[Prediction, ...]:
         except ScanError as error:
             run.tracker.notice("skipped", f"scan {scan.key} was not segmented: {error.public}")
             continue
-        inference.save(folder / name, labels, scan)
+        inference.save(run.folder / name, labels, scan)
         scores = dice(Counts.of(labels, truth, len(run.settings.classes))) if truth is not None else ()
         written.append(Prediction(name, f"{split} scan", dict(zip(run.settings.classes, scores, strict=False))))
     return tuple(written)
 
 
-def _site_page(run: SiteRun, announced: Results, predictions: tuple[Prediction, ...]) -> ReportData:
-    entries = read(folder := run.folders.output / "journal.jsonl")
+def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:
+    announced, entries = run.announced, read(run.folder / "journal.jsonl")
     splits = ("train", "valid", "test")
     return ReportData(
-        run=run.name,
-        site=run.folders.client,
+        run=run.plan.run,
+        site=run.site,
         outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
         planned=announced.rounds,
         classes=run.settings.classes,
@@ -117,11 +162,11 @@ def _site_page(run: SiteRun, announced: Results, predictions: tuple[Prediction, 
         rounds=rounds(entries),
         best=announced.best,
         scores=_scores(announced),
-        scans={run.folders.client: {split: len(run.store.scans(split)) for split in splits}},
-        digests={"initial": run.plan.model if run.plan else "", "final": announced.final, "best": announced.best_model},
+        scans={run.site: {split: len(run.store.scans(split)) for split in splits}},
+        digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
         notices=notices(entries),
         predictions=predictions,
-        files=_FILES if folder.exists() else {},
+        files=_FILES,
     )
 
 
@@ -139,23 +184,22 @@ def _scores(announced: Results) -> tuple[Scores, ...]:
     return tuple(Scores(f"Final model, {split} scans of all sites", table) for split, table in tables.items() if table)
 
 
-def report_centre(run: CentreRun, summary: Mapping[str, Any]) -> None:
+def report_centre(run: CentreOutcome) -> None:
     """Write the centre's page: metrics only, no image and nothing of any one scan."""
-    assert run.results is not None
-    entries = read(run.folders.output / "journal.jsonl")
+    announced, entries = run.announced, read(run.folder / "journal.jsonl")
     page = ReportData(
-        run=run.name,
-        outcome=f"All {run.results.rounds} rounds done; every site holds the same model.",
-        planned=run.results.rounds,
+        run=run.plan.run,
+        outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
+        planned=announced.rounds,
         classes=run.settings.classes,
         settings=run.settings.as_json(),
         facts={"Architecture": run.settings.model, **versions()},
         rounds=rounds(entries),
-        best=run.results.best,
-        scores=_scores(run.results),
+        best=announced.best,
+        scores=_scores(announced),
         scans={site: offer.scans for site, offer in sorted(run.offers.items())},
-        digests={"final": run.results.final, "best": run.results.best_model},
-        site_digests={site: facts["model_digest"] for site, facts in summary["sites"].items()},
+        digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
+        site_digests=run.digests,
         notices=notices(entries),
     )
-    write_centre_report(run.folders.output, page)
+    write_centre_report(run.folder, page)

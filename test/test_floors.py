@@ -31,8 +31,8 @@ FLOORS = {
     "remote": 7,
     "server": 8,
     "entry": 9,
+    "sqlite_fixtures": 3,
     "simulator": 10,
-    "sqlite_fixtures": 10,
     "cli": 11,
 }
 

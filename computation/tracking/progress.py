@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TextIO
 
 from computation.tracking.numbers import RoundNumbers, foreground
@@ -20,17 +22,23 @@ class Progress:
     ----------
     stream : text file, optional
         Where to; standard error by default, which belongs to no protocol.
+    log : Path, optional
+        A file that keeps the lines, each with its time, beside the stream.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None = None, log: Path | None = None) -> None:
+        self._stream, self._log = stream, log
 
     def say(self, text: str) -> None:
         """Write one line; whatever is not printable becomes a question mark, and a long text is cut."""
         line = "".join(letter if letter.isprintable() else "?" for letter in text)
+        line = line[:_LONGEST].encode("ascii", "replace").decode() + "\n"
         stream = self._stream or sys.stderr
         try:
-            stream.write(line[:_LONGEST].encode("ascii", "replace").decode() + "\n")
+            if self._log is not None:
+                with self._log.open("a", encoding="ascii") as log:
+                    log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}")
+            stream.write(line)
             stream.flush()
         except (OSError, ValueError, AttributeError):
             # A closed pipe, a closed file, or no standard error at all: the journal has it all the same.

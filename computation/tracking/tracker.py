@@ -22,7 +22,7 @@ class Tracker:
     Parameters
     ----------
     folder : Path
-        The node's own output folder: `journal.jsonl`, `metrics.csv` and, when asked for, `wandb/`.
+        The node's own output folder: `journal.jsonl`, `metrics.csv`, `run.log` and, when asked for, `wandb/`.
     stream : text file, optional
         Where progress lines go; standard error by default.
     """
@@ -30,7 +30,7 @@ class Tracker:
     def __init__(self, folder: Path, *, stream: TextIO | None = None) -> None:
         self.folder = folder
         self.journal = Journal(folder / "journal.jsonl")
-        self._progress = Progress(stream)
+        self._progress = Progress(stream, folder / "run.log")
         self._table: MetricsTable | None = None
         self._wandb: WandbLog | None = None
         self._classes: tuple[str, ...] = ()
