@@ -110,7 +110,7 @@ def test_gradient_is_that_of_finite_differences(kind):
 
 def test_sum_of_the_two_parts():
     scores, labels = _problem(3)
-    both, one, other = (float(criterion(Settings(loss=kind))(scores, labels)) for kind in ("ce+dice", "ce", "dice"))
+    both, one, other = (criterion(Settings(loss=kind))(scores, labels).item() for kind in ("ce+dice", "ce", "dice"))
     assert both == pytest.approx(one + other, rel=1e-12)
 
 
