@@ -57,7 +57,7 @@ class Node:
     observer : Observer
         Told of starts, calls and replies.
     deadline : float, optional
-        Seconds that a call may take; for ever by default, as on the platform.
+        Seconds that a call may take once the process listens; for ever by default, as on the platform.
     """
 
     def __init__(
@@ -98,9 +98,7 @@ class Node:
             Naming the node: it reported an error, broke the protocol, died twice, or took too long.
         """
         try:
-            return await asyncio.wait_for(self._call(iteration, input_text), self._deadline)
-        except asyncio.TimeoutError as error:
-            raise self._failure(f"no reply to iteration {iteration} within {self._deadline:g} s") from error
+            return await self._call(iteration, input_text)
         except MessageError as error:
             raise self._failure(error.public, error.private) from error
 
@@ -115,7 +113,9 @@ class Node:
             await self._ready()
             self._observer.on_call(self.client, iteration)
             try:
-                return await wire.call(self.process.port, request)
+                return await asyncio.wait_for(wire.call(self.process.port, request), self._deadline)
+            except asyncio.TimeoutError as error:
+                raise self._failure(f"no reply to iteration {iteration} within {self._deadline:g} s") from error
             except OSError as error:
                 if not await self._died():
                     raise self._failure(f"its connection in iteration {iteration} {error}") from error
