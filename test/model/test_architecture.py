@@ -1,7 +1,7 @@
 """Named architectures are data read by a fixed schema."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import ModelError
@@ -88,6 +88,7 @@ _json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_json_is_an_architecture_or_a_model_error(data):
     raw = architecture.named("meshnet-10x5", classes=3).as_json()

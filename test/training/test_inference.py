@@ -66,6 +66,7 @@ def test_a_small_margin_differs_at_the_seams_only():
     assert torch.allclose(tiled.sum(0), torch.ones(40, 12, 12), atol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20))
 def test_spans_cover_each_axis(length, side, margin):
     side = min(length, side)

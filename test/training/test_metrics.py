@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -17,6 +17,7 @@ def _draw(shape, classes, seed):
     return (generator.integers(0, classes, shape).astype(np.uint8) for _ in range(2))
 
 
+@settings(deadline=None)
 @given(VOLUMES)
 def test_counts_are_numpys(case):
     shape, classes, seed = case
@@ -30,6 +31,7 @@ def test_counts_are_numpys(case):
     assert counts.truth.dtype == np.int64
 
 
+@settings(deadline=None)
 @given(VOLUMES, st.integers(0, 2**32 - 1))
 def test_counts_add_up_like_one_large_scan(case, other):
     shape, classes, seed = case
@@ -40,6 +42,7 @@ def test_counts_add_up_like_one_large_scan(case, other):
     assert pooled.scans == 2
 
 
+@settings(deadline=None)
 @given(VOLUMES)
 def test_dice_is_the_textbook_formula(case):
     shape, classes, seed = case

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.settings import Settings
@@ -70,6 +70,7 @@ def test_a_run_of_one_round_has_the_peak(schedule):
     assert _ours(schedule, 1) == [PEAK]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["one-cycle", "step", "exponential", "constant"]),
     st.floats(1e-6, 10),
