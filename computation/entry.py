@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a script: its folder is on the path, the
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from computation.errors import MeshNetError, SettingsError
-from computation.server import Handler, run
+from computation.server import Handler, Loader, run
 
 __all__ = ["DEFAULT_PORT", "address", "load_handler", "main"]
 
@@ -56,15 +56,26 @@ def load_handler(mode: str) -> Handler:
     return remote.create()
 
 
-def main() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status."""
+def main(load: Loader = load_handler) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    load : callable
+        Makes the handler of a mode, in the worker thread after the port is bound.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
     try:
         host, port = address(os.environ)
     except MeshNetError as error:
         print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
         return 2
     try:
-        run(load_handler, port, host=host, listening=_announce)
+        run(load, port, host=host, listening=_announce)
     except OSError as error:
         taken = "it is in use by another program" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
         print(f"coinstac-meshnet: port {port} cannot be bound: {taken}; set COINSTAC_PORT", file=sys.stderr)

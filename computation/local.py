@@ -8,6 +8,7 @@ reported as `skipped`, with one of a few fixed reasons and never the site's own 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,6 @@ from computation import payload, results
 from computation.errors import (
     ConsensusError,
     DeviceError,
-    MeshNetError,
     MessageError,
     ScanError,
     SettingsError,
@@ -223,11 +223,11 @@ class SiteRun:
         reason, loss, samples = "", 0.0, 0
         try:
             values, loss, samples = self.strategy.contribute(self.trainer, self.round)
-        except MemoryError:
-            reason = "out-of-memory"
-        except MeshNetError as error:
+        except Exception as error:
+            # Whatever goes wrong in one round costs this site the round and never the others their run.
             reason = _reason(error)
-            self.tracker.event("skipped", round=self.round, reason=reason, error=str(error))
+            self.tracker.event("skipped", round=self.round, reason=reason, traceback=traceback.format_exc())
+            self.tracker.notice("skipped", f"a round was skipped: {REASONS[reason]}", round=self.round)
         else:
             item = Payload(CONTRIBUTION, self.round, self.trainer.manifest, values, model)
             payload.write(self.folders.transfer / f"{payload.PREFIX}contribution.bin", item)
@@ -334,12 +334,11 @@ def _preparation(store: Store) -> dict[str, str]:
     }
 
 
-def _reason(error: MeshNetError) -> str:
-    """Return the word of the protocol for what went wrong in this round, or raise what cannot be skipped."""
-    reason = getattr(error, "reason", {ScanError: "unreadable", DeviceError: "out-of-memory"}.get(type(error)))
-    if reason not in REASONS:
-        raise error
-    return reason
+def _reason(error: Exception) -> str:
+    """Return the word of the protocol for what went wrong in this round."""
+    if isinstance(error, MemoryError | DeviceError):
+        return "out-of-memory"
+    return "unreadable" if isinstance(error, ScanError) else str(getattr(error, "reason", "failed"))
 
 
 class Join(Phase):

@@ -33,7 +33,6 @@ PROTOCOL = 1
 REASONS = {
     "unreadable": "no scan of the batch could be read",
     "out-of-memory": "the device ran out of memory",
-    "time-limit": "not one batch was done within the time limit",
     "not-finite": "the loss or gradient was not finite",
     "failed": "an unexpected error, described in the site's own log",
     "absent": "it sent nothing",

@@ -1,0 +1,88 @@
+"""Time of one round without training: real processes, the real protocol and files, and a trainer that computes nothing.
+
+Run: `.venv/bin/python -m benchmarks.null_round [--rounds 200]`. Everything else is the product: sites and centre parse
+messages, read and write payloads, combine, step their optimisers, digest the model, write journal, table and checkpoint.
+Prints one table and writes benchmarks/results/null_round.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from computation.scans import writer
+from simulator import embedded
+from simulator.layout import RUN
+
+CASES = ((2, "meshnet-10x5"), (4, "meshnet-10x5"), (4, "meshnet-10x30"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=200)
+    options = parser.parse_args()
+    rows = [measure(sites, model, options.rounds) for sites, model in CASES]
+    print(f"load average before: {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores; milliseconds a round, warm")
+    print(f"{'sites':>5} {'model':>14} {'values':>8} {'median':>7} {'10 %':>7} {'90 %':>7} {'kB up':>7}")
+    for row in rows:
+        print(
+            f"{row['sites']:>5} {row['model']:>14} {row['values']:>8,} {row['median_ms']:>7.2f} "
+            f"{row['p10_ms']:>7.2f} {row['p90_ms']:>7.2f} {row['bytes_up'] / 1e3:>7.1f}"
+        )
+    target = Path(__file__).parent / "results" / "null_round.csv"
+    target.parent.mkdir(exist_ok=True)
+    with target.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
+def measure(sites: int, model: str, rounds: int) -> dict[str, float | str]:
+    """Run a consortium of null trainers and return what its warm rounds took."""
+    settings = {
+        "model": model, "norm": "batch", "epochs": rounds, "patch_size": 8, "validate_every": 10 * rounds,
+        "data": ["site.db"],
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for site in range(sites):
+            database(Path(folder, "input", f"local{site}", RUN, "site.db"))
+        result = embedded.run(
+            {name: {"value": value} for name, value in settings.items()},
+            sites=sites,
+            inputs=Path(folder, "input"),
+            output=Path(folder, "run"),
+            command=(sys.executable, "-m", "benchmarks.null_entry"),
+        )
+        contribution = Path(folder, "run", "input", "remote", RUN, "local0", "__cx_contribution.bin")
+        values = (contribution.stat().st_size - 128) // 4
+    warm = sorted(1e3 * cycle.seconds for cycle in result.cycles[10:-3])
+    return {
+        "sites": sites,
+        "model": model,
+        "values": values,
+        "median_ms": statistics.median(warm),
+        "p10_ms": warm[len(warm) // 10],
+        "p90_ms": warm[9 * len(warm) // 10],
+        "bytes_up": result.cycles[20].messages_up + result.cycles[20].files_up,
+    }
+
+
+def database(path: Path) -> None:
+    """Write the smallest database that a site may join with."""
+    path.parent.mkdir(parents=True)
+    header = writer.Header("bench", ("background", "white matter", "grey matter"), ("#000000",) * 3, "quantile")
+    affine = tuple(tuple(float(row == column) for column in range(4)) for row in range(4))
+    image = np.arange(512, dtype=np.int16).reshape(8, 8, 8)
+    with writer.create(path, header) as out:
+        out.add(writer.Entry("only", "", "train", affine, 0.0, 512.0, image, (image // 200).astype(np.uint8)))
+
+
+if __name__ == "__main__":
+    main()
