@@ -7,8 +7,8 @@ is not finite through. No message has a field for a path, a subject or free text
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from computation.checks import is_digest, is_number, is_text
@@ -498,13 +498,13 @@ class Results:
 
 
 def _plain(record: Any) -> dict[str, Any]:
-    """Return a record's fields with every tuple turned into a list, as JSON has it."""
-    return {name: _listed(value) for name, value in asdict(record).items()}
+    """Return a record's fields as JSON has them; `dataclasses.asdict` would copy every value deeply, every round."""
+    return {item.name: _listed(getattr(record, item.name)) for item in fields(record)}
 
 
 def _listed(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list | tuple):
         return [_listed(item) for item in value]
-    return value
+    return _plain(value) if isinstance(value, Evaluation) else value

