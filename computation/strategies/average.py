@@ -43,7 +43,9 @@ def combine(contributions: Sequence[Contribution]) -> Combined:
     weights = [contribution.weight for contribution in ordered]
     total = math.fsum(weights)
     shares = [weight / total for weight in weights]
-    values = weighted_mean([contribution.values for contribution in ordered], shares)
+    # What is not finite is named below; NumPy's warning would come first and name nobody.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = weighted_mean([contribution.values for contribution in ordered], shares)
     if not np.isfinite(values).all():
         _name_the_infinite(ordered)
     loss = math.fsum(share * contribution.loss for share, contribution in zip(shares, ordered, strict=True))
