@@ -2,8 +2,11 @@
 
 Zero padding at the volume's border is the network's own; at the inner border of a tile it is not, so a margin of each
 tile is thrown away. With a margin of half the receptive field the tiles give the whole volume's result; a smaller one
-is faster and differs near the seams only, where overlapping tiles are averaged after the softmax. (Group normalisation
-uses the statistics of what it sees, so a tile never quite gives the whole volume's result.)
+is faster and differs near the seams only, where overlapping tiles are averaged after the softmax.
+
+Group normalisation uses the statistics of what it sees, so a tile never quite gives the whole volume's result; and a
+network that learnt from sub-volumes does better on tiles of their size than on a whole volume, whose statistics it has
+never met. `learnt_tile` says which tile a run's settings call for.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,11 +28,13 @@ from torch import Tensor
 from computation.errors import DeviceError, ModelError
 from computation.model.architecture import Architecture
 from computation.model.network import MeshNet, receptive_field
+from computation.scans.blocks import Triple
 from computation.scans.records import Scan
 from computation.scans.store import Store
+from computation.settings import Settings
 from computation.training.device import computing
 
-__all__ = ["autocast", "predict", "probabilities", "save", "segment"]
+__all__ = ["autocast", "learnt_tile", "predict", "probabilities", "save", "segment"]
 
 # nibabel's image classes are not annotated.
 _nibabel: Any = nibabel
@@ -52,7 +57,7 @@ def predict(
     scan: Scan,
     *,
     precision: str = "float32",
-    tile: int | None = None,
+    tile: Triple | None = None,
     margin: int | None = None,
 ) -> NDArray[np.uint8]:
     """Label one scan of a store, on its stored grid.
@@ -89,7 +94,7 @@ def segment(
     image: NDArray[np.float32],
     *,
     precision: str = "float32",
-    tile: int | None = None,
+    tile: Triple | None = None,
     margin: int | None = None,
 ) -> NDArray[np.uint8]:
     """Label a normalised image; see `predict`."""
@@ -104,7 +109,7 @@ def probabilities(
     image: NDArray[np.float32],
     *,
     precision: str = "float32",
-    tile: int | None = None,
+    tile: Triple | None = None,
     margin: int | None = None,
 ) -> Tensor:
     """Return the probability of each class in each voxel.
@@ -117,11 +122,11 @@ def probabilities(
         Shape `(D, H, W)`, normalised.
     precision : str
         `float32`, `bfloat16` (autocast) or `float64`.
-    tile : int, optional
-        Side of a tile in voxels. By default the whole volume if its activations take at most 4 GiB, else the largest
-        of a few sides that does; if memory runs out nevertheless, a smaller one.
+    tile : tuple of int, optional
+        Sides of a tile in voxels. By default the whole volume if its activations take at most 4 GiB, else the largest
+        of a few cubes that does; if memory runs out nevertheless, a smaller one.
     margin : int, optional
-        Voxels thrown away at a tile's inner borders; by default an eighth of the tile, but no more than half the
+        Voxels thrown away at a tile's inner borders; by default an eighth of its side, but no more than half the
         receptive field.
 
     Returns
@@ -136,20 +141,27 @@ def probabilities(
     DeviceError
         If not even the smallest tiles fit into memory.
     """
-    sides = [tile] if tile else _sides(model.architecture, image.shape)
-    for last, side in enumerate(sides, 1 - len(sides)):
+    sizes = [tile] if tile else _sizes(model.architecture, image.shape)
+    for size in sizes[:-1]:
         try:
-            return _tiled(model, image, side, _margin(model.architecture, side, margin), precision)
+            return _tiled(model, image, size, margin, precision)
         except DeviceError:
-            if last == 0:
-                raise
-    raise ModelError("a tile has no side")
+            continue
+    return _tiled(model, image, sizes[-1], margin, precision)
 
 
-def _sides(architecture: Architecture, shape: tuple[int, ...]) -> list[int]:
-    """Return the tile sides to try, largest first; the first may hold the whole volume."""
-    whole = [max(shape)] if _bytes(architecture, shape) <= _BUDGET else []
-    return whole + [side for side in _SIDES if side < max(shape) and _bytes(architecture, (side,) * 3) <= _BUDGET]
+def learnt_tile(settings: Settings) -> Triple | None:
+    """Return the tile on which a run's model should be used; None is the whole volume if it fits."""
+    grouped = settings.norm == "group" and not settings.whole_volume
+    return settings.patch_size if grouped else None
+
+
+def _sizes(architecture: Architecture, shape: tuple[int, ...]) -> list[Triple]:
+    """Return the tiles to try, largest first; the first may hold the whole volume."""
+    sides = dict.fromkeys(side for side in (max(shape), *_SIDES) if side <= max(shape))
+    cubes = [(side, side, side) for side in sides]
+    fitting = [cube for cube in cubes if _bytes(architecture, tuple(map(min, cube, shape))) <= _BUDGET]
+    return fitting or cubes[-1:]
 
 
 def _bytes(architecture: Architecture, shape: tuple[int, ...]) -> int:
@@ -158,29 +170,30 @@ def _bytes(architecture: Architecture, shape: tuple[int, ...]) -> int:
     return 4 * voxels * (3 * architecture.width + 2 * architecture.classes)
 
 
-def _margin(architecture: Architecture, side: int, margin: int | None) -> int:
-    return min(receptive_field(architecture) // 2, side // 8) if margin is None else margin
-
-
-def _tiled(model: MeshNet, image: NDArray[np.float32], side: int, margin: int, precision: str) -> Tensor:
+def _tiled(model: MeshNet, image: NDArray[np.float32], size: Triple, margin: int | None, precision: str) -> Tensor:
     shape = image.shape
     total = torch.zeros((model.architecture.classes, *shape))
     seen = torch.zeros(shape)
-    for tile, core in _tiles(shape, side, margin):
+    most = receptive_field(model.architecture) // 2
+    margins = [min(most, side // 8) if margin is None else margin for side in size]
+    for tile, core in _tiles(shape, size, margins):
         inner = tuple(slice(c.start - t.start, c.stop - t.start) for t, c in zip(tile, core, strict=True))
         total[(slice(None), *core)] += _forward(model, image[tile], precision)[(slice(None), *inner)]
         seen[core] += 1
     return total.div_(seen)
 
 
-def _tiles(shape: tuple[int, ...], side: int, margin: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+def _tiles(
+    shape: Sequence[int], size: Sequence[int], margins: Sequence[int]
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """Yield each tile with the part of it that counts; the parts cover the volume."""
-    axes = [list(_spans(length, min(side, length), margin)) for length in shape]
+    axes = [list(_spans(*axis)) for axis in zip(shape, size, margins, strict=True)]
     for spans in itertools.product(*axes):
         yield tuple(tile for tile, _ in spans), tuple(core for _, core in spans)
 
 
 def _spans(length: int, side: int, margin: int) -> Iterator[tuple[slice, slice]]:
+    side = min(side, length)
     step = side - 2 * margin if side < length else length
     if step < 1:
         raise ModelError(f"a tile of {side} voxels leaves nothing within margins of {margin}; choose a larger tile")

@@ -265,8 +265,9 @@ class Trainer(Learner):
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
     def predict(self, scan: Scan) -> np.ndarray:
-        """Label one scan of the store with the current model; see `inference.predict`."""
-        return inference.predict(self.model, self.store, scan, precision=self.settings.precision)
+        """Label one scan of the store with the network as it stands, on the tiles that the settings call for."""
+        tile = inference.learnt_tile(self.settings)
+        return inference.predict(self.model, self.store, scan, precision=self.settings.precision, tile=tile)
 
     def evaluate(self, split: str) -> Counts | None:
         """Count voxels over the labelled scans of one part of the split, with the current model.

@@ -13,6 +13,7 @@ from computation.errors import DeviceError, ModelError
 from computation.model.architecture import Architecture
 from computation.model.network import build, receptive_field
 from computation.scans.records import Native
+from computation.settings import Settings
 from computation.training import inference
 
 SMALL = Architecture("small", 4, (1, 2, 1), 3, "batch", "elu", 0.0)
@@ -50,14 +51,14 @@ def test_tiles_equal_the_whole_volume_where_the_margin_covers_the_receptive_fiel
     margin = receptive_field(SMALL) // 2 + extra
     if tile <= 2 * margin:
         tile = 2 * margin + 1
-    tiled = inference.probabilities(model, image, tile=tile, margin=margin)
+    tiled = inference.probabilities(model, image, tile=(tile, tile + 1, tile + 2), margin=margin)
     torch.testing.assert_close(tiled, inference.probabilities(model, image), rtol=1e-5, atol=1e-6)
 
 
 def test_a_small_margin_differs_at_the_seams_only():
     model, image = _model(), _image((40, 12, 12))
     whole = inference.probabilities(model, image)
-    tiled = inference.probabilities(model, image, tile=20, margin=1)
+    tiled = inference.probabilities(model, image, tile=(20, 20, 20), margin=1)
     different = ((tiled - whole).abs().amax((0, 2, 3)) > 1e-5).nonzero().flatten().tolist()
     reach = receptive_field(SMALL) // 2
     # Tiles begin at 0, 18 and 20; what a seam spoils reaches no further than the receptive field.
@@ -69,7 +70,6 @@ def test_a_small_margin_differs_at_the_seams_only():
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20))
 def test_spans_cover_each_axis(length, side, margin):
-    side = min(length, side)
     if side < length and side <= 2 * margin:
         with pytest.raises(ModelError, match="choose a larger tile"):
             list(inference._spans(length, side, margin))
@@ -77,7 +77,7 @@ def test_spans_cover_each_axis(length, side, margin):
     seen = np.zeros(length, int)
     for tile, core in inference._spans(length, side, margin):
         assert 0 <= tile.start <= core.start < core.stop <= tile.stop <= length
-        assert tile.stop - tile.start == side
+        assert tile.stop - tile.start == min(side, length)
         assert core.start - tile.start >= margin or tile.start == 0
         assert tile.stop - core.stop >= margin or tile.stop == length
         seen[core] += 1
@@ -87,13 +87,22 @@ def test_spans_cover_each_axis(length, side, margin):
 def test_the_whole_volume_is_taken_if_it_fits():
     narrow = Architecture("narrow", 5, (1,), 3, "batch", "elu", 0.0)
     wide = Architecture("wide", 30, (1,), 3, "batch", "elu", 0.0)
-    assert inference._sides(narrow, (256, 256, 256))[0] == 256
-    assert inference._sides(wide, (256, 256, 256))[0] == 192
-    assert inference._sides(wide, (72, 60, 72)) == [72, 64]
+    assert inference._sizes(narrow, (256, 200, 256))[0] == (256, 256, 256)
+    assert inference._sizes(wide, (256, 256, 256))[0] == (192, 192, 192)
+    assert inference._sizes(wide, (72, 60, 72)) == [(72, 72, 72), (64, 64, 64)]
+    assert inference._sizes(Architecture("huge", 256, (1,), 256, "batch", "elu", 0.0), (512, 512, 512))
+
+
+def test_tile_that_a_run_calls_for():
+    # Measured on the template's subjects at 3 mm, 60 rounds of 48^3, width 8, group norm: mean foreground Dice 0.44 on
+    # whole volumes against 0.56 on tiles of the size that was learnt from.
+    assert inference.learnt_tile(Settings(patch_size=(48, 48, 32))) == (48, 48, 32)
+    assert inference.learnt_tile(Settings(patch_size=(0, 0, 0))) is None
+    assert inference.learnt_tile(Settings(patch_size=(48, 48, 48), norm="batch")) is None
 
 
 def test_a_full_device_gets_smaller_tiles(monkeypatch):
-    model, image = _model(dtype=torch.float32), _image((70, 8, 8))
+    model, image = _model(dtype=torch.float32), _image((130, 8, 8))
     tried = []
     plain = inference._forward
 
@@ -105,8 +114,7 @@ def test_a_full_device_gets_smaller_tiles(monkeypatch):
 
     monkeypatch.setattr(inference, "_forward", forward)
     assert inference.segment(model, image).shape == image.shape
-    assert tried[0] == (70, 8, 8)
-    assert tried[1][0] == 64
+    assert [shape[0] for shape in tried[:4]] == [130, 128, 96, 64]
     monkeypatch.setattr(inference, "_SIDES", ())
     with pytest.raises(DeviceError):
         inference.segment(model, image)
