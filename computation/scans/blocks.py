@@ -1,7 +1,8 @@
 """Volumes cut into compressed cubes: which blocks a sub-volume touches, and how a block becomes bytes and back.
 
-A block is decoded in a fixed order: CRC-32 of the stored bytes, declared size, decompression, size again. Whatever the
-bytes are, the only outcomes are an array or one `ScanFault`.
+A block is decoded in a fixed order: CRC-32 of the stored bytes, declared size, decompression, size again, filter
+undone. Whatever the bytes are, the only outcomes are an array or one `ScanFault`. The CRC-32 starts from the block's
+place, so that an intact block in another block's place is damage too.
 """
 
 from __future__ import annotations
@@ -16,23 +17,20 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from computation.scans import filters
 from computation.scans.faults import Fault, ScanFault
+from computation.scans.filters import CODECS, Triple
 
-__all__ = ["CODECS", "DTYPES", "SIDE", "BlockGrid", "Box", "Triple", "decode", "encode"]
-
-Triple = tuple[int, int, int]
+__all__ = ["CODECS", "DTYPES", "SIDE", "BlockGrid", "Box", "Triple", "decode", "encode", "place"]
 
 #: Side of a block in voxels. 32 keeps a random 64^3 sub-volume to 27 blocks and compresses as well as 64.
 SIDE = 32
 
-#: How blocks may be compressed. A later codec joins the list and old files stay readable.
-CODECS = ("zstd",)
-
 #: Voxel types that a volume may be stored in.
 DTYPES = ("uint8", "int16", "uint16", "float32")
 
-#: zstandard's level: 9 costs three times the time of 3 once, at import, and decompresses as fast.
-_LEVEL = 9
+#: zstandard's level: 15 costs half a second a scan, once, at import, and decompresses as fast; above it nothing is won.
+_LEVEL = 15
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,12 @@ class BlockGrid:
             yield range(start + low[2], start + high[2])
 
 
-def encode(voxels: NDArray[np.generic], codec: str = CODECS[0]) -> tuple[bytes, int]:
+def place(scan: int, kind: str, block: int) -> int:
+    """Return what a block's CRC-32 starts from: the CRC-32 of its scan, kind and number."""
+    return zlib.crc32(f"{scan}/{kind}/{block}".encode())
+
+
+def encode(voxels: NDArray[np.generic], codec: str = CODECS[0], start: int = 0) -> tuple[bytes, int]:
     """Compress one block.
 
     Parameters
@@ -109,7 +112,9 @@ def encode(voxels: NDArray[np.generic], codec: str = CODECS[0]) -> tuple[bytes, 
     voxels : ndarray
         The block, of one of `DTYPES`.
     codec : str
-        One of `CODECS`.
+        One of `CODECS` that fits its type.
+    start : int
+        What the CRC-32 starts from; see `place`.
 
     Returns
     -------
@@ -120,16 +125,22 @@ def encode(voxels: NDArray[np.generic], codec: str = CODECS[0]) -> tuple[bytes, 
     """
     if codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}")
-    raw = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<")).tobytes()
+    raw = filters.apply(codec, voxels)
     # Bytes, not values, decide: a negative zero is a value like any other.
     if raw.count(0) == len(raw):
-        return b"", 0
+        return b"", zlib.crc32(b"", start)
     data = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(raw)
-    return data, zlib.crc32(data)
+    return data, zlib.crc32(data, start)
 
 
 def decode(
-    data: bytes, crc32: int, size: Triple, dtype: np.dtype[np.generic], decompressor: zstandard.ZstdDecompressor
+    data: bytes,
+    crc32: int,
+    size: Triple,
+    dtype: np.dtype[np.generic],
+    decompressor: zstandard.ZstdDecompressor,
+    codec: str = CODECS[0],
+    start: int = 0,
 ) -> NDArray[np.generic]:
     """Check and decompress one block.
 
@@ -145,23 +156,31 @@ def decode(
         Voxel type of the volume.
     decompressor : ZstdDecompressor
         The calling thread's own.
+    codec : str
+        One of `CODECS`; the volume's.
+    start : int
+        What the CRC-32 starts from; see `place`.
 
     Returns
     -------
     ndarray
-        The block, read-only.
+        The block; it may be read-only.
 
     Raises
     ------
     ScanFault
         `CHECKSUM`, `TRUNCATED` or `CORRUPT`.
     """
-    found = zlib.crc32(data)
+    found = zlib.crc32(data, start)
     if found != crc32:
         raise ScanFault(Fault.CHECKSUM, f"CRC-32 {found:#010x}, stored {crc32:#010x}")
     if not data:
         return np.zeros(size, dtype)
-    wanted = prod(size) * dtype.itemsize
+    raw = _decompressed(data, filters.size_of(codec, size, dtype), decompressor)
+    return filters.undo(codec, raw, size, dtype)
+
+
+def _decompressed(data: bytes, wanted: int, decompressor: zstandard.ZstdDecompressor) -> bytes:
     try:
         declared = zstandard.frame_content_size(data)
         if declared != wanted:
@@ -172,4 +191,4 @@ def decode(
         raise ScanFault(Fault.CORRUPT, str(error)) from error
     if len(raw) != wanted:
         raise ScanFault(Fault.TRUNCATED, f"{len(raw)} bytes decompressed, {wanted} wanted")
-    return np.frombuffer(raw, dtype.newbyteorder("<")).reshape(size)
+    return raw

@@ -20,7 +20,7 @@ def fingerprint(cells: Sequence[str | float], volumes: Iterable[NDArray[Any]]) -
     Parameters
     ----------
     cells : sequence
-        The row of the table ``scans`` from `subject` to `source`, as it is stored.
+        The row of the table ``scans`` from `subject` to the column before `sha256`, as it is stored.
     volumes : iterable of ndarray
         The stored image, then the stored label map if there is one.
 

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 from computation.errors import ImportScanError
 from computation.scans.records import Native
 
-__all__ = ["checksum", "load", "native", "storable"]
+__all__ = ["STORAGES", "checksum", "load", "native", "storable"]
 
-#: Levels of an image that is not whole numbers: scanners digitise at 12 bits, and anything finer stores noise.
+#: How precisely an image may be stored, the default first.
+STORAGES = ("8bit", "12bit", "exact")
+
+#: Highest level of 12 bits: scanners digitise at 12 bits, and anything finer stores noise.
 _LEVELS = 4095
+
+#: Highest level of 8 bits, and the quantile that it stands for: a few bright vessels must not cost all others levels.
+_TOP, _ROBUST = 255, 0.999
 
 _WHOLE_TYPES = ("uint8", "int16", "uint16")
 
@@ -78,25 +84,52 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def storable(image: NDArray[Any]) -> tuple[NDArray[Any], float]:
+def storable(image: NDArray[Any], storage: str = STORAGES[0]) -> tuple[NDArray[Any], float]:
     """Choose the type in which an image is stored.
+
+    - ``8bit``: 256 levels from 0 to the 99.9 % quantile of the voxels that are not zero; brighter ones at the top
+      level. Exact for whole numbers from 0 to 255. FreeSurfer's conformed images have as many.
+    - ``12bit``: 4,096 levels from 0 to the brightest voxel. Exact for whole numbers that fit into 16 bits.
+    - ``exact``: whole numbers that fit into 16 bits as such, all else as float32.
 
     Parameters
     ----------
     image : ndarray
         Finite values of any type.
+    storage : str
+        One of `STORAGES`. An image with negative values takes 12 bits where 8 were asked for.
 
     Returns
     -------
-    stored : ndarray of uint8, int16 or uint16
-        Exact if every value is whole and fits; otherwise rounded to one of 4,095 levels.
+    stored : ndarray of uint8, int16, uint16 or float32
+        A zero stays zero.
     slope : float
-        The value is ``stored * slope``; a zero stays zero.
+        The value is ``stored * slope``.
+
+    Raises
+    ------
+    ImportScanError
+        If `storage` is unknown.
     """
+    if storage not in STORAGES:
+        raise ImportScanError(f"storage {storage!r} is unknown; choose one of {', '.join(STORAGES)}")
     low, high = float(image.min()), float(image.max())
-    if image.dtype.kind != "f" or bool((image == np.rint(image)).all()):
-        for name in _WHOLE_TYPES:
-            if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
-                return image.astype(name), 1.0
+    whole = image.dtype.kind != "f" or bool((image == np.rint(image)).all())
+    for name in _WHOLE_TYPES if whole else ():
+        fits = np.iinfo(name).min <= low and high <= np.iinfo(name).max
+        if fits and (name == "uint8" or storage != "8bit" or low < 0):
+            return image.astype(name), 1.0
+    if storage == "exact":
+        return image.astype(np.float32), 1.0
+    return _eight(image, high) if storage == "8bit" and low >= 0 else _twelve(image, low, high)
+
+
+def _eight(image: NDArray[Any], high: float) -> tuple[NDArray[Any], float]:
+    # A scan with hardly a voxel that is not zero may have its quantile at its only bright one.
+    slope = float(np.quantile(image[image > 0], _ROBUST)) / _TOP or high / _TOP
+    return np.minimum(np.rint(np.asarray(image, np.float32) / np.float32(slope)), _TOP).astype(np.uint8), slope
+
+
+def _twelve(image: NDArray[Any], low: float, high: float) -> tuple[NDArray[Any], float]:
     slope = max(abs(low), abs(high)) / _LEVELS
     return np.rint(image / slope).astype("uint16" if low >= 0 else "int16"), slope

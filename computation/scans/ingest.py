@@ -92,6 +92,7 @@ def import_table(
     grid: int | Sequence[int] | None = 256,
     label_set: str = "gwm-white1-grey2",
     normalisation: str = "quantile",
+    storage: str = images.STORAGES[0],
     fractions: Fractions = Fractions(),  # noqa: B008 - frozen
     seed: int = 0,
     where: Mapping[str, str] | None = None,
@@ -116,6 +117,8 @@ def import_table(
         See `labels.named`.
     normalisation : str
         One of `normalise.SCHEMES`.
+    storage : str
+        One of `images.STORAGES`; see `images.storable`.
     fractions : Fractions
         Sizes of train, valid and test where the table has no ``split`` column.
     seed : int
@@ -147,7 +150,7 @@ def import_table(
     chosen = labels.named(label_set)
     rows = read_table(table, where or {})
     parts, how = _split(rows, fractions, seed)
-    parameters = {"target": asdict(target), "label_set": f"{chosen.name}:{chosen.source}"}
+    parameters = {"target": asdict(target), "label_set": f"{chosen.name}:{chosen.source}", "storage": storage}
     header = writer.Header(
         label_set=chosen.name,
         label_names=chosen.names,
@@ -157,7 +160,7 @@ def import_table(
         provenance={"versions": versions(), "parameters": parameters},
     )
     with writer.create(database, header) as out:
-        summary = _take_all(out, rows, parts, target, chosen, normalisation, strict, progress)
+        summary = _take_all(out, rows, parts, target, chosen, normalisation, storage, strict, progress)
         out.note("skipped", [asdict(scan) for scan in summary.left_out])
     return summary
 
@@ -237,6 +240,7 @@ def _take_all(
     target: Target,
     chosen: LabelSet,
     scheme: str,
+    storage: str,
     strict: bool,
     progress: Progress | None,
 ) -> ImportSummary:
@@ -245,7 +249,8 @@ def _take_all(
     for done, row in enumerate(rows, 1):
         part = parts[row.subject]
         try:
-            taken.append(Taken(row.subject, row.session, part, _take(out, row, part, target, chosen, scheme)))
+            cut = _take(out, row, part, target, chosen, scheme, storage)
+            taken.append(Taken(row.subject, row.session, part, cut))
         except ImportScanError as error:
             if strict:
                 raise
@@ -257,24 +262,31 @@ def _take_all(
     return ImportSummary(tuple(taken), tuple(left_out))
 
 
-def _take(out: writer.Writer, row: Row, part: str, target: Target, chosen: LabelSet, scheme: str) -> float:
+def _take(
+    out: writer.Writer, row: Row, part: str, target: Target, chosen: LabelSet, scheme: str, storage: str
+) -> float:
     """Write one scan and return the share of it that the grid cuts off."""
     image = images.load(row.image)
     label = None if row.label is None else images.load(row.label)
     files = {"image": row.image} if row.label is None else {"image": row.image, "label": row.label}
     source = {kind: images.checksum(path) for kind, path in files.items()}
     scan = conform(image, label, target)
-    out.add(_entry(row, part, scan, chosen, scheme, images.native(image), source))
+    out.add(_entry(row, part, scan, chosen, scheme, storage, images.native(image), source))
     return scan.cut
 
 
 def _entry(
-    row: Row, part: str, scan: Conformed, chosen: LabelSet, scheme: str, native: Native, source: Mapping[str, str]
+    row: Row,
+    part: str,
+    scan: Conformed,
+    chosen: LabelSet,
+    scheme: str,
+    storage: str,
+    native: Native,
+    source: Mapping[str, str],
 ) -> writer.Entry:
-    stored, slope = images.storable(scan.image)
-    low, high = normalise.constants(stored, scheme)
-    if scheme != "none":
-        low, high = low * slope, high * slope
+    low, high = normalise.constants(scan.image, scheme)
+    stored, slope = images.storable(scan.image, storage)
     return writer.Entry(
         subject=row.subject,
         session=row.session,

@@ -41,6 +41,8 @@ class Native:
         NIfTI form codes; 0 where the format has none.
     units : str
         Spatial unit, such as ``mm``.
+    qform : tuple or None
+        The header's second affine, where it has one of its own that differs from `affine`.
     """
 
     shape: Triple
@@ -48,6 +50,7 @@ class Native:
     sform_code: int = 0
     qform_code: int = 0
     units: str = "mm"
+    qform: Affine | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Scan:
         Whether there is a label map.
     native : Native or None
         The image as it came; None where the database does not know it.
+    cut : float
+        Share of the head that lay outside the grid when the scan was conformed.
+    warnings : tuple of str
+        What the import found odd about it.
     """
 
     key: int
@@ -90,6 +97,8 @@ class Scan:
     high: float
     labelled: bool
     native: Native | None = None
+    cut: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 def pack(value: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from computation.errors import StoreError
 
-__all__ = ["APPLICATION_ID", "DAMAGE", "VERSION", "connect", "create", "tables", "version"]
+__all__ = ["APPLICATION_ID", "DAMAGE", "READABLE", "VERSION", "connect", "create", "tables", "version"]
 
 #: "MNet", in SQLite's header, so that `file` and this software know the file without opening a table.
 APPLICATION_ID = 0x4D4E6574
@@ -16,8 +16,11 @@ APPLICATION_ID = 0x4D4E6574
 #: What Python's sqlite3 raises for a damaged file; a message that quotes damaged text cannot even be decoded.
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
-#: The schema version that this software writes, and the newest that it reads.
-VERSION = 1
+#: The schema version that this software writes.
+VERSION = 2
+
+#: The schema versions that it reads. `migrate.migrate` turns an older file into a new one.
+READABLE = (1, 2)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -68,9 +71,10 @@ def version(connection: sqlite3.Connection) -> int | None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         return None
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if found != VERSION:
+    if found not in READABLE:
         todo = "update this software" if found > VERSION else "import the scans again"
-        raise StoreError(f"the scan database has schema version {found}, this software reads {VERSION}; {todo}")
+        known = " and ".join(map(str, READABLE))
+        raise StoreError(f"the scan database has schema version {found}, this software reads {known}; {todo}")
     return found
 
 

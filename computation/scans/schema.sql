@@ -1,4 +1,4 @@
--- The scan database: one SQLite file a site, schema version 1.
+-- The scan database: one SQLite file a site, schema version 2.
 --
 -- The file is written once (writer.py), vacuumed, and from then on only read, immutable, even from a read-only mount.
 -- PRAGMA application_id is 0x4D4E6574 ("MNet") and PRAGMA user_version the schema version; schema.py checks both.
@@ -11,6 +11,8 @@
 --   split                                   how the subjects were divided: fractions and seed, or "given"
 --   provenance                              versions and parameters of the import; never an absolute path
 --   skipped                                 the rows that the import left out, with the reason
+--
+-- Version 1 had no column `notes`, only the codec ``zstd``, and a block's CRC-32 started from 0; it is still read.
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -33,7 +35,8 @@ CREATE TABLE scans (
     high    REAL NOT NULL,
     native  TEXT NOT NULL,  -- JSON: shape, affine, form codes and units of the source, to carry a prediction back
     source  TEXT NOT NULL,  -- JSON: SHA-256 of each source file
-    sha256  TEXT NOT NULL,  -- over the columns above and every voxel; see writer.fingerprint
+    notes   TEXT NOT NULL,  -- JSON: cut, the share of the head outside the grid; warnings, what the import found odd
+    sha256  TEXT NOT NULL,  -- over the columns above and every voxel; see fingerprint.py
     UNIQUE (subject, session)
 );
 
@@ -43,7 +46,7 @@ CREATE TABLE volumes (
     kind       TEXT NOT NULL CHECK (kind IN ('image', 'label')),
     dtype      TEXT NOT NULL,     -- NumPy name of the stored voxels, little-endian
     slope      REAL NOT NULL,     -- value = stored * slope, so that a stored zero is always zero
-    codec      TEXT NOT NULL,     -- how a block is compressed; see blocks.CODECS
+    codec      TEXT NOT NULL,     -- how a block is filtered and compressed; see filters.py
     first      INTEGER NOT NULL,  -- key of the volume's first block; the others follow in C order
     foreground BLOB NOT NULL,     -- little-endian uint32 per block: how many of its voxels are not zero
     PRIMARY KEY (scan, kind)
@@ -52,6 +55,6 @@ CREATE TABLE volumes (
 -- The blocks of all volumes. An all-zero block holds no bytes.
 CREATE TABLE blocks (
     block INTEGER PRIMARY KEY,
-    crc32 INTEGER NOT NULL,  -- CRC-32 of data, checked before anything is decompressed
+    crc32 INTEGER NOT NULL,  -- CRC-32 of "<scan>/<kind>/<number in the volume>" and data, checked before decompression
     data  BLOB NOT NULL
 );

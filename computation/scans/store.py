@@ -2,7 +2,7 @@
 
 The tables are documented in `schema.sql`. A file is opened read-only and immutable; every thread gets its own
 connection and decompressor, so one store may be opened in one thread and read in others. No query ever fetches more
-than one run of blocks.
+than one run of blocks. Blocks that were decoded last are kept, within a limit in bytes; those of zeros cost nothing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ from computation.checks import is_number
 from computation.errors import MeshNetError, StoreError
 from computation.scans import blocks, normalise, schema
 from computation.scans.blocks import BlockGrid, Box, Triple
+from computation.scans.cache import BlockCache
 from computation.scans.faults import Fault, ScanFault
 from computation.scans.fingerprint import fingerprint
 from computation.scans.peer import PeerStore
 from computation.scans.records import SPLITS, Native, Scan, affine_of, spacing_of, triple_of, unpack
 
-__all__ = ["SqliteStore", "Store", "Volume", "open_store"]
+__all__ = ["CACHE_BYTES", "SqliteStore", "Store", "Volume", "open_store"]
 
+#: How many bytes of decoded blocks are kept unless the caller says otherwise: the heads of about five scans.
+CACHE_BYTES = 32 << 20
 
 _COLUMNS = ("scan", "subject", "session", "split", "shape", "affine", "low", "high", "native")
+
+#: The cells that a scan's SHA-256 covers, in schema version 1; later versions added columns at the end.
+_SEALED = ("subject", "session", "shape", "affine", "low", "high", "native", "source")
 
 
 class Store(Protocol):
@@ -69,7 +75,13 @@ class Store(Protocol):
     ) -> None: ...
 
 
-def open_store(path: Path | str, *, table: str | None = None, classes: tuple[str, ...] | None = None) -> Store:
+def open_store(
+    path: Path | str,
+    *,
+    table: str | None = None,
+    classes: tuple[str, ...] | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> Store:
     """Open a scan database, whichever kind it is.
 
     Parameters
@@ -80,6 +92,8 @@ def open_store(path: Path | str, *, table: str | None = None, classes: tuple[str
         Which table of a peer's database; by default ``mindboggle101`` or the only one that fits.
     classes : tuple of str, optional
         The peer's table does not name its classes; this does, where its column alone cannot tell.
+    cache_bytes : int
+        How many bytes of decoded blocks may be kept; not used for a peer's database.
 
     Returns
     -------
@@ -103,16 +117,19 @@ def open_store(path: Path | str, *, table: str | None = None, classes: tuple[str
     finally:
         connection.close()
     if ours and table is None:
-        return SqliteStore(path)
+        return SqliteStore(path, cache_bytes)
     return PeerStore(path, names, table=table, classes=classes)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Where a scan's image or label lies: its type, its grid of blocks and the key of the first."""
+    """Where a scan's image or label lies: its type, its codec, its grid of blocks and the key of the first."""
 
+    scan: int
+    kind: str
     dtype: np.dtype[np.generic]
     slope: float
+    codec: str
     first: int
     grid: BlockGrid
     foreground: bytes
@@ -132,6 +149,8 @@ class SqliteStore:
     ----------
     path : Path
         The file; `open_store` has already recognised it.
+    cache_bytes : int
+        How many bytes of decoded blocks may be kept.
 
     Raises
     ------
@@ -141,8 +160,9 @@ class SqliteStore:
 
     format = "meshnet"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
         self._path = path
+        self._cache = BlockCache(cache_bytes)
         self._session = _Session()
         self._guard = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
@@ -244,7 +264,7 @@ class SqliteStore:
         volume = self._volumes[scan.key, kind]
         if not box.within(volume.grid.shape):
             raise ScanFault(Fault.OUTSIDE, f"{self._path}: scan {scan.key}: {box} of {volume.grid.shape}")
-        voxels = np.empty(box.size, volume.dtype)
+        voxels: NDArray[Any] = np.zeros(box.size, volume.dtype)
         try:
             for run in volume.grid.runs(box):
                 for block, part in self._decoded(volume, run):
@@ -306,6 +326,7 @@ class SqliteStore:
         """Close the file for all threads."""
         with self._guard:
             self._closed = True
+            self._cache.clear()
             while self._connections:
                 self._connections.pop().close()
 
@@ -328,16 +349,23 @@ class SqliteStore:
         return self._session.connection
 
     def _decoded(self, volume: Volume, run: range) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """Yield each block of a run with its number; faults say which block."""
+        """Yield each block of a run that is not all zeros, with its number; faults say which block."""
+        held = [self._cache.get(volume.first + block) for block in run]
+        if all(part is not None for part in held):
+            yield from ((block, part) for block, part in zip(run, held, strict=True) if part is not None)
+            return
         wanted = iter(run)
         for key, crc32, data in self._rows(volume.first + run.start, volume.first + run.stop - 1):
             block = next(wanted)
             if key != volume.first + block:
                 raise ScanFault(Fault.MISSING, f"block {block}")
             try:
-                yield block, self._decode(volume, block, crc32, data)
+                part = self._decode(volume, block, crc32, data)
             except ScanFault as fault:
                 raise ScanFault(fault.fault, f"block {block}: {fault.private}") from fault
+            self._cache.put(key, part)
+            if data:
+                yield block, part
         for block in wanted:
             raise ScanFault(Fault.MISSING, f"block {block}")
 
@@ -350,7 +378,7 @@ class SqliteStore:
 
     def _sealed(self, scan: Scan) -> Sequence[Any]:
         """Fetch the cells that a scan's SHA-256 covers, and the digest."""
-        query = "SELECT subject, session, shape, affine, low, high, native, source, sha256 FROM scans WHERE scan = ?"
+        query = f"SELECT {', '.join(self._cells)}, sha256 FROM scans WHERE scan = ?"
         try:
             row: Sequence[Any] | None = self._connect().execute(query, (scan.key,)).fetchone()
         except schema.DAMAGE as error:
@@ -364,21 +392,26 @@ class SqliteStore:
             raise ScanFault(Fault.CORRUPT, "cells of the wrong type")
         if not data and volume.foreground[4 * block : 4 * block + 4] != bytes(4):
             raise ScanFault(Fault.TRUNCATED, "no bytes, but voxels that are not zero")
-        return blocks.decode(data, crc32, volume.grid.box(block).size, volume.dtype, self._session.decompressor)
+        size, tool = volume.grid.box(block).size, self._session.decompressor
+        start = blocks.place(volume.scan, volume.kind, block) if self._version > 1 else 0
+        return blocks.decode(data, crc32, size, volume.dtype, tool, volume.codec, start)
 
     def _load(self, connection: sqlite3.Connection) -> None:
+        self._version = schema.version(connection) or 0
+        self._cells = _SEALED if self._version == 1 else (*_SEALED, "notes")
         rows = connection.execute("SELECT name, value FROM meta")
         self._meta = {str(name): unpack(value, str(name)) for name, value in rows}
         self._names = _names_of(self._meta.get("label_names"))
         self._scheme = _scheme_of(self._meta.get("normalisation"))
         self._side = triple_of([self._meta.get("block_side")] * 3, "block_side")[0]
-        query = f"SELECT {', '.join(_COLUMNS)} FROM scans JOIN subjects USING (subject) ORDER BY scan"
-        scans = [_scan_of(dict(zip(_COLUMNS, row, strict=True))) for row in connection.execute(query)]
+        columns = _COLUMNS if self._version == 1 else (*_COLUMNS, "notes")
+        query = f"SELECT {', '.join(columns)} FROM scans JOIN subjects USING (subject) ORDER BY scan"
+        scans = [_scan_of(dict(zip(columns, row, strict=True))) for row in connection.execute(query)]
         shapes = {scan.key: scan.shape for scan in scans}
         query = "SELECT scan, kind, dtype, slope, codec, first, foreground FROM volumes ORDER BY scan, kind"
         self._volumes: dict[tuple[int, str], Volume] = {}
         for key, kind, *row in connection.execute(query):
-            self._volumes[key, kind] = _volume_of(shapes.get(key), self._side, kind, row)
+            self._volumes[key, kind] = _volume_of(key, shapes.get(key), self._side, kind, row)
         self._scans = tuple(self._complete(scan) for scan in scans)
 
     def _complete(self, scan: Scan) -> Scan:
@@ -419,7 +452,17 @@ def _scan_of(row: dict[str, Any]) -> Scan:
         high=float(high),
         labelled=False,
         native=_native_of(unpack(row["native"], "native")),
+        **_notes_of(unpack(row.get("notes", "{}"), "notes")),
     )
+
+
+def _notes_of(value: Any) -> dict[str, Any]:
+    notes = value if isinstance(value, dict) else {"cut": None}
+    cut: Any = notes.get("cut", 0.0)
+    warnings: Any = notes.get("warnings", [])
+    if not is_number(cut) or not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        raise StoreError("the scan database holds malformed notes; import the scans again", repr(value)[:200])
+    return {"cut": cut, "warnings": tuple(warnings)}
 
 
 def _native_of(value: Any) -> Native | None:
@@ -430,10 +473,11 @@ def _native_of(value: Any) -> Native | None:
     if not all(type(code) is int for code in codes):
         raise StoreError("the scan database holds a malformed native header; import the scans again")
     shape, affine = triple_of(fields.get("shape"), "native shape"), affine_of(fields.get("affine"))
-    return Native(shape, affine, codes[0], codes[1], str(fields.get("units", "mm")))
+    qform = None if fields.get("qform") is None else affine_of(fields["qform"])
+    return Native(shape, affine, codes[0], codes[1], str(fields.get("units", "mm")), qform)
 
 
-def _volume_of(shape: Triple | None, side: int, kind: str, row: list[Any]) -> Volume:
+def _volume_of(scan: int, shape: Triple | None, side: int, kind: str, row: list[Any]) -> Volume:
     dtype, slope, codec, first, foreground = row
     grid = BlockGrid(shape or (1, 1, 1), side)
     counts = isinstance(foreground, bytes) and len(foreground) == 4 * len(grid)
@@ -442,4 +486,4 @@ def _volume_of(shape: Triple | None, side: int, kind: str, row: list[Any]) -> Vo
         raise StoreError("the scan database holds a malformed volume; import the scans again", f"{kind} {row[:4]}")
     if kind == "label" and dtype not in ("uint8", "int16"):
         raise StoreError("the scan database holds labels of a wrong type; import the scans again", str(dtype))
-    return Volume(np.dtype(dtype), float(slope), first, grid, foreground)
+    return Volume(scan, kind, np.dtype(dtype), float(slope), codec, first, grid, foreground)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from computation.scans import blocks
+from computation.scans import blocks, filters
 from computation.scans.blocks import BlockGrid, Box
 from computation.scans.faults import Fault, ScanFault
 
@@ -23,8 +23,16 @@ def boxes(draw, shape):
     return Box(origin, tuple(draw(st.integers(1, side - start)) for side, start in zip(shape, origin, strict=True)))
 
 
-def decoded(data, crc32, size, dtype):
-    return blocks.decode(data, crc32, size, np.dtype(dtype), zstandard.ZstdDecompressor())
+FITTING = {
+    "uint8": ["zstd", "zstd+delta", "zstd+shuffle"],
+    "int16": ["zstd", "zstd+delta", "zstd+shuffle"],
+    "uint16": ["zstd", "zstd+delta", "zstd+shuffle"],
+    "float32": ["zstd", "zstd+shuffle"],
+}
+
+
+def decoded(data, crc32, size, dtype, codec="zstd", start=0):
+    return blocks.decode(data, crc32, size, np.dtype(dtype), zstandard.ZstdDecompressor(), codec, start)
 
 
 @settings(deadline=None)
@@ -83,6 +91,59 @@ def test_a_block_of_zeros_takes_no_bytes():
 def test_big_endian_and_strided_blocks_are_stored_little_endian():
     voxels = np.arange(27, dtype=">i2").reshape(3, 3, 3).transpose(2, 0, 1)
     assert (decoded(*blocks.encode(voxels), (3, 3, 3), "int16") == voxels).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_every_codec_gives_back_every_block(data):
+    """And leaves the voxels that it was given as they were."""
+    dtype = data.draw(st.sampled_from(sorted(FITTING)))
+    codec = data.draw(st.sampled_from(FITTING[dtype]))
+    shape = data.draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=9))
+    voxels = data.draw(hnp.arrays(dtype, shape))
+    before = voxels.copy()
+    found = decoded(*blocks.encode(voxels, codec, 7), shape, dtype, codec, 7)
+    assert found.tobytes() == voxels.tobytes() == before.tobytes() and found.dtype == dtype
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.sampled_from([("zstd+bits2", 3), ("zstd+bits4", 15)]))
+def test_few_classes_are_packed_into_bits(data, codec):
+    shape = data.draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=9))
+    voxels = data.draw(hnp.arrays("uint8", shape, elements=st.integers(0, codec[1])))
+    assert filters.size_of(codec[0], shape, voxels.dtype) == -(-voxels.size * (2 if codec[1] == 3 else 4) // 8)
+    assert (decoded(*blocks.encode(voxels, codec[0]), shape, "uint8", codec[0]) == voxels).all()
+
+
+def test_the_first_axis_of_the_packed_bits_is_the_fastest_voxel_and_the_lowest_bits():
+    """The file format, stated in numbers."""
+    assert filters.apply("zstd+bits2", np.array([[[1, 2, 3, 0, 1]]], np.uint8)) == bytes([0b00111001, 1])
+    assert filters.apply("zstd+delta", np.array([[[1, 4]], [[2, 9]]], np.uint8)) == bytes([1, 1, 3, 4])
+    assert filters.apply("zstd+shuffle", np.array([[[0x0102, 0x0304]]], np.uint16)) == bytes([2, 4, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "highest", "codec"),
+    [
+        ("image", "uint8", 255, "zstd+delta"),
+        ("image", "int16", 900, "zstd+delta"),
+        ("image", "float32", 1, "zstd+shuffle"),
+        ("label", "uint8", 3, "zstd+bits2"),
+        ("label", "uint8", 4, "zstd+bits4"),
+        ("label", "uint8", 16, "zstd"),
+        ("label", "int16", 2, "zstd"),
+    ],
+)
+def test_which_codec_a_volume_gets(kind, dtype, highest, codec):
+    assert filters.codec_of(kind, np.array([[[0, highest]]], dtype)) == codec
+
+
+def test_a_checksum_covers_the_place():
+    data, crc32 = blocks.encode(np.ones((2, 2, 2), np.uint8), "zstd", blocks.place(1, "image", 5))
+    with pytest.raises(ScanFault):
+        decoded(data, crc32, (2, 2, 2), "uint8", "zstd", blocks.place(1, "image", 6))
+    places = {blocks.place(scan, kind, block) for scan in (1, 11) for kind in ("image", "label") for block in (1, 11)}
+    assert len(places) == 8
 
 
 def test_an_unknown_codec_is_refused():
@@ -145,8 +206,9 @@ class TestDamage:
             bad[place:place] = data.draw(st.binary(max_size=40))
         size = data.draw(st.sampled_from([(8, 8, 8), (1, 1, 1), (8, 8, 3)]))
         dtype = data.draw(st.sampled_from(blocks.DTYPES))
+        codec = data.draw(st.sampled_from(blocks.CODECS))
         try:
-            value = decoded(bytes(bad), zlib.crc32(bytes(bad)), size, dtype)
+            value = decoded(bytes(bad), zlib.crc32(bytes(bad)), size, dtype, codec)
         except ScanFault:
             return
         assert value.shape == size and value.dtype == dtype

@@ -30,7 +30,7 @@ def test_a_table_becomes_a_database(tools):
         assert store.label_names == tools.names
         for index, scan in enumerate(store.scans()):
             store.verify(scan)
-            assert (scan.subject, scan.shape, scan.spacing, scan.dtype) == (f"p{index}", (24,) * 3, (2,) * 3, "int16")
+            assert (scan.subject, scan.shape, scan.spacing, scan.dtype) == (f"p{index}", (24,) * 3, (2,) * 3, "uint8")
             assert scan.native.shape == (20, 18, 22) and scan.native.affine[0][0] == 2
             image, label = store.read(scan, (0, 0, 0), scan.shape)
             wanted = tools.head(seed=index)[1]
@@ -246,15 +246,17 @@ class TestBadTable:
 
 
 class TestStorable:
+    @pytest.mark.parametrize("storage", images.STORAGES)
     @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "int64", "float32", "float64"])
-    def test_whole_numbers_are_kept_exactly(self, dtype):
+    def test_whole_numbers_up_to_255_are_kept_exactly(self, dtype, storage):
         image = np.arange(100).reshape(4, 5, 5).astype(dtype)
-        stored, slope = images.storable(image)
+        stored, slope = images.storable(image, storage)
         assert slope == 1 and stored.dtype == np.uint8 and (stored == image).all()
 
+    @pytest.mark.parametrize("storage", ["12bit", "exact"])
     @pytest.mark.parametrize(("low", "high", "wanted"), [(0, 255, "uint8"), (-3, 255, "int16"), (0, 40000, "uint16")])
-    def test_the_smallest_type_that_fits(self, low, high, wanted):
-        stored, slope = images.storable(np.array([[[low, high]]], np.float64))
+    def test_the_smallest_type_that_fits(self, low, high, wanted, storage):
+        stored, slope = images.storable(np.array([[[low, high]]], np.float64), storage)
         assert (stored.dtype.name, slope, stored.ravel().tolist()) == (wanted, 1.0, [low, high])
 
     @pytest.mark.parametrize("sign", [1, -1])
@@ -262,6 +264,32 @@ class TestStorable:
         image = np.random.default_rng(2).gamma(2, 100, (9, 9, 9)).astype(np.float32)
         image[0] = 0
         image[1] *= sign
-        stored, slope = images.storable(image)
+        stored, slope = images.storable(image, "12bit")
         assert np.abs(stored * slope - image).max() <= np.abs(image).max() / 4095 * 0.501
         assert (stored[0] == 0).all() and stored.dtype.name == ("uint16" if sign > 0 else "int16")
+
+    @pytest.mark.parametrize("dtype", ["float32", "int32", "uint16"])
+    def test_eight_bits_lose_half_a_level_below_the_quantile_and_saturate_above(self, dtype):
+        image = np.random.default_rng(2).gamma(2, 100, (20, 20, 20)).astype(dtype)
+        image[0] = 0
+        image[1, 1, 1] = 9000
+        stored, slope = images.storable(image)
+        top = np.quantile(image[image > 0], 0.999)
+        assert stored.dtype == np.uint8 and slope == pytest.approx(top / 255)
+        below = image <= top
+        assert np.abs(stored * slope - image)[below].max() <= slope * 0.501
+        assert (stored[image > top * 1.01] == 255).all() and (stored[image == 0] == 0).all()
+
+    def test_eight_bits_cannot_hold_negative_values_so_they_get_twelve(self):
+        image = np.random.default_rng(2).normal(0, 1, (9, 9, 9))
+        stored, slope = images.storable(image)
+        assert stored.dtype == np.int16 and np.abs(stored * slope - image).max() <= np.abs(image).max() / 4095 * 0.501
+
+    def test_exact_fractions_are_float32(self):
+        image = np.random.default_rng(2).gamma(2, 100, (9, 9, 9)).astype(np.float32)
+        stored, slope = images.storable(image, "exact")
+        assert slope == 1 and stored.dtype == np.float32 and (stored == image).all()
+
+    def test_an_unknown_storage(self):
+        with pytest.raises(ImportScanError, match="storage '7bit' is unknown; choose one of 8bit, 12bit, exact"):
+            images.storable(np.ones((2, 2, 2)), "7bit")

@@ -25,6 +25,11 @@ SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=14)
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def crc(data, block, kind="image", scan=1):
+    """The checksum that a block in this place should have: from the schema's words, not from the code."""
+    return zlib.crc32(data, zlib.crc32(f"{scan}/{kind}/{block}".encode()))
+
+
 def whole(scan):
     return (0, 0, 0), scan.shape
 
@@ -214,11 +219,11 @@ class TestBadDatabase:
 
     def test_a_newer_version(self, tools):
         path = tools.spoil(tools.database(), "PRAGMA user_version = 7")
-        self.refusal(path, "has schema version 7, this software reads 1; update this software")
+        self.refusal(path, "has schema version 7, this software reads 1 and 2; update this software")
 
     def test_an_older_version(self, tools):
         path = tools.spoil(tools.database(), "PRAGMA user_version = 0")
-        self.refusal(path, "has schema version 0, this software reads 1; import the scans again")
+        self.refusal(path, "has schema version 0, this software reads 1 and 2; import the scans again")
 
     @pytest.mark.parametrize(
         ("statement", "message"),
@@ -273,13 +278,30 @@ class TestBadScan:
         tools.spoil(path, ("UPDATE blocks SET data = ? WHERE block = ?", (bad, block)))
         fault = self.fault(path)
         assert fault.fault is Fault.CHECKSUM and "stored checksum" in fault.public
-        assert f"image: block {block}: CRC-32 {zlib.crc32(bad):#010x}, stored {zlib.crc32(data):#010x}" in fault.private
+        assert f"image: block {block}: CRC-32 {crc(bad, block):#010x}, stored {crc(data, block):#010x}" in fault.private
+
+    def test_a_sound_block_in_another_blocks_place(self, tools):
+        """Both rows are intact; only their places are exchanged."""
+        path = tools.database()
+        tools.spoil(
+            path,
+            "CREATE TEMP TABLE t AS SELECT * FROM blocks WHERE block IN (13, 14)",
+            "UPDATE blocks SET crc32 = (SELECT crc32 FROM t WHERE t.block = 27 - blocks.block), "
+            "data = (SELECT data FROM t WHERE t.block = 27 - blocks.block) WHERE block IN (13, 14)",
+        )
+        assert self.fault(path).fault is Fault.CHECKSUM
+
+    def test_a_volume_that_points_at_another_scans_blocks(self, tools):
+        image, _ = tools.head(seed=1)
+        path = tools.database([tools.entry(), tools.entry("s2", image=image, label=tools.head()[1])])
+        tools.spoil(path, "UPDATE volumes SET first = 54 WHERE scan = 1 AND kind = 'image'")
+        assert self.fault(path).fault is Fault.CHECKSUM
 
     def test_a_truncated_block(self, tools):
         path = tools.database()
         block, data = self.longest(path)
         short = data[: len(data) // 2]
-        tools.spoil(path, ("UPDATE blocks SET data = ?, crc32 = ? WHERE block = ?", (short, zlib.crc32(short), block)))
+        tools.spoil(path, ("UPDATE blocks SET data = ?, crc32 = ? WHERE block = ?", (short, crc(short, block), block)))
         assert self.fault(path).fault in (Fault.CORRUPT, Fault.TRUNCATED)
 
     def test_a_block_cut_to_nothing(self, tools):
@@ -293,7 +315,7 @@ class TestBadScan:
         path = tools.database()
         block, _ = self.longest(path)
         other = zstandard.compress(bytes(10))
-        tools.spoil(path, ("UPDATE blocks SET data = ?, crc32 = ? WHERE block = ?", (other, zlib.crc32(other), block)))
+        tools.spoil(path, ("UPDATE blocks SET data = ?, crc32 = ? WHERE block = ?", (other, crc(other, block), block)))
         assert self.fault(path).fault is Fault.TRUNCATED
 
     @pytest.mark.parametrize("block", [0, 13, 26])
@@ -345,7 +367,7 @@ class TestBadScan:
         for bad in (np.nan, np.inf):
             block = image[8:16, 8:16, 8:16].copy()
             block[0, 0, 0] = bad
-            data, crc32 = blocks.encode(block)
+            data, crc32 = blocks.encode(block, "zstd+shuffle", blocks.place(1, "image", 13))
             tools.spoil(path, ("UPDATE blocks SET data = ?, crc32 = ? WHERE block = 13", (data, crc32)))
             fault = self.fault(path)
             assert fault.fault is Fault.FINITE and "NaN or infinite" in fault.public
