@@ -1,6 +1,7 @@
 """Each scan once per epoch; a batch depends on nothing but seed, site and step; bad scans are left out and counted."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import SettingsError, StoreError
+from computation.scans.augment import USUAL, Augmentation
 from computation.scans.faults import ScanFault
-from computation.scans.sampling import PatchSampler, Skipped
+from computation.scans.sampling import GridSampler, PatchSampler, Skipped
 from computation.scans.store import open_store
 
 
@@ -191,3 +193,93 @@ def test_the_peers_table_is_sampled_alike(tools):
     with open_store(path) as opened:
         batch = sampler(opened, batch_size=3).batch(0)
         assert batch.images.shape == (3, 1, 8, 8, 8) and int(batch.labels.max()) <= 2
+
+
+def test_foreground_places_hold_more_foreground_than_uniform_ones(tools):
+    image, label = np.zeros((48, 48, 48), np.uint16), np.zeros((48, 48, 48), np.uint8)
+    image[32:40, 8:16, 32:40] = np.arange(8) + 100
+    label[32:40, 8:16, 32:40] = 1
+    path = tools.database([tools.entry(f"s{index}", image=image, label=label) for index in range(4)])
+    with open_store(path) as opened:
+        share = {}
+        for place in ("uniform", "foreground", "centre"):
+            drawn = sampler(opened, batch_size=4, place=place)
+            share[place] = float(np.mean([(drawn.batch(epoch).labels > 0).float().mean() for epoch in range(8)]))
+            assert same(drawn.batch(3), sampler(opened, batch_size=4, place=place).batch(3))
+    assert share["foreground"] > 0.1 > 5 * share["uniform"]
+
+
+def test_an_unknown_place(store):
+    with pytest.raises(SettingsError, match="place 'edge' is unknown; choose one of uniform, foreground, centre"):
+        sampler(store, place="edge")
+
+
+def test_augmented_batches_are_as_pure_as_plain_ones(store):
+    one, other = sampler(store, augmentation=USUAL), sampler(store, augmentation=USUAL)
+    batches = {step: one.batch(step) for step in range(6)}
+    for step in (5, 0, 3):
+        assert same(other.batch(step), batches[step])
+    plain = sampler(store)
+    assert plain.batch(2).scans == batches[2].scans and not same(plain.batch(2), batches[2])
+
+
+def test_classes_of_one_side_are_not_flipped(tools):
+    path = tools.database(label_names=("background", "Left-Putamen", "Right-Putamen"))
+    with open_store(path) as opened:
+        with pytest.raises(SettingsError, match="set the chance of a flip to 0"):
+            sampler(opened, augmentation=USUAL)
+        sampler(opened, augmentation=Augmentation(gamma=0.1)).batch(0)
+
+
+class TestGrid:
+    def grid(self, opened, **changes):
+        usual = {"patch_size": (8, 8, 8), "batch_size": 4, "seed": 3, "site": "local0"}
+        return GridSampler(opened, "train", **{**usual, **changes})
+
+    def test_an_epoch_shows_every_voxel_of_every_scan(self, store):
+        drawn = self.grid(store, patch_size=(10, 9, 11))
+        assert drawn.samples == 7 * 8 and drawn.steps_per_epoch == 14
+        for epoch in range(2):
+            seen = Counter()
+            total = 0
+            for step in range(drawn.steps_per_epoch):
+                batch = drawn.batch(epoch * drawn.steps_per_epoch + step)
+                seen.update(batch.scans)
+                total += int((batch.labels > 0).sum())
+            assert set(seen.values()) == {8} and len(seen) == 7
+            scans = store.scans("train")
+            whole = sum(int(np.count_nonzero(store.read_label(one, (0, 0, 0), one.shape))) for one in scans)
+            assert total == whole, "a grid that fits exactly repeats no voxel"
+
+    def test_order_of_calls_does_not_matter(self, store):
+        assert same(self.grid(store).batch(9), self.grid(store).batch(9))
+        assert not same(self.grid(store).batch(9), self.grid(store, seed=4).batch(9))
+
+    def test_empty_sub_volumes_can_be_left_out(self, tools):
+        image, label = np.zeros((32, 32, 32), np.uint16), np.zeros((32, 32, 32), np.uint8)
+        image[:8, :8, :8] = np.arange(8) + 1
+        label[:8, :8, :8] = 1
+        with open_store(tools.database([tools.entry(image=image, label=label)])) as opened:
+            assert self.grid(opened).samples == 64 and self.grid(opened, least=1).samples == 1
+            with pytest.raises(StoreError, match="holds 9999 foreground voxels; ask for fewer"):
+                self.grid(opened, least=9999)
+
+    def test_overlap_must_be_smaller_than_the_patch(self, store):
+        assert self.grid(store, overlap=(4, 4, 4)).samples > self.grid(store).samples
+        with pytest.raises(SettingsError, match="must be smaller than the patch"):
+            self.grid(store, overlap=(8, 0, 0))
+        with pytest.raises(SettingsError, match="must be smaller than the patch"):
+            self.grid(store, patch_size=(0, 0, 0))
+
+
+def test_sampling_stops_when_more_than_the_set_share_is_bad(tools):
+    entries = [tools.entry(f"s{index}", image=tools.head(seed=index)[0], label=tools.head()[1]) for index in range(5)]
+    path = tools.spoil(tools.database(entries), "UPDATE blocks SET crc32 = crc32 + 1 WHERE block < 108")
+    with open_store(path) as opened:
+        bearing = sampler(opened, batch_size=5, most_bad=0.4).batch(0)
+        assert sorted(one.scan for one in bearing.skipped) == [1, 2]
+        strict = sampler(opened, batch_size=5, most_bad=0.3)
+        with pytest.raises(StoreError, match=r"2 of 5 scans cannot be read, more than the share of 0\.3 to bear"):
+            strict.batch(0)
+        with pytest.raises(SettingsError, match="wanted 0 to 1"):
+            sampler(opened, most_bad=1.5)
