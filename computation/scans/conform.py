@@ -1,6 +1,6 @@
 """Bringing an image and its labels onto one grid, once, at import.
 
-The steps, in order:
+`lia.py` has the steps of FreeSurfer's way; those of ours, in order, are:
 
 1. Image and label must lie on the same physical grid (after reorientation), to a twentieth of a voxel.
 2. Axes are flipped and permuted to the closest RAS+ orientation; no voxel changes.
@@ -26,11 +26,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from computation.errors import ImportScanError
-from computation.scans import geometry
+from computation.scans import geometry, lia
 from computation.scans.blocks import Triple
 from computation.scans.records import Affine, affine_of
 
-__all__ = ["Conformed", "Target", "conform", "resample"]
+__all__ = ["LIKE", "Conformed", "Target", "conform", "resample"]
+
+#: Ways of conforming: nibabel's grid, RAS+; or FreeSurfer's, LIA and 8 bits.
+LIKE = ("ras", "freesurfer")
 
 # These nibabel functions are not annotated.
 _nib: Any = nib
@@ -58,12 +61,21 @@ class Target:
         Millimetres between voxels; None keeps each image's own.
     grid : tuple of int or None
         Voxels along each axis; None keeps each image's field of view.
+    like : str
+        One of `LIKE`. FreeSurfer's wants a spacing and a grid.
     """
 
     spacing: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
     grid: Triple | None = (256, 256, 256)
+    like: str = LIKE[0]
 
     def __post_init__(self) -> None:
+        if self.like not in LIKE:
+            raise ImportScanError(f"conforming like {self.like!r} is unknown; choose one of {', '.join(LIKE)}")
+        if self.like == "freesurfer" and (self.spacing is None or self.grid is None):
+            raise ImportScanError(
+                "conforming like freesurfer needs a spacing and a grid; FreeSurfer's are 1 mm and 256"
+            )
         if self.spacing is not None and not all(0.1 <= size <= 20 for size in self.spacing):
             raise ImportScanError(f"spacing {self.spacing} must be from 0.1 to 20 mm")
         if self.grid is not None and not all(4 <= side <= 1024 for side in self.grid):
@@ -77,7 +89,7 @@ class Conformed:
     Attributes
     ----------
     image : ndarray
-        Unchanged type if no interpolation was needed, else float32.
+        Unchanged type if no interpolation was needed, else float32; uint8 for FreeSurfer's way.
     label : ndarray or None
         Source values, not yet mapped to classes.
     affine : tuple
@@ -116,9 +128,11 @@ def conform(image: SpatialImage, label: SpatialImage | None, target: Target) -> 
     labels = None if label is None else _oriented(label)
     if labels is not None:
         _check_aligned(source, labels)
-    new, shape = _grid(old, source.shape, target)
     voxels = _voxels(source)
     classes = None if labels is None else _voxels(labels)
+    if target.like == "freesurfer":
+        return _like_freesurfer(voxels, classes, old, target)
+    new, shape = _grid(old, source.shape, target)
     cut = _cut(voxels if classes is None else classes, old, new, shape)
     return Conformed(
         image=resample(voxels, old, new, shape, order=1),
@@ -160,6 +174,20 @@ def resample(
     if max(sigma) > 0:
         smooth = ndimage.gaussian_filter(smooth, sigma, mode="constant")
     return np.asarray(ndimage.affine_transform(smooth, ratio, offset, shape, order=1, prefilter=False))
+
+
+def _like_freesurfer(
+    voxels: NDArray[Any], classes: NDArray[Any] | None, old: NDArray[np.float64], target: Target
+) -> Conformed:
+    shape, spacing = target.grid or (256, 256, 256), np.array(target.spacing or (1.0, 1.0, 1.0))
+    i, j, k = voxels.shape
+    new = lia.grid(old, (i, j, k), spacing, shape)
+    return Conformed(
+        image=lia.robust(voxels, lia.resample(voxels, old, new, shape, order=1)),
+        label=None if classes is None else lia.resample(classes, old, new, shape, order=0),
+        affine=affine_of(new.tolist()),
+        cut=lia.outside(voxels if classes is None else classes, old, new, shape),
+    )
 
 
 def _oriented(image: SpatialImage) -> SpatialImage:

@@ -28,7 +28,9 @@ class Fractions:
             raise ImportScanError(f"split fractions {parts} must be at least 0 and sum to 1")
 
 
-def assign(subjects: Iterable[str], fractions: Fractions, seed: int) -> dict[str, str]:
+def assign(
+    subjects: Iterable[str], fractions: Fractions, seed: int, kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Divide subjects at random.
 
     Parameters
@@ -39,22 +41,39 @@ def assign(subjects: Iterable[str], fractions: Fractions, seed: int) -> dict[str
         How large each part should be; the largest remainders are rounded up, so the sizes are off by less than one.
     seed : int
         Equal seeds and equal people give equal splits.
+    kept : mapping, optional
+        Parts of people who have one already, among the subjects or not; they stay, and the others fill up.
 
     Returns
     -------
     dict
         Subject to ``train``, ``valid`` or ``test``.
     """
-    people = sorted(set(subjects))
-    wanted = [fraction * len(people) for fraction in astuple(fractions)]
+    kept = dict(kept or {})
+    people = sorted(set(subjects) - set(kept))
+    sizes = _sizes(len(people) + len(kept), fractions)
+    room = _room(sizes, [sum(part == name for part in kept.values()) for name in SPLITS], len(people))
+    parts = [name for name, size in zip(SPLITS, room, strict=True) for _ in range(size)]
+    order = np.random.default_rng([seed]).permutation(len(people))
+    return {**kept, **{people[index]: part for index, part in zip(order, parts, strict=True)}}
+
+
+def _sizes(people: int, fractions: Fractions) -> list[int]:
+    wanted = [fraction * people for fraction in astuple(fractions)]
     # A product such as .7 * 10 may fall a hair below its whole number.
     sizes = [math.floor(number + 1e-9) for number in wanted]
     by_remainder = sorted(range(len(SPLITS)), key=lambda part: sizes[part] - wanted[part])
-    for part in by_remainder[: len(people) - sum(sizes)]:
+    for part in by_remainder[: people - sum(sizes)]:
         sizes[part] += 1
-    parts = [name for name, size in zip(SPLITS, sizes, strict=True) for _ in range(size)]
-    order = np.random.default_rng([seed]).permutation(len(people))
-    return {people[index]: part for index, part in zip(order, parts, strict=True)}
+    return sizes
+
+
+def _room(sizes: list[int], held: list[int], people: int) -> list[int]:
+    """Return how many new people go where; a part that is too full already takes the difference from the fullest."""
+    room = [max(0, size - have) for size, have in zip(sizes, held, strict=True)]
+    while sum(room) > people:
+        room[max(range(len(room)), key=room.__getitem__)] -= 1
+    return room
 
 
 def given(rows: Iterable[tuple[str, str]]) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -308,7 +309,7 @@ class SqliteStore:
         whole = Box((0, 0, 0), scan.shape)
         kinds = [kind for kind in ("image", "label") if (scan.key, kind) in self._volumes]
         volumes = [self.stored(scan, kind, whole) for kind in kinds]
-        *cells, stored = self._sealed(scan)
+        cells, stored = self.sealed(scan)
         if (found := fingerprint(cells, volumes)) != stored:
             place = f"{self._path}: scan {scan.key} ({scan.subject})"
             raise ScanFault(Fault.CHECKSUM, f"{place}: SHA-256 {found}, stored {stored}")
@@ -316,6 +317,36 @@ class SqliteStore:
             index = np.frombuffer(self._volumes[scan.key, kind].foreground, "<u4")
             if int(index.sum()) != np.count_nonzero(volume):
                 raise ScanFault(Fault.CHECKSUM, f"{self._path}: scan {scan.key} ({scan.subject}): {kind} foreground")
+
+    def volumes(self, scan: Scan) -> tuple[Volume, ...]:
+        """Return where a scan's image and, if it has one, its label map lie."""
+        kinds = ("image", "label") if scan.labelled else ("image",)
+        return tuple(self._volumes[scan.key, kind] for kind in kinds)
+
+    def source(self, scan: Scan) -> dict[str, Any]:
+        """Return the SHA-256 of each file that a scan was made from."""
+        cells, _ = self.sealed(scan)
+        found = unpack(cells[_SEALED.index("source")], "source")
+        return found if isinstance(found, dict) else {}
+
+    def packed(self, volume: Volume) -> Iterator[bytes]:
+        """Yield a volume's blocks as they are stored, in order.
+
+        Raises
+        ------
+        ScanFault
+            If a block is missing or fails its checksum.
+        """
+        wanted = iter(range(len(volume.grid)))
+        for key, crc32, data in self._rows(volume.first, volume.first + len(volume.grid) - 1):
+            block = next(wanted)
+            if key != volume.first + block or not isinstance(data, bytes):
+                raise ScanFault(Fault.MISSING, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
+            if zlib.crc32(data, self._start(volume, block)) != crc32:
+                raise ScanFault(Fault.CHECKSUM, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
+            yield data
+        for block in wanted:
+            raise ScanFault(Fault.MISSING, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
 
     @property
     def block_side(self) -> int:
@@ -376,8 +407,8 @@ class SqliteStore:
         except schema.DAMAGE as error:
             raise ScanFault(Fault.UNREADABLE, str(error)) from error
 
-    def _sealed(self, scan: Scan) -> Sequence[Any]:
-        """Fetch the cells that a scan's SHA-256 covers, and the digest."""
+    def sealed(self, scan: Scan) -> tuple[Sequence[Any], str]:
+        """Return the cells of `scans` that a scan's SHA-256 covers, and the digest."""
         query = f"SELECT {', '.join(self._cells)}, sha256 FROM scans WHERE scan = ?"
         try:
             row: Sequence[Any] | None = self._connect().execute(query, (scan.key,)).fetchone()
@@ -385,7 +416,7 @@ class SqliteStore:
             raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: {error}") from error
         if row is None or not all(isinstance(cell, str | int | float) for cell in row):
             raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: its row is gone or malformed")
-        return row
+        return tuple(row[:-1]), str(row[-1])
 
     def _decode(self, volume: Volume, block: int, crc32: object, data: object) -> NDArray[np.generic]:
         if not isinstance(data, bytes) or not isinstance(crc32, int):
@@ -393,8 +424,11 @@ class SqliteStore:
         if not data and volume.foreground[4 * block : 4 * block + 4] != bytes(4):
             raise ScanFault(Fault.TRUNCATED, "no bytes, but voxels that are not zero")
         size, tool = volume.grid.box(block).size, self._session.decompressor
-        start = blocks.place(volume.scan, volume.kind, block) if self._version > 1 else 0
-        return blocks.decode(data, crc32, size, volume.dtype, tool, volume.codec, start)
+        return blocks.decode(data, crc32, size, volume.dtype, tool, volume.codec, self._start(volume, block))
+
+    def _start(self, volume: Volume, block: int) -> int:
+        """Return what a block's CRC-32 starts from; in schema version 1 it knew nothing of places."""
+        return blocks.place(volume.scan, volume.kind, block) if self._version > 1 else 0
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._version = schema.version(connection) or 0

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import ImportScanError
 from computation.scans import blocks, filters, schema
-from computation.scans.blocks import BlockGrid, Triple
+from computation.scans.blocks import BlockGrid, Box, Triple
 from computation.scans.fingerprint import fingerprint
-from computation.scans.records import Affine, Native, pack
+from computation.scans.records import Affine, Native, Scan, pack
+
+if TYPE_CHECKING:
+    from computation.scans.store import SqliteStore
 
 __all__ = ["Entry", "Header", "Writer", "create"]
 
@@ -181,18 +185,52 @@ class Writer:
             If the entry does not fit the schema, or its person is already in another part of the split.
         """
         _check(entry, len(self._header.label_names))
-        self._enrol(entry)
+        self._enrol(entry.subject, entry.split)
         volumes = [volume for volume in (entry.image, entry.label) if volume is not None]
         cells = _cells(entry)
-        row = (self._scans + 1, *cells, fingerprint(cells, volumes))
-        try:
-            self._connection.execute(f"INSERT INTO scans VALUES ({','.join('?' * len(row))})", row)
-        except sqlite3.IntegrityError as error:
-            text = "a subject has two scans of one session; give each scan its own session"
-            raise ImportScanError(text, f"{entry.subject} {entry.session}") from error
-        self._scans += 1
+        self._row(entry.subject, (*cells, fingerprint(cells, volumes)))
         for kind, volume in zip(("image", "label"), volumes, strict=False):
             self._volume(kind, volume, entry.slope if kind == "image" else 1.0)
+        return self._scans
+
+    def copy(self, store: SqliteStore, scan: Scan, *, subject: str, split: str) -> int:
+        """Write a scan of another database, its blocks as they are, without compressing them again.
+
+        Parameters
+        ----------
+        store : SqliteStore
+            The other database, with blocks of the same side.
+        scan : Scan
+            One of its scans.
+        subject, split : str
+            Whose scan it is to be, and the person's part of the split here.
+
+        Returns
+        -------
+        int
+            Its key here.
+
+        Raises
+        ------
+        ImportScanError
+            If it does not fit this database, or its person is already in another part of the split.
+        ScanFault
+            If a block fails its checksum.
+        """
+        if store.block_side != self._header.block_side:
+            raise ImportScanError("a scan can only be copied between databases with blocks of one side")
+        self._enrol(subject, split)
+        cells, digest = store.sealed(scan)
+        if subject != scan.subject:
+            whole = Box((0, 0, 0), scan.shape)
+            cells = (subject, *cells[1:])
+            digest = fingerprint(cells, [store.stored(scan, volume.kind, whole) for volume in store.volumes(scan)])
+        self._row(subject, (*cells, digest))
+        for volume in store.volumes(scan):
+            for block, data in enumerate(store.packed(volume)):
+                crc32 = zlib.crc32(data, blocks.place(self._scans, volume.kind, block))
+                self._connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", (self._blocks + block, crc32, data))
+            self._described(volume.kind, volume.dtype.name, volume.slope, volume.codec, volume.foreground)
         return self._scans
 
     def finish(self) -> None:
@@ -200,16 +238,30 @@ class Writer:
         self._connection.execute("COMMIT")
         self._connection.execute("VACUUM")
 
-    def _enrol(self, entry: Entry) -> None:
-        if entry.subject not in self._splits:
+    def _enrol(self, subject: str, split: str) -> None:
+        if subject not in self._splits:
             try:
-                self._connection.execute("INSERT INTO subjects VALUES (?, ?)", (entry.subject, entry.split))
+                self._connection.execute("INSERT INTO subjects VALUES (?, ?)", (subject, split))
             except sqlite3.IntegrityError as error:
-                raise ImportScanError(f"a split is train, valid or test, not {entry.split!r}") from error
-            self._splits[entry.subject] = entry.split
-        if self._splits[entry.subject] != entry.split:
-            parts = f"both {self._splits[entry.subject]} and {entry.split}"
-            raise ImportScanError(f"one person's scans are in {parts}; put all of them in one part", entry.subject)
+                raise ImportScanError(f"a split is train, valid or test, not {split!r}") from error
+            self._splits[subject] = split
+        if self._splits[subject] != split:
+            parts = f"both {self._splits[subject]} and {split}"
+            raise ImportScanError(f"one person's scans are in {parts}; put all of them in one part", subject)
+
+    def _row(self, subject: str, cells: Sequence[str | float]) -> None:
+        row = (self._scans + 1, *cells)
+        try:
+            self._connection.execute(f"INSERT INTO scans VALUES ({','.join('?' * len(row))})", row)
+        except sqlite3.IntegrityError as error:
+            text = "a subject has two scans of one session; give each scan its own session"
+            raise ImportScanError(text, subject) from error
+        self._scans += 1
+
+    def _described(self, kind: str, dtype: str, slope: float, codec: str, foreground: bytes) -> None:
+        row = (self._scans, kind, dtype, slope, codec, self._blocks, foreground)
+        self._connection.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._blocks += len(foreground) // 4
 
     def _volume(self, kind: str, volume: NDArray[Any], slope: float) -> None:
         grid = BlockGrid(_shape(volume), self._header.block_side)
@@ -220,9 +272,7 @@ class Writer:
             foreground[block] = np.count_nonzero(part)
             data, crc32 = blocks.encode(part, codec, blocks.place(self._scans, kind, block))
             self._connection.execute("INSERT INTO blocks VALUES (?, ?, ?)", (self._blocks + block, crc32, data))
-        row = (self._scans, kind, volume.dtype.name, slope, codec, self._blocks, foreground.tobytes())
-        self._connection.execute("INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        self._blocks += len(grid)
+        self._described(kind, volume.dtype.name, slope, codec, foreground.tobytes())
 
 
 def _cells(entry: Entry) -> tuple[str | float, ...]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from computation.errors import ImportScanError
-from computation.scans import images
-from computation.scans.ingest import import_table, read_table
+from computation.scans import images, sources
+from computation.scans.ingest import import_table
 from computation.scans.split import Fractions
 from computation.scans.store import open_store
 
@@ -54,7 +54,7 @@ def test_provenance_holds_versions_parameters_and_checksums_but_no_path(tools):
         assert {"coinstac-meshnet", "nibabel", "numpy", "python", "scipy", "sqlite", "zstandard"} == set(
             provenance["versions"]
         )
-        assert provenance["parameters"]["target"] == {"spacing": [2.0] * 3, "grid": [24] * 3}
+        assert provenance["parameters"]["target"] == {"spacing": [2.0] * 3, "grid": [24] * 3, "like": "ras"}
         assert store.meta["split"] == {"by": "subject", "fractions": [0.7, 0.2, 0.1], "seed": 5}
     source = json.loads(sqlite3.connect(folder / "site.db").execute("SELECT source FROM scans").fetchone()[0])
     assert source["image"] == hashlib.sha256((folder / "0_t1.nii.gz").read_bytes()).hexdigest()
@@ -205,25 +205,25 @@ class TestBadTable:
             ("subject,image\na,b\n", "has no column label; it has subject, image"),
             ("subject,image,label\n", "has no rows to import"),
             ("subject,image,label\n,b,c\n", "lacks its subject or image"),
-            ("subject,image,label\na,b,c\na,d,e\n", "1 scans are in the table twice"),
+            ("subject,image,label\na,b,c\na,d,e\n", "1 scans are listed twice"),
         ],
     )
     def test_refused(self, tmp_path, text, message):
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(ImportScanError, match=message):
-            read_table(tmp_path / "t.csv", {})
+            sources.table(tmp_path / "t.csv", {})
 
     def test_unknown_column_in_a_condition(self, tmp_path):
         (tmp_path / "t.csv").write_text("subject,image,label\na,b,c\n")
         with pytest.raises(ImportScanError, match="has no column site"):
-            read_table(tmp_path / "t.csv", {"site": "a"})
+            sources.table(tmp_path / "t.csv", {"site": "a"})
 
     @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
     def test_unreadable(self, tmp_path, content):
         if content is not None:
             (tmp_path / "t.csv").write_bytes(content)
         with pytest.raises(ImportScanError, match="cannot be read; wanted a CSV or TSV file in UTF-8"):
-            read_table(tmp_path / "t.csv", {})
+            sources.table(tmp_path / "t.csv", {})
 
     def test_options(self, tools):
         folder = tools.folder()

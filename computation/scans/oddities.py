@@ -1,0 +1,75 @@
+"""What is odd about an image, though it can be used: sentences for the person who imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from computation.scans import geometry
+
+__all__ = ["odd", "other_affine"]
+
+#: Affines whose corners are further apart than this, in voxels, disagree.
+_APART = 0.05
+
+#: Fewer voxels than this along an axis do not resolve a head; voxels longer than this times their width are slices.
+_FEW, _LONG = 32, 2.0
+
+
+def odd(image: SpatialImage) -> tuple[str, ...]:
+    """List what a person should know about an image's header.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        As it was read.
+
+    Returns
+    -------
+    tuple of str
+        Sentences; none of them names a file or a person.
+    """
+    shape, spacing = image.shape[:3], geometry.spacing(np.asarray(image.affine, np.float64))
+    found = []
+    if len(image.shape) > 3:
+        found.append(f"the file has {len(image.shape)} dimensions; its single volume was taken")
+    if min(shape) < _FEW:
+        found.append(f"the image is tiny: {' x '.join(map(str, shape))} voxels")
+    if spacing.max() > _LONG * spacing.min():
+        sizes = " x ".join(f"{size:.3g}" for size in spacing)
+        found.append(f"voxels are anisotropic: {sizes} mm; nothing between the slices was measured")
+    return (*found, *_header(image))
+
+
+def other_affine(image: SpatialImage) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Return the qform of a NIfTI image whose sform was used, if it has one."""
+    header: Any = image.header
+    if not isinstance(image.header, nib.Nifti1Header) or not (header["sform_code"] > 0 and header["qform_code"] > 0):
+        return None
+    return np.asarray(header.get_qform(), np.float64)
+
+
+def _header(image: SpatialImage) -> list[str]:
+    header: Any = image.header
+    if not isinstance(image.header, nib.Nifti1Header):
+        if isinstance(image, nib.AnalyzeImage):
+            return ["an Analyze file does not say which side is left; nibabel's convention was taken"]
+        return []
+    found = []
+    if header["sform_code"] == 0 and header["qform_code"] == 0:
+        found.append("the header gives no orientation (sform and qform codes are 0); nibabel's convention was taken")
+    if (units := header.get_xyzt_units()[0]) not in ("mm", "unknown"):
+        found.append(f"the header counts in {units}, not mm; its numbers were taken as mm")
+    qform = other_affine(image)
+    if qform is not None and (apart := _apart(image, qform)) > _APART * geometry.spacing(image.affine).min():
+        found.append(f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken")
+    return found
+
+
+def _apart(image: SpatialImage, other: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(image.shape[:3]) - 1)
+    places = geometry.moved(image.affine, corners) - geometry.moved(other, corners)
+    return float(np.linalg.norm(places, axis=1).max())

@@ -1,0 +1,247 @@
+"""Where the files of an import are listed: a table, a FreeSurfer `SUBJECTS_DIR`, or a BIDS dataset with derivatives.
+
+Each reader returns rows and, with the reason, what it left out because it would have had to guess. The BIDS reader is a
+hundred lines of our own rather than pybids, which brings a database, a formula parser and some twenty packages along
+for what is here one question: which T1w has which dseg.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from computation.errors import ImportScanError
+
+__all__ = ["LeftOut", "Listing", "Row", "bids", "freesurfer", "table"]
+
+_NEEDED = ("subject", "image", "label")
+_BIDS_NAME = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?")
+
+#: Average brains that FreeSurfer puts beside the subjects.
+_TEMPLATES = ("fsaverage", "cvs_avg35", "V1_average", "lh.EC_average", "rh.EC_average")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scan to import: whose, which visit, the wanted part of the split or "", and its files."""
+
+    subject: str
+    session: str
+    split: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A scan that does not enter the database, and why."""
+
+    subject: str
+    session: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source holds."""
+
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def table(path: Path, where: Mapping[str, str]) -> Listing:
+    """Read a CSV or TSV table of scans.
+
+    Parameters
+    ----------
+    path : Path
+        With the columns ``subject``, ``image`` and ``label``, and optionally ``session`` and ``split``. Relative paths
+        start at the table's own folder. An empty label means that the scan has none.
+    where : mapping
+        Values that a row must have in certain columns; empty takes all rows.
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    ImportScanError
+        If the table cannot be read, lacks a column or a cell, has no rows, or names a scan twice.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImportScanError(
+            "the table cannot be read; wanted a CSV or TSV file in UTF-8", f"{path}: {error}"
+        ) from error
+    lines = text.splitlines()
+    reader = csv.DictReader(lines, delimiter="\t" if "\t" in (lines or [""])[0] else ",", skipinitialspace=True)
+    columns = tuple(name.strip() for name in reader.fieldnames or ())
+    missing = [name for name in (*_NEEDED, *where) if name not in columns]
+    if missing:
+        raise ImportScanError(f"the table has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
+    reader.fieldnames = columns
+    cells = [{name: (value or "").strip() for name, value in line.items() if name} for line in reader]
+    rows = [_row(line, path.parent) for line in cells if all(line[name] == value for name, value in where.items())]
+    return Listing(_checked(rows, "the table has no rows to import"))
+
+
+def freesurfer(folder: Path, *, image: str = "T1", label: str = "aparc+aseg") -> Listing:
+    """List the subjects of a FreeSurfer `SUBJECTS_DIR`.
+
+    Parameters
+    ----------
+    folder : Path
+        The directory; each subject is a folder in it that has an `mri` folder.
+    image : str
+        ``T1``, ``norm``, ``orig`` or another volume of `mri`, without ``.mgz``.
+    label : str
+        ``aseg``, ``aparc+aseg`` or another volume of `mri`; empty for none.
+
+    Returns
+    -------
+    Listing
+        A folder named ``sub-X_ses-Y`` is session ``ses-Y`` of person ``sub-X``. Left out: template brains, subjects
+        without the files, and longitudinal runs and bases, because they are further versions of scans that are listed
+        themselves.
+
+    Raises
+    ------
+    ImportScanError
+        If the folder is missing or holds no subject.
+    """
+    if not folder.is_dir():
+        raise ImportScanError("the SUBJECTS_DIR is missing; check its path", str(folder))
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
+    for home in sorted(one for one in folder.iterdir() if (one / "mri").is_dir()):
+        match = _BIDS_NAME.fullmatch(home.name)
+        subject, session = (match[1], match[2] or "") if match else (home.name, "")
+        files = home / "mri" / f"{image}.mgz", home / "mri" / f"{label}.mgz" if label else None
+        if reason := _refused(home, files):
+            left_out.append(LeftOut(subject, session, reason))
+        else:
+            rows.append(Row(subject, session, "", *files))
+    return Listing(_checked(rows, "the SUBJECTS_DIR holds no subject that can be imported"), tuple(left_out))
+
+
+def bids(folder: Path, *, derivatives: str = "", desc: str = "", suffix: str = "T1w") -> Listing:
+    """List the anatomical images of a BIDS dataset, and their label maps among its derivatives.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset, with its `dataset_description.json`.
+    derivatives : str
+        Name of the folder under `derivatives`; may be left empty where there is only one.
+    desc : str
+        The ``desc`` entity of the label maps, such as ``aseg``; empty for those without one.
+    suffix : str
+        Suffix of the images.
+
+    Returns
+    -------
+    Listing
+        Each image with the one ``dseg`` of the same subject and session, in the image's own space: with the entities of
+        the image, plus ``desc``. If the derivatives hold a ``desc-preproc`` image, that is the one on the label's grid
+        and is taken instead of the raw one. Left out: scans with no label, or with more than one image or label to
+        choose from.
+
+    Raises
+    ------
+    ImportScanError
+        If this is not a BIDS dataset, or nothing in it can be imported.
+    """
+    _described(folder)
+    home = _derivatives(folder, derivatives)
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
+    for place in sorted(folder.glob("sub-*/anat")) + sorted(folder.glob("sub-*/ses-*/anat")):
+        visit = place.parent.relative_to(folder).parts
+        subject, session = visit[0], visit[1] if len(visit) > 1 else ""
+        found = _pair(place, home.joinpath(*visit, "anat"), desc, suffix)
+        if isinstance(found, str):
+            left_out.append(LeftOut(subject, session, found))
+        else:
+            rows.append(Row(subject, session, "", *found))
+    return Listing(_checked(rows, "the BIDS dataset holds no scan that can be imported"), tuple(left_out))
+
+
+def _row(line: Mapping[str, str], folder: Path) -> Row:
+    if not line["subject"] or not line["image"]:
+        raise ImportScanError("a row of the table lacks its subject or image", str(dict(line)))
+    label = folder / line["label"] if line["label"] else None
+    return Row(line["subject"], line.get("session", ""), line.get("split", ""), folder / line["image"], label)
+
+
+def _checked(rows: Sequence[Row], empty: str) -> tuple[Row, ...]:
+    if not rows:
+        raise ImportScanError(empty)
+    twice = [scan for scan, count in Counter((row.subject, row.session) for row in rows).items() if count > 1]
+    if twice:
+        text = f"{len(twice)} scans are listed twice; give each scan of a subject its own session"
+        raise ImportScanError(text, "; ".join(" ".join(scan).strip() for scan in twice[:8]))
+    return tuple(rows)
+
+
+def _refused(home: Path, files: Sequence[Path | None]) -> str:
+    if home.name in _TEMPLATES or home.name.startswith("fsaverage"):
+        return "a template brain that FreeSurfer ships, not a person"
+    if ".long." in home.name or (home / "base-tps").exists():
+        return "a longitudinal run or base: a further version of scans that are listed themselves"
+    missing = [path.name for path in files if path is not None and not path.is_file()]
+    return f"there is no mri/{missing[0]}" if missing else ""
+
+
+def _described(folder: Path) -> None:
+    try:
+        record = json.loads((folder / "dataset_description.json").read_text("utf-8"))
+        known = isinstance(record, dict) and "BIDSVersion" in record
+    except (OSError, ValueError) as error:
+        text = "this is not a BIDS dataset: it has no readable dataset_description.json"
+        raise ImportScanError(text, f"{folder}: {error}") from error
+    if not known:
+        raise ImportScanError("this is not a BIDS dataset: its dataset_description.json names no BIDSVersion")
+
+
+def _derivatives(folder: Path, name: str) -> Path:
+    home = folder / "derivatives"
+    found = sorted(one.name for one in home.iterdir() if one.is_dir()) if home.is_dir() else []
+    if name and name not in found:
+        raise ImportScanError(f"the dataset has no derivatives {name!r}; it has {', '.join(found) or 'none'}")
+    if not name and len(found) != 1:
+        raise ImportScanError(f"name the derivatives that hold the labels; there are {', '.join(found) or 'none'}")
+    return home / (name or found[0])
+
+
+def _pair(raw: Path, derived: Path, desc: str, suffix: str) -> tuple[Path, Path] | str:
+    """Return the image and label of a visit, or why there is no telling."""
+    labels = [
+        path for path, entities in _listed(derived, "dseg") if entities.get("desc", "") == desc and _own(entities)
+    ]
+    images = [path for path, entities in _listed(raw, suffix) if _own(entities)]
+    better = [
+        path for path, entities in _listed(derived, suffix) if entities.get("desc") == "preproc" and _own(entities)
+    ]
+    images = better or images
+    if not images or not labels:
+        return f"there is no {suffix} image" if not images else "there is no label map (dseg) in the image's own space"
+    if len(images) > 1 or len(labels) > 1:
+        return f"{len(images)} images and {len(labels)} label maps to choose from; list the right ones in a table"
+    return images[0], labels[0]
+
+
+def _own(entities: Mapping[str, str]) -> bool:
+    return entities.get("space", "T1w") in ("T1w", "orig")
+
+
+def _listed(folder: Path, suffix: str) -> list[tuple[Path, dict[str, str]]]:
+    """List a folder's NIfTI files with a suffix, each with its entities."""
+    paths = sorted(path for end in (".nii", ".nii.gz") for path in folder.glob(f"*_{suffix}{end}"))
+    return [(path, dict(part.partition("-")[::2] for part in path.name.split("_")[:-1])) for path in paths]
