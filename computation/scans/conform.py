@@ -123,15 +123,15 @@ def conform(image: SpatialImage, label: SpatialImage | None, target: Target) -> 
     ImportScanError
         If the image is not one 3-D volume, or the label lies on another grid.
     """
-    source = _oriented(image)
-    old = np.asarray(source.affine, np.float64)
-    labels = None if label is None else _oriented(label)
+    source = _oriented(_single(image))
+    labels = None if label is None else _oriented(_single(label))
     if labels is not None:
         _check_aligned(source, labels)
+    if target.like == "freesurfer":
+        return _like_freesurfer(_single(image), None if label is None else _single(label), target)
+    old = np.asarray(source.affine, np.float64)
     voxels = _voxels(source)
     classes = None if labels is None else _voxels(labels)
-    if target.like == "freesurfer":
-        return _like_freesurfer(voxels, classes, old, target)
     new, shape = _grid(old, source.shape, target)
     cut = _cut(voxels if classes is None else classes, old, new, shape)
     return Conformed(
@@ -176,28 +176,34 @@ def resample(
     return np.asarray(ndimage.affine_transform(smooth, ratio, offset, shape, order=1, prefilter=False))
 
 
-def _like_freesurfer(
-    voxels: NDArray[Any], classes: NDArray[Any] | None, old: NDArray[np.float64], target: Target
-) -> Conformed:
+def _like_freesurfer(image: SpatialImage, label: SpatialImage | None, target: Target) -> Conformed:
+    # Not reoriented first: which voxel counts as the middle of an even side depends on the file's own orientation.
+    old = np.asarray(image.affine, np.float64)
     shape, spacing = target.grid or (256, 256, 256), np.array(target.spacing or (1.0, 1.0, 1.0))
+    voxels = _voxels(image)
     i, j, k = voxels.shape
     new = lia.grid(old, (i, j, k), spacing, shape)
-    return Conformed(
-        image=lia.robust(voxels, lia.resample(voxels, old, new, shape, order=1)),
-        label=None if classes is None else lia.resample(classes, old, new, shape, order=0),
-        affine=affine_of(new.tolist()),
-        cut=lia.outside(voxels if classes is None else classes, old, new, shape),
-    )
+    head, classes = (voxels, old), None
+    if label is not None:
+        head = _voxels(label), np.asarray(label.affine, np.float64)
+        classes = lia.resample(*head, new, shape, order=0)
+    conformed = lia.robust(voxels, lia.resample(voxels, old, new, shape, order=1))
+    return Conformed(conformed, classes, affine_of(new.tolist()), lia.outside(*head, new, shape))
 
 
-def _oriented(image: SpatialImage) -> SpatialImage:
+def _single(image: SpatialImage) -> SpatialImage:
     shape = tuple(image.shape)
     if len(shape) < 3 or 0 in shape or any(length != 1 for length in shape[3:]):
         raise ImportScanError(f"wanted one 3-D volume, found a shape of {' x '.join(map(str, shape))}")
     affine = np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _FLAT:
         raise ImportScanError("the header's affine has no volume; repair the header")
-    oriented: SpatialImage = _nib.as_closest_canonical(_nib.squeeze_image(image) if len(shape) > 3 else image)
+    single: SpatialImage = _nib.squeeze_image(image) if len(shape) > 3 else image
+    return single
+
+
+def _oriented(image: SpatialImage) -> SpatialImage:
+    oriented: SpatialImage = _nib.as_closest_canonical(image)
     return oriented
 
 

@@ -3,7 +3,7 @@
 A set's name says its class order, because both orders of grey and white matter are in use and a swapped pair trains
 without an error. One set can be filled from several sources: ``gwm-white1-grey2:oasis-tissue`` is the set
 `gwm-white1-grey2` read from label maps in which 3 is white and 2 grey matter. Without a source the values are the
-class numbers themselves.
+class numbers themselves. ``identity-7`` is seven classes without names, for label maps that are already class numbers.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def named(spec: str) -> LabelSet:
     Parameters
     ----------
     spec : str
-        ``NAME`` or ``NAME:SOURCE`` of one that comes with the software, or the same with a path to a JSON file.
+        ``NAME`` or ``NAME:SOURCE`` of one that comes with the software, the same with a path to a JSON file, or
+        ``identity-N`` for N classes.
 
     Returns
     -------
@@ -112,8 +113,10 @@ def named(spec: str) -> LabelSet:
     name, _, source = spec.partition(":")
     if name.endswith(".json"):
         return load(Path(name), source)
+    if match := re.fullmatch(r"identity-(\d{1,3})", name):
+        return _parse(_identity(int(match[1])), source or _CLASSES)
     if name not in names():
-        known = ", ".join(names())
+        known = ", ".join((*names(), "identity-N"))
         raise ImportScanError(f"label set {name!r} is unknown; choose one of {known}, or a path to a .json file")
     text = resources.files(__package__).joinpath("labelsets", f"{name}.json").read_text("utf-8")
     return _parse(json.loads(text), source or _CLASSES)
@@ -126,7 +129,7 @@ def load(path: Path, source: str = "") -> LabelSet:
     ----------
     path : Path
         JSON like those in `labelsets/`: ``name``, ``classes`` (each with ``name`` and ``colour``) and ``sources``,
-        each an object from source value to class number.
+        each an object from source value, or range of values such as ``1001-1035``, to class number.
     source : str, optional
         Which of its sources; by default the class numbers themselves.
 
@@ -150,7 +153,7 @@ def _parse(record: Any, source: str) -> LabelSet:
     try:
         classes = [(str(entry["name"]), str(entry["colour"])) for entry in record["classes"]]
         sources = {_CLASSES: {str(index): index for index in range(len(classes))}, **record.get("sources", {})}
-        tables = {key: {int(value): int(number) for value, number in table.items()} for key, table in sources.items()}
+        tables = {key: _spread(table) for key, table in sources.items()}
         name = str(record["name"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ImportScanError("the label set needs a name, classes with names and colours, and sources") from error
@@ -159,6 +162,26 @@ def _parse(record: Any, source: str) -> LabelSet:
     _check(classes, tables[source])
     titles, colours = zip(*classes, strict=True)
     return LabelSet(name, source, titles, colours, tables[source])
+
+
+def _spread(table: Mapping[str, Any]) -> dict[int, int]:
+    """Return single values from ranges; a value that is named twice is an error, not the last one's."""
+    found: dict[int, int] = {}
+    for key, number in table.items():
+        low, dash, high = key.partition("-")
+        values = range(int(low), (int(high) if dash else int(low)) + 1)
+        if not values or values.stop > _HIGHEST + 2 or not found.keys().isdisjoint(values):
+            raise ValueError(f"the range {key!r} is empty, too high or overlaps another")
+        found.update(dict.fromkeys(values, int(number)))
+    return found
+
+
+def _identity(classes: int) -> dict[str, Any]:
+    grey = [round(255 * index / max(1, classes - 1)) for index in range(classes)]
+    entries = [
+        {"name": f"class {index}", "colour": f"#{level:02x}{level:02x}{level:02x}"} for index, level in enumerate(grey)
+    ]
+    return {"name": f"identity-{classes}", "classes": entries}
 
 
 def _check(classes: list[tuple[str, str]], values: Mapping[int, int]) -> None:
