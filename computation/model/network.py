@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from computation.model import native
 from computation.model.architecture import Architecture
 from computation.model.convolution import arrange, convolve
 
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 _KERNEL: Final = 3
+
+#: Bytes of layer outputs that a training step stores without a second thought, and at most.
+_STORED, _MOST_STORED = 2 << 30, 7 << 30
 
 
 class Convolution(nn.Module):
@@ -120,6 +124,25 @@ class Layer(nn.Module):
         result: Tensor = self.dropout(self.activation(self.norm(self.conv(volume))))
         return result
 
+    def block(self) -> native.Block:
+        """Return the tensors of this layer, as the native kernels take them."""
+        conv, norm = self.conv, self.norm
+        return native.Block(
+            conv.weight,
+            conv.bias,
+            getattr(norm, "weight", None),
+            getattr(norm, "bias", None),
+            getattr(norm, "running_mean", None),
+            getattr(norm, "running_var", None),
+            conv.dilation,
+        )
+
+
+def _keep(images: Tensor, architecture: Architecture) -> int:
+    """Store every layer's output for the backward pass where they are small, and otherwise recompute some of them."""
+    size = (images.numel(), architecture.width, len(architecture.dilations))
+    return 1 if native.keep_within(_STORED, *size) == 1 else native.keep_within(_MOST_STORED, *size)
+
 
 def _norm(kind: str, width: int) -> nn.Module:
     if kind == "batch":
@@ -159,11 +182,31 @@ class MeshNet(nn.Module):
         Tensor
             Shape `(N, classes, D, H, W)`, before the softmax.
         """
+        if not (self._drops() or native.obstacle(images)):
+            return self._native(images)
         volume = arrange(images)
         for layer in self.layers:
             volume = layer(volume)
         scores: Tensor = self.head(volume)
         return scores
+
+    def _drops(self) -> bool:
+        return self.training and self.architecture.dropout > 0
+
+    def _native(self, images: Tensor) -> Tensor:
+        """Compute on the native kernels: the same network in one fused pass over the layers."""
+        layers = [layer for layer in self.layers if isinstance(layer, Layer)]
+        norm = layers[0].norm
+        style = native.Style(
+            norm={"group": "instance"}.get(self.architecture.norm, self.architecture.norm),
+            activation=self.architecture.activation,
+            training=norm.training,
+            momentum=getattr(norm, "momentum", 0.1),
+            eps=getattr(norm, "eps", 1e-5),
+            keep=_keep(images, self.architecture),
+        )
+        head = native.Block(self.head.weight, self.head.bias)
+        return native.stack(images, [layer.block() for layer in layers], head, style)
 
     def freeze_statistics(self) -> None:
         """Make every batch normalisation use its stored statistics and never update them."""

@@ -1,0 +1,257 @@
+"""Native kernels against PyTorch on this machine's CPU: rates, training steps, full volumes; all arms side by side.
+
+    python benchmarks/kernels.py                       # kernels and training steps at 64^3 and 96^3
+    python benchmarks/kernels.py --what full           # 256^3: time and peak memory of a step and of inference
+    python benchmarks/kernels.py --channels 5 --sizes 64 --repeats 9 --csv kernels.csv
+
+Arms of one row run interleaved, so that a busy machine slows all of them; the table shows medians and ratios of
+medians, the CSV every single time. A training step is forward, cross entropy + Dice, and backward of MeshNet with
+dilations 1,2,4,8,16,8,4,2,1, instance normalisation and ELU, without the optimiser. The native step is timed with the
+loss in torch, like the others, and with the native one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from computation.model import native
+
+DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
+CLASSES = 3
+MATMUL = 1536
+STYLE = native.Style("instance", "elu")
+Arm = Callable[[], object]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def network(channels: int, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for i, d in enumerate(DILATIONS):
+        conv = nn.Conv3d(channels if i else 1, channels, 3, padding=d, dilation=d)
+        layers += [conv, nn.GroupNorm(channels, channels), nn.ELU()]
+    return nn.Sequential(*layers, nn.Conv3d(channels, CLASSES, 1))
+
+
+def native_forward(model: nn.Sequential, x: Tensor, keep: int = 1) -> Tensor:
+    *layers, head = model
+    blocks = [
+        native.Block(conv.weight, conv.bias, norm.weight, norm.bias, dilation=conv.dilation[0])
+        for conv, norm in zip(layers[::3], layers[1::3], strict=True)
+    ]
+    style = native.Style(STYLE.norm, STYLE.activation, keep=keep)
+    return native.stack(x, blocks, native.Block(head.weight, head.bias), style)
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    logits = logits.float()
+    probabilities = logits.softmax(1)
+    truth = F.one_hot(labels, CLASSES).movedim(-1, 1).float()
+    space = (0, 2, 3, 4)
+    dice = 2 * (probabilities * truth).sum(space) / (probabilities.sum(space) + truth.sum(space))
+    return F.cross_entropy(logits, labels) + 1 - dice.mean()
+
+
+def native_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same as `loss`, from the native sums."""
+    share, overlap, voxels, surprise, _ = native.class_sums(logits, labels).sum(0).unbind(-1)
+    return surprise.sum() / labels.numel() + 1 - (2 * overlap / (share + voxels)).mean()
+
+
+def inputs(size: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand((1, 1, size, size, size), generator=generator)
+    return x, torch.randint(0, CLASSES, (1, size, size, size), generator=generator)
+
+
+def native_step(model: nn.Sequential, size: int, keep: int = 1, criterion: Loss = native_loss) -> Arm:
+    x, labels = inputs(size)
+
+    def step() -> None:
+        model.zero_grad()
+        criterion(native_forward(model, x, keep), labels).backward()
+
+    return step
+
+
+def torch_step(model: nn.Sequential, size: int, layout: torch.memory_format, precision: str) -> Arm:
+    model = copy.deepcopy(model).to(memory_format=layout)
+    x, labels = inputs(size)
+    x = x.to(memory_format=layout)
+    if precision == "bf16":
+        model, x = model.bfloat16(), x.bfloat16()
+
+    def step() -> None:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
+            logits = model(x)
+        loss(logits, labels).backward()
+
+    return step
+
+
+def step_arms(channels: int, size: int) -> dict[str, Arm]:
+    model = network(channels)
+    layouts = {"NCDHW": torch.contiguous_format, "channels_last": torch.channels_last_3d}
+    arms = {
+        f"torch {precision} {name}": torch_step(model, size, layout, precision)
+        for precision in ("f32", "amp", "bf16")
+        for name, layout in layouts.items()
+    }
+    own = {"native": native_step(model, size), "native, torch loss": native_step(model, size, criterion=loss)}
+    return own | arms
+
+
+def kernel_arms(channels: int, size: int, dilation: int) -> tuple[dict[str, Arm], dict[str, float]]:
+    """Return arms and their floating point operations."""
+    torch.manual_seed(0)
+    x = torch.randn(1, channels, size, size, size)
+    weight, grad = torch.randn(channels, channels, 3, 3, 3), torch.randn_like(x)
+    a = torch.randn(MATMUL, MATMUL)
+    calls = native.calls
+    arms = {
+        "matmul": lambda: a @ a,
+        "forward": lambda: calls.forward(x, None, weight, None, dilation, moments=False),
+        "grad input": lambda: calls.backward(grad, None, x, None, weight, dilation, needs=(True, False, False)),
+        "grad weight": lambda: calls.backward(grad, None, x, None, weight, dilation, needs=(False, True, False)),
+    }
+    return arms, {name: 2.0 * MATMUL**3 if name == "matmul" else 54.0 * channels**2 * size**3 for name in arms}
+
+
+def measure(arms: dict[str, Arm], repeats: int) -> dict[str, list[float]]:
+    """Run every arm once unmeasured, then all arms in turn, `repeats` times."""
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(repeats + 1):
+        for name, arm in arms.items():
+            begin = time.perf_counter()
+            arm()
+            if turn:
+                times[name].append(time.perf_counter() - begin)
+    return times
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def report_steps(channels: int, size: int, repeats: int) -> list[list[object]]:
+    times = measure(step_arms(channels, size), repeats)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    own, other, default = medians.pop("native"), medians.pop("native, torch loss"), medians["torch f32 NCDHW"]
+    best = min(medians, key=lambda name: medians[name])
+    say(
+        f"step {channels:2} ch {size:3}^3 | native {own * 1e3:.1f} ms (torch loss {other * 1e3:.1f})"
+        f" | default {default / own:5.1f}x | best ({best}) {medians[best] / own:5.1f}x | "
+        + ", ".join(f"{name[6:]} {value * 1e3:.0f} ms" for name, value in medians.items())
+    )
+    return [["step", channels, size, "", name, turn, t] for name, ts in times.items() for turn, t in enumerate(ts)]
+
+
+def report_kernels(channels: int, size: int, dilation: int, repeats: int) -> list[list[object]]:
+    arms, work = kernel_arms(channels, size, dilation)
+    times = measure(arms, repeats)
+    rates = {name: work[name] / statistics.median(values) / 1e9 for name, values in times.items()}
+    say(
+        f"kernel {channels:2} ch {size:3}^3 d {dilation:2} | matmul {rates['matmul']:4.0f} GFLOP/s | "
+        + " | ".join(f"{n} {r:4.0f} ({r / rates['matmul']:.0%})" for n, r in rates.items() if n != "matmul")
+    )
+    return [
+        ["kernel", channels, size, dilation, name, turn, t] for name, ts in times.items() for turn, t in enumerate(ts)
+    ]
+
+
+FULL = {
+    "native step": lambda c, n, keep: native_step(network(c), n, keep),
+    "native inference": lambda c, n, keep: inference(network(c), n, native_forward),
+    "torch step": lambda c, n, keep: torch_step(network(c), n, torch.contiguous_format, "f32"),
+    "torch inference": lambda c, n, keep: inference(network(c), n, lambda model, x: model(x)),
+}
+
+
+FULL_ROWS = (
+    ("native inference", 5, 1), ("torch inference", 5, 1), ("native step", 5, 2), ("native step", 5, 3),
+    ("native step", 16, 2), ("native step", 16, 3), ("torch step", 1, 1),
+)  # fmt: skip
+
+
+def inference(model: nn.Sequential, size: int, forward: Callable[..., Tensor]) -> Arm:
+    x, _ = inputs(size)
+
+    def run() -> None:
+        with torch.no_grad():
+            forward(model, x)
+
+    return run
+
+
+def alone(name: str, channels: int, size: int, keep: int, repeats: int) -> None:
+    """Measure one arm in this process and print its times and the process's peak memory as JSON."""
+    arm = FULL[name](channels, size, keep)
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        arm()
+        times.append(time.perf_counter() - begin)
+    say(json.dumps({"times": times, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
+def report_full(name: str, channels: int, size: int, keep: int, repeats: int) -> list[list[object]]:
+    """Measure one arm in a process of its own, for its peak memory."""
+    command = [sys.executable, __file__, "--alone", name, str(channels), str(size), str(keep), str(repeats)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    seconds = statistics.median(found["times"])
+    say(f"{name} {channels:2} ch {size}^3 keep {keep} | {seconds:6.2f} s | peak {found['bytes'] / 1e9:5.2f} GB")
+    return [["full " + name, channels, size, keep, found["bytes"], i, t] for i, t in enumerate(found["times"])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--channels", type=int, nargs="*", default=[5, 8, 16])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[64, 96])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--what", nargs="*", choices=["kernels", "steps", "full"], default=["kernels", "steps"])
+    parser.add_argument("--full-size", type=int, default=256)
+    parser.add_argument("--csv", type=Path, default=Path("kernels.csv"))
+    parser.add_argument("--alone", nargs=5)
+    chosen = parser.parse_args()
+    if chosen.alone:
+        name, *numbers = chosen.alone
+        return alone(name, *map(int, numbers))
+    rows: list[list[object]] = []
+    say(f"{native.status().reason}; {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if "kernels" in chosen.what:
+        for channels, size, dilation in product(chosen.channels, chosen.sizes, DILATIONS[:5:2]):
+            rows += report_kernels(channels, size, dilation, 3 * chosen.repeats)
+    if "steps" in chosen.what:
+        for channels, size in product(chosen.channels, chosen.sizes):
+            rows += report_steps(channels, size, chosen.repeats)
+    if "full" in chosen.what:
+        for name, channels, keep in FULL_ROWS:
+            if channels in (1, *chosen.channels):
+                rows += report_full(name, channels, chosen.full_size, keep, 2)
+    with chosen.csv.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["what", "channels", "size", "dilation or keep", "arm or bytes", "turn", "seconds"])
+        writer.writerows(rows)
+    return None
+
+
+if __name__ == "__main__":
+    main()
