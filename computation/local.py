@@ -191,7 +191,7 @@ class SiteRun:
     def _numbers(self, verdict: Verdict) -> RoundNumbers:
         own, now = self.offer, time.monotonic()
         seconds, self.clock = now - self.clock, now
-        size = payload.HEADER_BYTES + self.trainer.manifest.size * np.dtype(self.trainer.dtype).itemsize
+        size = payload.length(self.trainer.manifest, self.trainer.dtype)
         return RoundNumbers(
             round=self.round,
             digest=self.trainer.digest(),

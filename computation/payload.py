@@ -46,7 +46,9 @@ __all__ = [
     "Manifest",
     "Payload",
     "Vector",
+    "decode",
     "digest",
+    "length",
     "read",
     "write",
 ]
@@ -209,8 +211,26 @@ def read(
         If the file is missing, of another length, type, round, model or manifest, altered, or not finite. The message
         says which.
     """
+    blob = _read_exactly(path, length(manifest, dtype))
+    return decode(blob, kind=kind, round=round, manifest=manifest, dtype=dtype, model=model)
+
+
+def length(manifest: Manifest, dtype: npt.DTypeLike) -> int:
+    """Return the exact size of a payload file in bytes."""
+    return HEADER_BYTES + manifest.size * np.dtype(dtype).itemsize
+
+
+def decode(
+    blob: bytes,
+    *,
+    kind: int,
+    round: int,
+    manifest: Manifest,
+    dtype: type[np.floating] | np.dtype[np.floating],
+    model: str = "",
+) -> Vector:
+    """Read a payload from its bytes, which have the right length; parameters, result and errors as for `read`."""
     wanted: np.dtype[np.floating] = np.dtype(dtype).newbyteorder("<")
-    blob = _read_exactly(path, HEADER_BYTES + manifest.size * wanted.itemsize)
     magic, seen_kind, code, _, seen_round, count, seen_manifest, seen_model = _FIELDS.unpack_from(blob)
     _expect("format", magic, _MAGIC)
     _expect("kind", seen_kind, kind)

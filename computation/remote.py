@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from computation import agreement, payload, results
+from computation.arrivals import left_packed
 from computation.errors import ConsensusError, MeshNetError, MessageError, PayloadError, QuorumError
 from computation.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
 from computation.model import architecture
@@ -142,19 +143,25 @@ class CentreRun:
             if site in skipped:
                 continue
             try:
-                values = payload.read(
-                    self.folders.base / site / f"{payload.PREFIX}contribution.bin",
-                    kind=CONTRIBUTION,
-                    round=self.round,
-                    manifest=self.learner.manifest,
-                    dtype=self.learner.dtype,
-                    model=model,
-                )
+                values = self._receive(site, model)
             except PayloadError as error:
                 skipped[site] = f"refused: {error.public}"[:200]
                 continue
             taken.append(Contribution(site, self.round, model, self.weight(site, offer), offer.loss, values))
         return taken
+
+    def _receive(self, site: str, model: str) -> Vector:
+        """Read a site's payload, also where the platform left it packed; see `arrivals`."""
+        path = self.folders.base / site / f"{payload.PREFIX}contribution.bin"
+        manifest, dtype = self.learner.manifest, self.learner.dtype
+        expected: dict[str, Any] = {"kind": CONTRIBUTION, "round": self.round, "manifest": manifest, "dtype": dtype}
+        try:
+            return payload.read(path, **expected, model=model)
+        except PayloadError:
+            packed = left_packed(path.parent, path.name, payload.length(manifest, dtype))
+            if packed is None:
+                raise
+            return payload.decode(packed, **expected, model=model)
 
     def validate(self, offers: Mapping[str, RoundOffer]) -> tuple[int, dict[str, float | None]]:
         """Pool the validation counts that ride in this round's messages, and keep the model if it is the best yet."""
@@ -221,7 +228,7 @@ class CentreRun:
         """Return what the journal keeps of a round."""
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
-        size = payload.HEADER_BYTES + self.learner.manifest.size * np.dtype(self.learner.dtype).itemsize
+        size = payload.length(self.learner.manifest, self.learner.dtype)
         counted = [offers[site] for site in verdict.counted]
         return RoundNumbers(
             round=self.round,

@@ -17,6 +17,7 @@ FLOORS = {
     "settings": 1,
     "messages": 1,
     "payload": 1,
+    "arrivals": 1,
     "compspec": 2,
     "model": 2,
     "scans": 2,
