@@ -1,9 +1,11 @@
-"""The `import` and `inspect` subcommands: the only place in this room that prints."""
+"""The `import`, `inspect` and `migrate` subcommands: the only place in this room that prints."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +14,34 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from computation.scans import labels, normalise
+from computation.errors import ImportScanError
+from computation.scans import figure, images, labels, normalise, sources
+from computation.scans.conform import LIKE, Target
 from computation.scans.faults import ScanFault
-from computation.scans.ingest import ImportSummary, import_table
+from computation.scans.ingest import ImportSummary, Options, import_scans
+from computation.scans.migrate import from_peer, migrate
+from computation.scans.recipe import Recipe
 from computation.scans.records import SPLITS, Scan
 from computation.scans.split import Fractions
 from computation.scans.store import SqliteStore, Store, open_store
 
-__all__ = ["add_arguments", "run", "run_import", "run_inspect"]
+__all__ = ["add_arguments", "run", "run_import", "run_inspect", "run_migrate"]
+
+#: How many scans a figure shows unless they are named.
+_SHOWN = 6
 
 
 def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add both subcommands; each sets `run` to its function.
+    """Add the subcommands; each sets `run` to its function.
 
     Parameters
     ----------
     commands : argparse subparsers action
         What `parser.add_subparsers` returned.
     """
-    _add_import(commands.add_parser("import", help="build a scan database from NIfTI or .mgz files"))
+    _add_import(commands.add_parser("import", help="build a scan database from MRI files"))
     _add_inspect(commands.add_parser("inspect", help="show and verify what a scan database holds"))
+    _add_migrate(commands.add_parser("migrate", help="bring a scan database of an older schema version forward"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,26 +61,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_import(arguments: argparse.Namespace) -> int:
-    """Carry out `import`; see `ingest.import_table`."""
+    """Carry out `import`; see `ingest.import_scans` and `migrate.from_peer`."""
     console = Console()
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=None)
-        summary = import_table(
-            arguments.table,
-            arguments.db,
-            spacing=None if arguments.spacing == [0] else _one_or_three(arguments.spacing),
-            grid=None if arguments.grid == [0] else _one_or_three(arguments.grid),
-            label_set=arguments.labels,
-            normalisation=arguments.normalise,
-            fractions=Fractions(*arguments.split),
-            seed=arguments.seed,
-            where=dict(arguments.where),
-            strict=arguments.strict,
-            overwrite=arguments.overwrite,
-            progress=lambda done, total, subject: bar.update(task, completed=done, total=total, description=subject),
-        )
-    _show_import(console, summary)
+    if arguments.from_peer is not None:
+        with _progress(console) as progress:
+            count = from_peer(
+                arguments.from_peer,
+                arguments.db,
+                table=arguments.peer_table,
+                label_set=arguments.labels,
+                storage=arguments.storage,
+                overwrite=arguments.overwrite,
+                progress=progress,
+            )
+        console.print(f"[green]{count} scans taken[/] from the peer's table; orientation and voxel size are unknown")
+        return 0
+    listing, options = _listing(arguments), _options(arguments)
+    with _progress(console) as progress:
+        summary = import_scans(listing, arguments.db, options, dry_run=arguments.dry_run, progress=progress)
+    _show_import(console, summary, arguments.dry_run)
     return 0
 
 
@@ -81,34 +90,108 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         _show_facts(console, store)
         faults = None if arguments.quick else _verify(console, store)
         _show_scans(console, store.scans(), faults)
+        if arguments.figure is not None:
+            wanted = [scan for scan in store.scans() if not arguments.scan or scan.key in arguments.scan]
+            figure.mosaic(store, wanted if arguments.scan else wanted[:_SHOWN], arguments.figure)
+            console.print(f"figure: {escape(str(arguments.figure))}")
     for key, fault in (faults or {}).items():
         console.print(f"[red]scan {key}: {escape(str(fault))}")
     return 1 if faults else 0
 
 
+def run_migrate(arguments: argparse.Namespace) -> int:
+    """Carry out `migrate`: rewrite a database in place, or into another file."""
+    console = Console()
+    target = arguments.to or arguments.db
+    with _progress(console) as progress:
+        overwrite = arguments.overwrite or arguments.to is None
+        count = migrate(arguments.db, target, overwrite=overwrite, progress=progress)
+    console.print(f"[green]{count} scans written[/]")
+    return 0
+
+
 def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", type=Path, help="CSV or TSV: subject, image, label, and optionally session, split")
+    _add_sources(parser)
     parser.add_argument("--db", type=Path, required=True, help="the database to write")
+    parser.add_argument("--like", default=LIKE[0], choices=LIKE, help="whose way of conforming; see docs/scans.md")
     parser.add_argument("--spacing", type=float, nargs="+", default=[1.0], metavar="MM", help="one or three; 0 keeps")
     parser.add_argument("--grid", type=int, nargs="+", default=[256], metavar="N", help="one or three; 0 keeps")
     known = ", ".join(labels.names())
     parser.add_argument(
-        "--labels", default="gwm-white1-grey2", metavar="SET[:SOURCE]", help=f"{known}, or a .json file"
+        "--labels", default="gwm-white1-grey2", metavar="SET[:SOURCE]", help=f"{known}, identity-N or a .json file"
     )
     parser.add_argument("--normalise", default="quantile", choices=normalise.SCHEMES)
+    parser.add_argument("--storage", default=images.STORAGES[0], choices=images.STORAGES, help="precision of the image")
     parser.add_argument("--split", type=float, nargs=3, default=[0.7, 0.2, 0.1], metavar=("TRAIN", "VALID", "TEST"))
     parser.add_argument("--seed", type=int, default=0, help="of the split; it is drawn over people, not scans")
-    parser.add_argument("--where", type=_condition, action="append", default=[], metavar="COLUMN=VALUE")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="scans made at once")
     parser.add_argument("--strict", action="store_true", help="stop at the first scan that cannot be used")
+    parser.add_argument("--update", action="store_true", help="add to an existing database what is new or changed")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing database")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     parser.set_defaults(run=run_import)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    text = "CSV or TSV: subject, image, label, and optionally session, split"
+    group.add_argument("table", type=Path, nargs="?", help=text)
+    group.add_argument("--freesurfer", type=Path, metavar="SUBJECTS_DIR", help="take FreeSurfer's subjects")
+    group.add_argument("--bids", type=Path, metavar="DATASET", help="take a BIDS dataset with derivatives")
+    group.add_argument("--from-peer", type=Path, metavar="DB", help="take the peer's table of whole cubes")
+    parser.add_argument("--where", type=_condition, action="append", default=[], metavar="COLUMN=VALUE")
+    parser.add_argument("--volume", default="T1", help="FreeSurfer: T1, norm or orig")
+    parser.add_argument(
+        "--segmentation", default="aparc+aseg", help="FreeSurfer: aseg, aparc+aseg, ...; empty for none"
+    )
+    parser.add_argument("--derivatives", default="", help="BIDS: the folder that holds the labels")
+    parser.add_argument("--desc", default="", help="BIDS: the desc entity of the label maps")
+    parser.add_argument("--peer-table", default=None, help="which table of the peer's database")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("db", type=Path, help="a scan database, ours or one with the peer's table")
     parser.add_argument("--table", default=None, help="which table of a peer's database")
     parser.add_argument("--quick", action="store_true", help="do not read and check the voxels")
+    parser.add_argument("--figure", type=Path, default=None, metavar="PNG", help="draw scans with their label outlines")
+    parser.add_argument("--scan", type=int, nargs="+", default=[], help="which scans to draw; the first few otherwise")
     parser.set_defaults(run=run_inspect)
+
+
+def _add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("db", type=Path, help="one of our databases, of any version that can be read")
+    parser.add_argument("--to", type=Path, default=None, help="the new file; the old one is replaced otherwise")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing new file")
+    parser.set_defaults(run=run_migrate)
+
+
+def _listing(arguments: argparse.Namespace) -> sources.Listing:
+    if arguments.freesurfer is not None:
+        return sources.freesurfer(arguments.freesurfer, image=arguments.volume, label=arguments.segmentation)
+    if arguments.bids is not None:
+        return sources.bids(arguments.bids, derivatives=arguments.derivatives, desc=arguments.desc)
+    return sources.table(arguments.table, dict(arguments.where))
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    target = Target(_three(arguments.spacing), _three(arguments.grid), arguments.like)
+    return Options(
+        recipe=Recipe(target, arguments.labels, arguments.normalise, arguments.storage),
+        fractions=Fractions(*arguments.split),
+        seed=arguments.seed,
+        strict=arguments.strict,
+        overwrite=arguments.overwrite,
+        update=arguments.update,
+        jobs=arguments.jobs,
+    )
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, subject: bar.update(task, completed=done, total=total, description=escape(subject))
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -118,17 +201,25 @@ def _condition(text: str) -> tuple[str, str]:
     return column, value
 
 
-def _one_or_three(values: Sequence[Any]) -> Any:
-    return values[0] if len(values) == 1 else values
+def _three(values: Sequence[Any]) -> Any:
+    """Spread one number over three axes; a single 0 means that nothing is wanted."""
+    if len(values) not in (1, 3):
+        raise ImportScanError(f"wanted one or three numbers, found {len(values)}")
+    return None if list(values) == [0] else tuple(values) * (3 // len(values))
 
 
-def _show_import(console: Console, summary: ImportSummary) -> None:
+def _show_import(console: Console, summary: ImportSummary, dry: bool) -> None:
     parts = ", ".join(f"{count} {part}" for part, count in summary.counts.items())
-    console.print(f"[green]{len(summary.taken)} scans taken[/]: {parts}")
+    states = {name: sum(scan.state == name for scan in summary.taken) for name in ("new", "changed", "unchanged")}
+    done = "would be taken" if dry else "taken"
+    told = ", ".join(f"{count} {name}" for name, count in states.items() if count)
+    console.print(f"[green]{len(summary.taken)} scans {done}[/]: {parts} ({told})")
     for scan in summary.taken:
-        if scan.cut > 0:
-            name = escape(f"{scan.subject} {scan.session}".strip())
-            console.print(f"[yellow]{name}: {scan.cut:.2%} of the head lies outside the grid; choose a larger one")
+        name = escape(f"{scan.subject} {scan.session}".strip())
+        if dry:
+            console.print(f"{name}: {scan.state}, {scan.split}")
+        for text in scan.warnings:
+            console.print(f"[yellow]{name}: {escape(text)}")
     for row in summary.left_out:
         console.print(f"[red]{escape(f'{row.subject} {row.session}'.strip())}: left out: {escape(row.reason)}")
 

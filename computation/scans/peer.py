@@ -151,6 +151,10 @@ class PeerStore:
         values = self._values(scan, _IMAGE, Box(origin, size))
         return normalise.apply(values, 1.0, scan.low, scan.high, _SCHEME)
 
+    def values(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.float32]:
+        """Read the image of a sub-volume as the peer stored it; see `read`."""
+        return self._values(scan, _IMAGE, Box(origin, size))
+
     def read_label(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.generic]:
         """Read the labels of a sub-volume; see `read`."""
         values = self._values(scan, self._columns.label, Box(origin, size))

@@ -1,0 +1,95 @@
+"""A mosaic of scans with their label outlines, for eyes to check what an import made."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import StoreError
+from computation.scans.faults import ScanFault
+from computation.scans.records import Scan
+from computation.scans.store import SqliteStore, Store
+
+__all__ = ["mosaic"]
+
+#: Colours of classes where the database names none.
+_COLOURS = ("#000000", "#e8b21a", "#cd3e4e", "#3aa0d0", "#63b35c", "#9c62c9", "#d97ab0", "#8c8c3a")
+
+
+def mosaic(store: Store, scans: Sequence[Scan], path: Path) -> None:
+    """Write a PNG: a row for each scan, its three middle planes with the outlines of its classes.
+
+    Parameters
+    ----------
+    store : Store
+        Where the scans are.
+    scans : sequence of Scan
+        Which; a scan that cannot be read has a row that says so.
+    path : Path
+        The PNG to write.
+
+    Raises
+    ------
+    StoreError
+        If there is nothing to show, matplotlib is not installed, or the file cannot be written.
+    """
+    if not scans:
+        raise StoreError("there is no scan to draw; check the scan numbers")
+    try:
+        figure = importlib.import_module("matplotlib.figure")
+        colours = importlib.import_module("matplotlib.colors")
+    except ImportError as error:
+        text = "the figure needs the matplotlib package; install this software with its `figures` extra"
+        raise StoreError(text, str(error)) from error
+    page = figure.Figure(figsize=(7.5, 2.6 * len(scans)), layout="constrained", facecolor="black")
+    grid = page.subplots(len(scans), 3, squeeze=False)
+    palette = colours.ListedColormap(_palette(store))
+    for scan, row in zip(scans, grid, strict=True):
+        _row(store, scan, row, palette)
+    try:
+        page.savefig(path, format="png", dpi=110)
+    except OSError as error:
+        raise StoreError("the figure cannot be written; check its folder", f"{path}: {error}") from error
+
+
+def _palette(store: Store) -> list[str]:
+    known = store.meta.get("label_colours", ()) if isinstance(store, SqliteStore) else ()
+    count = len(store.label_names)
+    return list(known) if len(known) == count else [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+
+
+def _row(store: Store, scan: Scan, axes: Sequence[Any], palette: Any) -> None:
+    for plot in axes:
+        plot.set_axis_off()
+    axes[0].set_title(f"scan {scan.key} · {scan.split}", color="white", fontsize=8, loc="left")
+    for plot, axis in zip(axes, range(3), strict=True):
+        try:
+            image, label = _plane(store, scan, axis)
+        except ScanFault as fault:
+            plot.text(0.5, 0.5, fault.fault.value, color="red", ha="center", va="center", transform=plot.transAxes)
+            continue
+        plot.imshow(image.T, cmap="gray", origin="lower", interpolation="nearest")
+        if label is not None and label.any():
+            edges = np.ma.masked_equal(_outline(label), 0)
+            plot.imshow(edges.T, cmap=palette, vmin=0, vmax=palette.N - 1, origin="lower", interpolation="nearest")
+
+
+def _plane(store: Store, scan: Scan, axis: int) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+    """Read the middle plane across an axis."""
+    origin, size = [0, 0, 0], list(scan.shape)
+    origin[axis], size[axis] = scan.shape[axis] // 2, 1
+    image, label = store.read(scan, (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
+    return image.squeeze(axis), None if label is None else label.squeeze(axis)
+
+
+def _outline(label: NDArray[Any]) -> NDArray[Any]:
+    """Keep the voxels of a plane that have a neighbour of another class."""
+    padded = np.pad(label, 1, mode="edge")
+    inside = padded[1:-1, 1:-1]
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return np.where(np.any([inside != other for other in around], axis=0), inside, 0)
