@@ -1,0 +1,91 @@
+"""Whole runs of the product on COINSTAC's own pipeline, with processes and with real Docker."""
+
+import hashlib
+import os
+
+import pytest
+from consortium import SHORT, database
+from driving import RUN, THREADS, drive
+
+from computation.payload import PREFIX
+from simulator import embedded
+
+DIGEST = "model_digest"
+
+
+def sites(folder, count, **options):
+    """Make `count` sites' databases where the platform stages them; return their settings."""
+    for index in range(count):
+        database(folder / "input" / f"local{index}" / RUN / "site.db", seed=index, **options)
+    return [SHORT] * count
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Return a function that gives the embedded simulator's final digest for a number of sites."""
+    known = {}
+
+    def digest(count):
+        if count not in known:
+            folder = tmp_path_factory.mktemp("embedded")
+            settings = sites(folder, count)
+            spec = [{name: {"value": value} for name, value in site.items()} for site in settings]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(*next(iter(THREADS.items())))
+                result = embedded.run(spec, inputs=folder / "input", output=folder / "run", deadline=100)
+            known[count] = result.output[DIGEST]
+        return known[count]
+
+    return digest
+
+
+def checksums(folder):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_finished(run, count, digest):
+    assert run.status == 0, (run.reason, run.errors, run.unhandled)
+    assert {node: end[DIGEST] for node, end in run.results.items()} == dict.fromkeys(
+        ["remote", *(f"local{index}" for index in range(count))], digest
+    )
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_run_ends_in_the_embedded_simulator_s_model(tmp_path, mode, count, expected):
+    settings = sites(tmp_path, count)
+    before = checksums(tmp_path / "input")
+    run = drive(tmp_path, mode, settings)
+    assert_finished(run, count, expected(count))
+    after = checksums(tmp_path / "input")
+    assert before.items() <= after.items(), "a site's own file was changed"
+    assert all(path.name.startswith(PREFIX) for path in set(after) - set(before) if "local" in path.parts[-3])
+    for index in range(count):
+        found = {path.name for path in run.output(f"local{index}").rglob("*")}
+        assert {"index.html", "final.safetensors", "best.safetensors", "metrics.csv", "journal.jsonl"} <= found
+
+
+def test_no_arriving_file_can_reach_a_hard_linked_original(tmp_path, mode, expected):
+    original = database(tmp_path / "archive" / "site.db", seed=0)
+    settings = sites(tmp_path, 2)
+    staged = tmp_path / "input" / "local0" / RUN / "site.db"
+    staged.unlink()
+    os.link(original, staged)
+    before = checksums(original.parent)
+    run = drive(tmp_path, mode, settings)
+    assert_finished(run, 2, expected(2))
+    assert checksums(original.parent) == before
+
+
+def test_any_user_on_a_read_only_root(tmp_path, expected, mode):
+    if mode != "docker":
+        pytest.skip("a container's matter")
+    settings = sites(tmp_path, 2)
+    user = 23_456
+    for node in ("remote", "local0", "local1"):
+        for kind in ("output", "transfer"):
+            folder = tmp_path / kind / node / RUN
+            folder.mkdir(parents=True)
+            os.chown(folder, user, user)
+    options = {"User": f"{user}:{user}", "HostConfig": {"ReadonlyRootfs": True, "Tmpfs": {"/tmp": "size=64m"}}}
+    run = drive(tmp_path, mode, settings, container=options)
+    assert_finished(run, 2, expected(2))
