@@ -26,7 +26,7 @@ from computation.errors import (
     StoreError,
 )
 from computation.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
-from computation.model import architecture
+from computation.model import architecture, native
 from computation.node import Folders, Phase, Service
 from computation.payload import COMBINATION, CONTRIBUTION, MODEL, Payload, Vector
 from computation.scans.store import Store, open_store
@@ -138,6 +138,9 @@ class SiteRun:
         self.tracker.event("plan", **plan.as_json(), settings=self.settings.as_json())
         for note in plan.notes:
             self.tracker.notice("difference", note)
+        self.tracker.event("kernels", reason=native.status().reason)
+        if self.trainer.device.type == "cpu" and not native.status().available:
+            self.tracker.notice("fallback", native.status().reason)
 
     def _track(self) -> None:
         assert self.plan is not None

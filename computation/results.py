@@ -13,7 +13,7 @@ import torch
 from computation import __version__
 from computation.errors import ScanError
 from computation.messages import Evaluation, JoinOffer, Plan, Results
-from computation.model import export
+from computation.model import export, native
 from computation.payload import Vector
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
 from computation.scans.store import Store
@@ -158,7 +158,13 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
         classes=run.settings.classes,
         settings=run.settings.as_json(),
         member={"data": list(run.member.data), "device": run.member.device, "wandb": bool(run.member.wandb)},
-        facts={"Architecture": run.settings.model, "Device": str(run.trainer.device), **versions(), **run.preparation},
+        facts={
+            "Architecture": run.settings.model,
+            "Device": str(run.trainer.device),
+            "Kernels": native.status().reason,
+            **versions(),
+            **run.preparation,
+        },
         rounds=rounds(entries),
         best=announced.best,
         scores=_scores(announced),
