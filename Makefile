@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types unit clean bench
+.PHONY: run test lint types unit image platform-test bench clean
 
-$(VENV)/.installed: pyproject.toml
+# `pip install` also compiles the native kernels where a C++ compiler is found; without one PyTorch computes.
+$(VENV)/.installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,docker,dev]'
 	touch $@
@@ -25,5 +26,20 @@ types: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
+# The image of sites and centre; needs a Docker Engine, and as root installs Debian's.
+image: $(VENV)/.installed
+	PYTHON=$(BIN)/python test/platform/engine.sh image
+
+# COINSTAC's own pipeline code from npm: with processes, then with real Docker where an engine can be had.
+platform-test: $(VENV)/.installed
+	PYTHON=$(BIN)/python test/platform/run.sh
+
+# What the README quotes; each prints one table and writes its raw numbers into benchmarks/results/.
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.combine
+	$(BIN)/python -m benchmarks.null_round
+	$(BIN)/python -m benchmarks.kernels
+
 clean:
-	rm -rf $(VENV) run build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .platform run build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -f computation/model/native/*.so
