@@ -21,7 +21,7 @@ from computation.scans import filters
 from computation.scans.faults import Fault, ScanFault
 from computation.scans.filters import CODECS, Triple
 
-__all__ = ["CODECS", "DTYPES", "SIDE", "BlockGrid", "Box", "Triple", "decode", "encode", "place"]
+__all__ = ["CODECS", "DTYPES", "SIDE", "BlockGrid", "Box", "Triple", "encode", "place", "unpack"]
 
 #: Side of a block in voxels. 32 keeps a random 64^3 sub-volume to 27 blocks and compresses as well as 64.
 SIDE = 32
@@ -133,7 +133,7 @@ def encode(voxels: NDArray[np.generic], codec: str = CODECS[0], start: int = 0) 
     return data, zlib.crc32(data, start)
 
 
-def decode(
+def unpack(
     data: bytes,
     crc32: int,
     size: Triple,
@@ -141,8 +141,8 @@ def decode(
     decompressor: zstandard.ZstdDecompressor,
     codec: str = CODECS[0],
     start: int = 0,
-) -> NDArray[np.generic]:
-    """Check and decompress one block.
+) -> bytes:
+    """Check and decompress one block; `filters.undo` turns it, or several, into voxels.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def decode(
 
     Returns
     -------
-    ndarray
-        The block; it may be read-only.
+    bytes
+        The filtered block; empty for a block of zeros.
 
     Raises
     ------
@@ -174,10 +174,7 @@ def decode(
     found = zlib.crc32(data, start)
     if found != crc32:
         raise ScanFault(Fault.CHECKSUM, f"CRC-32 {found:#010x}, stored {crc32:#010x}")
-    if not data:
-        return np.zeros(size, dtype)
-    raw = _decompressed(data, filters.size_of(codec, size, dtype), decompressor)
-    return filters.undo(codec, raw, size, dtype)
+    return _decompressed(data, filters.size_of(codec, size, dtype), decompressor) if data else b""
 
 
 def _decompressed(data: bytes, wanted: int, decompressor: zstandard.ZstdDecompressor) -> bytes:

@@ -8,7 +8,10 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BlockCache"]
+__all__ = ["OVERHEAD", "BlockCache"]
+
+#: What an entry costs besides its voxels: a block of zeros takes no more than this.
+OVERHEAD = 256
 
 
 class BlockCache:
@@ -17,7 +20,7 @@ class BlockCache:
     Parameters
     ----------
     limit : int
-        Most bytes of voxels that it holds; 0 holds nothing.
+        Most bytes that it holds, bookkeeping included; 0 holds nothing.
     """
 
     def __init__(self, limit: int) -> None:
@@ -28,7 +31,7 @@ class BlockCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of voxels held now."""
+        """Bytes held now."""
         return self._bytes
 
     def get(self, key: int) -> NDArray[np.generic] | None:
@@ -41,18 +44,23 @@ class BlockCache:
 
     def put(self, key: int, voxels: NDArray[np.generic]) -> None:
         """Keep a block, letting go of those that were not used for longest."""
-        if voxels.nbytes > self._limit:
+        if _cost(voxels) > self._limit:
             return
         with self._guard:
             before = self._held.pop(key, None)
-            self._bytes += voxels.nbytes - (0 if before is None else before.nbytes)
+            self._bytes += _cost(voxels) - (0 if before is None else _cost(before))
             self._held[key] = voxels
             while self._bytes > self._limit:
                 _, oldest = self._held.popitem(last=False)
-                self._bytes -= oldest.nbytes
+                self._bytes -= _cost(oldest)
 
     def clear(self) -> None:
         """Let go of everything."""
         with self._guard:
             self._held.clear()
             self._bytes = 0
+
+
+def _cost(voxels: NDArray[np.generic]) -> int:
+    # One voxel that stands for all of a block, as `numpy.broadcast_to` makes it, has no strides.
+    return OVERHEAD + (voxels.nbytes if any(voxels.strides) else voxels.itemsize)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from computation.checks import is_number
 from computation.errors import MeshNetError, StoreError
-from computation.scans import blocks, normalise, schema
+from computation.scans import blocks, filters, normalise, schema
 from computation.scans.blocks import BlockGrid, Box, Triple
 from computation.scans.cache import BlockCache
 from computation.scans.faults import Fault, ScanFault
@@ -32,8 +32,11 @@ from computation.scans.records import SPLITS, Native, Scan, affine_of, spacing_o
 
 __all__ = ["CACHE_BYTES", "SqliteStore", "Store", "Volume", "open_store"]
 
-#: How many bytes of decoded blocks are kept unless the caller says otherwise: the heads of about five scans.
-CACHE_BYTES = 32 << 20
+#: How many bytes of decoded blocks are kept unless the caller says otherwise: the heads of two or three scans.
+CACHE_BYTES = 16 << 20
+
+#: How many blocks are decoded in one sweep: a megabyte of uint8 voxels, which a processor's cache holds.
+_TOGETHER = 32
 
 _COLUMNS = ("scan", "subject", "session", "split", "shape", "affine", "low", "high", "native")
 
@@ -267,11 +270,9 @@ class SqliteStore:
             raise ScanFault(Fault.OUTSIDE, f"{self._path}: scan {scan.key}: {box} of {volume.grid.shape}")
         voxels: NDArray[Any] = np.zeros(box.size, volume.dtype)
         try:
-            for run in volume.grid.runs(box):
-                for block, part in self._decoded(volume, run):
-                    here = volume.grid.box(block)
-                    shared = box.meet(here)
-                    voxels[shared.slices(box.origin)] = part[shared.slices(here.origin)]
+            for here, part in self._decoded(volume, box):
+                shared = box.meet(here)
+                voxels[shared.slices(box.origin)] = part[shared.slices(here.origin)]
         except ScanFault as fault:
             place = f"{self._path}: scan {scan.key} ({scan.subject}), {kind}: {fault.private}"
             raise ScanFault(fault.fault, place) from fault
@@ -379,24 +380,42 @@ class SqliteStore:
                 self._connections.append(self._session.connection)
         return self._session.connection
 
-    def _decoded(self, volume: Volume, run: range) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """Yield each block of a run that is not all zeros, with its number; faults say which block."""
-        held = [self._cache.get(volume.first + block) for block in run]
-        if all(part is not None for part in held):
-            yield from ((block, part) for block, part in zip(run, held, strict=True) if part is not None)
-            return
+    def _decoded(self, volume: Volume, box: Box) -> Iterator[tuple[Box, NDArray[np.generic]]]:
+        """Yield each block that a box touches and that is not all zeros; faults say which block."""
+        raws: dict[Triple, list[tuple[int, Box, bytes]]] = {}
+        for run in volume.grid.runs(box):
+            held = [self._cache.get(volume.first + block) for block in run]
+            if all(part is not None for part in held):
+                boxes = (volume.grid.box(block) for block in run)
+                yield from ((here, part) for here, part in zip(boxes, held, strict=True) if part is not None)
+                continue
+            for block, here, raw in self._unpacked(volume, run):
+                raws.setdefault(here.size, []).append((block, here, raw))
+        for size, found in raws.items():
+            for first in range(0, len(found), _TOGETHER):
+                some = found[first : first + _TOGETHER]
+                parts = filters.undo(volume.codec, [raw for *_, raw in some], size, volume.dtype)
+                for (block, here, _), part in zip(some, parts, strict=True):
+                    # A copy: a view would keep all blocks that were decoded with it.
+                    self._cache.put(volume.first + block, part.copy())
+                    yield here, part
+
+    def _unpacked(self, volume: Volume, run: range) -> Iterator[tuple[int, Box, bytes]]:
+        """Yield each block of a run that is not all zeros: number, place, filtered bytes."""
         wanted = iter(run)
         for key, crc32, data in self._rows(volume.first + run.start, volume.first + run.stop - 1):
             block = next(wanted)
             if key != volume.first + block:
                 raise ScanFault(Fault.MISSING, f"block {block}")
+            here = volume.grid.box(block)
             try:
-                part = self._decode(volume, block, crc32, data)
+                raw = self._unpack(volume, block, here.size, crc32, data)
             except ScanFault as fault:
                 raise ScanFault(fault.fault, f"block {block}: {fault.private}") from fault
-            self._cache.put(key, part)
-            if data:
-                yield block, part
+            if raw:
+                yield block, here, raw
+            else:
+                self._cache.put(key, _nothing(here.size, volume.dtype))
         for block in wanted:
             raise ScanFault(Fault.MISSING, f"block {block}")
 
@@ -418,13 +437,13 @@ class SqliteStore:
             raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: its row is gone or malformed")
         return tuple(row[:-1]), str(row[-1])
 
-    def _decode(self, volume: Volume, block: int, crc32: object, data: object) -> NDArray[np.generic]:
+    def _unpack(self, volume: Volume, block: int, size: Triple, crc32: object, data: object) -> bytes:
         if not isinstance(data, bytes) or not isinstance(crc32, int):
             raise ScanFault(Fault.CORRUPT, "cells of the wrong type")
         if not data and volume.foreground[4 * block : 4 * block + 4] != bytes(4):
             raise ScanFault(Fault.TRUNCATED, "no bytes, but voxels that are not zero")
-        size, tool = volume.grid.box(block).size, self._session.decompressor
-        return blocks.decode(data, crc32, size, volume.dtype, tool, volume.codec, self._start(volume, block))
+        start, tool = self._start(volume, block), self._session.decompressor
+        return blocks.unpack(data, crc32, size, volume.dtype, tool, volume.codec, start)
 
     def _start(self, volume: Volume, block: int) -> int:
         """Return what a block's CRC-32 starts from; in schema version 1 it knew nothing of places."""
@@ -453,6 +472,11 @@ class SqliteStore:
         if image is None:
             raise StoreError("the scan database holds a scan without an image; import the scans again")
         return replace(scan, dtype=image.dtype.name, labelled=(scan.key, "label") in self._volumes)
+
+
+def _nothing(size: Triple, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """Return zeros that take the room of one voxel."""
+    return np.broadcast_to(np.zeros((), dtype), size)
 
 
 def _names_of(value: Any) -> tuple[str, ...]:

@@ -32,7 +32,17 @@ FITTING = {
 
 
 def decoded(data, crc32, size, dtype, codec="zstd", start=0):
-    return blocks.decode(data, crc32, size, np.dtype(dtype), zstandard.ZstdDecompressor(), codec, start)
+    raw = blocks.unpack(data, crc32, size, np.dtype(dtype), zstandard.ZstdDecompressor(), codec, start)
+    return filters.undo(codec, [raw], size, np.dtype(dtype))[0] if raw else np.zeros(size, dtype)
+
+
+def test_several_blocks_at_once_are_what_each_is_alone():
+    rng = np.random.default_rng(4)
+    for dtype, codecs in FITTING.items():
+        for codec in codecs:
+            many = [rng.integers(0, 200, (3, 5, 4)).astype(dtype) for _ in range(7)]
+            found = filters.undo(codec, [filters.apply(codec, one) for one in many], (3, 5, 4), np.dtype(dtype))
+            assert (found == np.stack(many)).all() and found.dtype == dtype
 
 
 @settings(deadline=None)

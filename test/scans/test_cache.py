@@ -5,23 +5,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.scans.blocks import Box
-from computation.scans.cache import BlockCache
+from computation.scans.cache import OVERHEAD, BlockCache
 from computation.scans.store import open_store
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 60), st.lists(st.tuples(st.integers(0, 6), st.integers(1, 30)), max_size=40))
+@given(st.integers(0, 900), st.lists(st.tuples(st.integers(0, 6), st.integers(1, 30)), max_size=40))
 def test_within_its_limit_whatever_is_put(limit, puts):
     cache = BlockCache(limit)
     for key, size in puts:
         cache.put(key, np.full(size, key, np.uint8))
         held = [cache.get(key) for key in range(7)]
-        assert cache.nbytes == sum(one.nbytes for one in held if one is not None) <= limit
+        assert cache.nbytes == sum(OVERHEAD + one.nbytes for one in held if one is not None) <= limit
         assert all((one == key).all() for key, one in enumerate(held) if one is not None)
 
 
+def test_a_block_of_zeros_costs_next_to_nothing():
+    cache = BlockCache(4096)
+    cache.put(1, np.broadcast_to(np.zeros((), np.uint8), (32, 32, 32)))
+    assert cache.nbytes == OVERHEAD + 1 and cache.get(1).shape == (32, 32, 32)
+
+
 def test_what_was_used_last_stays():
-    cache = BlockCache(2)
+    cache = BlockCache(2 * (OVERHEAD + 1))
     for key in "ab":
         cache.put(ord(key), np.zeros(1, np.uint8))
     cache.get(ord("a"))

@@ -85,8 +85,8 @@ def test_reading_normalises(tools):
 
 def test_only_the_touched_blocks_are_decompressed(tools, monkeypatch):
     seen = []
-    real = blocks.decode
-    monkeypatch.setattr(blocks, "decode", lambda *given: seen.append(1) or real(*given))
+    real = blocks.unpack
+    monkeypatch.setattr(blocks, "unpack", lambda *given: seen.append(1) or real(*given))
     image, label = tools.head((32, 32, 32))
     with open_store(tools.database([tools.entry(image=image, label=label)], block_side=8)) as store:
         (scan,) = store.scans()
@@ -97,7 +97,7 @@ def test_only_the_touched_blocks_are_decompressed(tools, monkeypatch):
 
 
 def test_the_foreground_index_counts_without_reading_a_voxel(tools, monkeypatch):
-    monkeypatch.setattr(blocks, "decode", None)
+    monkeypatch.setattr(blocks, "unpack", None)
     image, label = tools.head((20, 18, 22))
     with open_store(tools.database([tools.entry(image=image, label=label), tools.entry("s2", image=image)])) as store:
         for scan, volume in zip(store.scans(), (label, image), strict=True):
