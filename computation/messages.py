@@ -7,12 +7,11 @@ is not finite through. No message has a field for a path, a subject or free text
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
-from computation.checks import is_digest, is_number, is_text
 from computation.errors import MessageError
+from computation.reader import MANY, Reader
 
 __all__ = [
     "PROTOCOL",
@@ -40,84 +39,6 @@ REASONS = {
 
 _MOST_ROUNDS = 2**31 - 1
 _MOST_VOXELS = 2**53
-_MOST_SITES = 10_000
-
-T = TypeVar("T")
-
-
-class _Reader:
-    """Takes the fields out of one foreign JSON object, and refuses what is left."""
-
-    def __init__(self, what: str, raw: Any) -> None:
-        if not isinstance(raw, Mapping):
-            raise MessageError(f"the {what} is {type(raw).__name__}; wanted an object")
-        self._what = what
-        self._left = dict(raw)
-
-    def fail(self, name: str, wanted: str) -> MessageError:
-        return MessageError(f"field {name!r} of the {self._what} is missing or malformed; wanted {wanted}")
-
-    def take(self, name: str, wanted: str, fits: bool, value: T) -> T:
-        if not fits:
-            raise self.fail(name, wanted)
-        return value
-
-    def pop(self, name: str) -> Any:
-        return self._left.pop(name, None)
-
-    def constant(self, name: str, wanted: Any) -> None:
-        value = self.pop(name)
-        if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
-            seen = repr(value)[:40]
-            raise MessageError(f"field {name!r} of the {self._what} is {seen}; wanted {wanted!r}")
-
-    def whole(self, name: str, high: int, low: int = 0) -> int:
-        value: int = self.pop(name)
-        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return self.take(name, f"a whole number from {low} to {high}", fits, value)
-
-    def number(self, name: str) -> float:
-        value = self.pop(name)
-        return float(self.take(name, "a finite number", is_number(value), value))
-
-    def number_or_null(self, name: str) -> float | None:
-        value: float | None = self.pop(name)
-        return self.take(name, "a finite number or null", value is None or is_number(value), value)
-
-    def text(self, name: str, longest: int = 200) -> str:
-        value: str = self.pop(name)
-        return self.take(name, f"a printable text of at most {longest} characters", is_text(value, longest), value)
-
-    def digest(self, name: str) -> str:
-        value: str = self.pop(name)
-        return self.take(name, "a SHA-256 digest", is_digest(value), value)
-
-    def flag(self, name: str) -> bool:
-        value: bool = self.pop(name)
-        return self.take(name, "true or false", isinstance(value, bool), value)
-
-    def texts(self, name: str, most: int = 1000, longest: int = 200) -> tuple[str, ...]:
-        value = self.pop(name)
-        fits = isinstance(value, list) and len(value) <= most and all(is_text(item, longest) for item in value)
-        return self.take(name, f"a list of at most {most} texts", fits, tuple(value) if fits else ())
-
-    def mapping(self, name: str, most: int = _MOST_SITES) -> dict[str, Any]:
-        value = self.pop(name)
-        fits = isinstance(value, Mapping) and len(value) <= most and all(is_text(key, 200) for key in value)
-        return self.take(name, f"an object of at most {most} entries", fits, dict(value) if fits else {})
-
-    def numbers_by_name(self, name: str) -> dict[str, float | None]:
-        table = self.mapping(name)
-        fits = all(value is None or is_number(value) for value in table.values())
-        return self.take(name, "an object of finite numbers", fits, table)
-
-    def texts_by_name(self, name: str) -> dict[str, str]:
-        table = self.mapping(name)
-        return self.take(name, "an object of texts", all(is_text(text, 200) for text in table.values()), table)
-
-    def end(self) -> None:
-        if self._left:
-            raise MessageError(f"the {self._what} carries an unknown field {sorted(map(str, self._left))[0][:40]!r}")
 
 
 @dataclass(frozen=True)
@@ -143,7 +64,7 @@ class Evaluation:
     @classmethod
     def parse(cls, raw: Any) -> Evaluation:
         """Read one evaluation; raises `MessageError`."""
-        reader = _Reader("evaluation", raw)
+        reader = Reader("evaluation", raw)
         rows = {}
         for name in ("intersection", "predicted", "truth"):
             value = reader.pop(name)
@@ -166,7 +87,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_VOXELS
 
 
-def _evaluation(reader: _Reader, name: str) -> Evaluation | None:
+def _evaluation(reader: Reader, name: str) -> Evaluation | None:
     raw = reader.pop(name)
     return None if raw is None else Evaluation.parse(raw)
 
@@ -207,7 +128,7 @@ class JoinOffer:
     @classmethod
     def parse(cls, raw: Any) -> JoinOffer:
         """Read a join offer; raises `MessageError`."""
-        reader = _Reader("join message", raw)
+        reader = Reader("join message", raw)
         reader.constant("protocol", PROTOCOL)
         reader.constant("phase", "join")
         scans = reader.mapping("scans", 3)
@@ -258,13 +179,13 @@ class Plan:
     @classmethod
     def parse(cls, raw: Any) -> Plan:
         """Read a plan; raises `MessageError`."""
-        reader = _Reader("plan", raw)
+        reader = Reader("plan", raw)
         reader.constant("protocol", PROTOCOL)
         reader.constant("phase", "plan")
         record = cls(
             run=reader.text("run", 64),
             rounds=reader.whole("rounds", _MOST_ROUNDS, 1),
-            sites=reader.texts("sites", _MOST_SITES),
+            sites=reader.texts("sites", MANY),
             manifest=reader.digest("manifest"),
             model=reader.digest("model"),
             notes=reader.texts("notes"),
@@ -316,7 +237,7 @@ class RoundOffer:
     @classmethod
     def parse(cls, raw: Any) -> RoundOffer:
         """Read a round's offer; raises `MessageError`."""
-        reader = _Reader("contribution", raw)
+        reader = Reader("contribution", raw)
         reader.constant("protocol", PROTOCOL)
         reader.constant("phase", "train")
         record = cls(
@@ -386,13 +307,13 @@ class Verdict:
     @classmethod
     def parse(cls, raw: Any) -> Verdict:
         """Read a verdict; raises `MessageError`."""
-        reader = _Reader("verdict", raw)
+        reader = Reader("verdict", raw)
         reader.constant("protocol", PROTOCOL)
         reader.constant("phase", "train")
         record = cls(
             round=reader.whole("round", _MOST_ROUNDS, 1),
             void=reader.flag("void"),
-            counted=reader.texts("counted", _MOST_SITES),
+            counted=reader.texts("counted", MANY),
             skipped=reader.texts_by_name("skipped"),
             loss=reader.number_or_null("loss"),
             model=reader.digest("model"),
@@ -431,7 +352,7 @@ class FinishOffer:
     @classmethod
     def parse(cls, raw: Any) -> FinishOffer:
         """Read a finishing message; raises `MessageError`."""
-        reader = _Reader("finishing message", raw)
+        reader = Reader("finishing message", raw)
         reader.constant("protocol", PROTOCOL)
         reader.constant("phase", "finish")
         step = reader.text("step", 10)
@@ -478,7 +399,7 @@ class Results:
     @classmethod
     def parse(cls, raw: Any) -> Results:
         """Read the results; raises `MessageError`."""
-        reader = _Reader("results", raw)
+        reader = Reader("results", raw)
         reader.constant("protocol", PROTOCOL)
         reader.constant("phase", "finish")
         record = cls(

@@ -1,0 +1,106 @@
+"""Reads a foreign JSON object by a fixed schema: the only outcomes are a value or an error that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from computation.checks import is_digest, is_number, is_text
+from computation.errors import MessageError
+
+__all__ = ["MANY", "Reader"]
+
+#: Entries that an object or list may have unless its reader says otherwise: more sites than any consortium.
+MANY = 10_000
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Takes the fields out of one foreign JSON object, and refuses what is left."""
+
+    def __init__(self, what: str, raw: Any) -> None:
+        if not isinstance(raw, Mapping):
+            raise MessageError(f"the {what} is {type(raw).__name__}; wanted an object")
+        self._what = what
+        self._left = dict(raw)
+
+    def fail(self, name: str, wanted: str) -> MessageError:
+        """Return the error for a field that is not what was wanted."""
+        return MessageError(f"field {name!r} of the {self._what} is missing or malformed; wanted {wanted}")
+
+    def take(self, name: str, wanted: str, fits: bool, value: T) -> T:
+        """Return a value that fits, or refuse its field."""
+        if not fits:
+            raise self.fail(name, wanted)
+        return value
+
+    def pop(self, name: str) -> Any:
+        """Take a field out as it is; `None` where it is missing."""
+        return self._left.pop(name, None)
+
+    def constant(self, name: str, wanted: Any) -> None:
+        """Insist on one value."""
+        value = self.pop(name)
+        if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
+            seen = repr(value)[:40]
+            raise MessageError(f"field {name!r} of the {self._what} is {seen}; wanted {wanted!r}")
+
+    def whole(self, name: str, high: int, low: int = 0) -> int:
+        """Take a whole number between bounds."""
+        value: int = self.pop(name)
+        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return self.take(name, f"a whole number from {low} to {high}", fits, value)
+
+    def number(self, name: str) -> float:
+        """Take a finite number."""
+        value = self.pop(name)
+        return float(self.take(name, "a finite number", is_number(value), value))
+
+    def number_or_null(self, name: str) -> float | None:
+        """Take a finite number or nothing."""
+        value: float | None = self.pop(name)
+        return self.take(name, "a finite number or null", value is None or is_number(value), value)
+
+    def text(self, name: str, longest: int = 200) -> str:
+        """Take a printable text of bounded length."""
+        value: str = self.pop(name)
+        return self.take(name, f"a printable text of at most {longest} characters", is_text(value, longest), value)
+
+    def digest(self, name: str) -> str:
+        """Take a SHA-256 digest."""
+        value: str = self.pop(name)
+        return self.take(name, "a SHA-256 digest", is_digest(value), value)
+
+    def flag(self, name: str) -> bool:
+        """Take true or false."""
+        value: bool = self.pop(name)
+        return self.take(name, "true or false", isinstance(value, bool), value)
+
+    def texts(self, name: str, most: int = 1000, longest: int = 200) -> tuple[str, ...]:
+        """Take a list of texts."""
+        value = self.pop(name)
+        fits = isinstance(value, list) and len(value) <= most and all(is_text(item, longest) for item in value)
+        return self.take(name, f"a list of at most {most} texts", fits, tuple(value) if fits else ())
+
+    def mapping(self, name: str, most: int = MANY) -> dict[str, Any]:
+        """Take an object of a bounded number of entries."""
+        value = self.pop(name)
+        fits = isinstance(value, Mapping) and len(value) <= most and all(is_text(key, 200) for key in value)
+        return self.take(name, f"an object of at most {most} entries", fits, dict(value) if fits else {})
+
+    def numbers_by_name(self, name: str) -> dict[str, float | None]:
+        """Take an object of finite numbers or nulls."""
+        table = self.mapping(name)
+        fits = all(value is None or is_number(value) for value in table.values())
+        return self.take(name, "an object of finite numbers", fits, table)
+
+    def texts_by_name(self, name: str) -> dict[str, str]:
+        """Take an object of texts."""
+        table = self.mapping(name)
+        return self.take(name, "an object of texts", all(is_text(text, 200) for text in table.values()), table)
+
+    def end(self) -> None:
+        """Refuse what is left."""
+        if self._left:
+            raise MessageError(f"the {self._what} carries an unknown field {sorted(map(str, self._left))[0][:40]!r}")
