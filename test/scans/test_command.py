@@ -80,3 +80,49 @@ def test_inspect_shows_a_peers_table(tools, capsys):
     path = tools.peer(tools.folder() / "p.db", [(image, label / 2)], table="hospital")
     assert run("inspect", path, "--table", "hospital") == 0
     assert "format: peer" in capsys.readouterr().out
+
+
+def test_a_dry_run_then_the_run_then_an_update(tools, capsys):
+    folder = tools.folder()
+    table, database = tools.table(folder, 3), folder / "site.db"
+    words = ("import", table, "--db", database, "--spacing", 2, "--grid", 24, "--jobs", 1)
+    assert run(*words, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "3 scans would be taken" in shown and "p0: new, " in shown and not database.exists()
+    assert run(*words) == 0
+    assert "(3 new)" in capsys.readouterr().out
+    assert run(*words, "--update") == 0
+    assert "(3 unchanged)" in capsys.readouterr().out
+
+
+def test_freesurfer_and_bids_reach_their_readers(tmp_path):
+    with pytest.raises(ImportScanError, match="SUBJECTS_DIR holds no subject"):
+        run("import", "--freesurfer", tmp_path, "--db", tmp_path / "a.db")
+    with pytest.raises(ImportScanError, match="not a BIDS dataset"):
+        run("import", "--bids", tmp_path, "--db", tmp_path / "a.db")
+
+
+def test_one_source_and_only_one(tmp_path, capsys):
+    for words in ((), ("--freesurfer", tmp_path, "--bids", tmp_path)):
+        with pytest.raises(SystemExit):
+            run("import", *words, "--db", tmp_path / "a.db")
+
+
+def test_numbers_of_sides(tools):
+    folder = tools.folder()
+    with pytest.raises(ImportScanError, match="wanted one or three numbers, found 2"):
+        run("import", tools.table(folder, 1), "--db", folder / "a.db", "--grid", 8, 8)
+
+
+def test_from_the_peer_and_migrate_and_figure(tools, capsys):
+    pytest.importorskip("matplotlib")
+    folder = tools.folder()
+    image, label = tools.head((12, 12, 12))
+    peer = tools.peer(folder / "peer.db", [(image, label / 2)] * 3)
+    database = folder / "site.db"
+    assert run("import", "--from-peer", peer, "--db", database) == 0
+    assert "3 scans taken" in capsys.readouterr().out
+    assert run("migrate", database) == 0 and run("migrate", database, "--to", folder / "b.db") == 0
+    assert database.read_bytes() == (folder / "b.db").read_bytes()
+    assert run("inspect", database, "--figure", folder / "m.png", "--scan", 2) == 0
+    assert (folder / "m.png").exists() and "figure:" in capsys.readouterr().out
