@@ -72,6 +72,7 @@ def run(folder: Path, data: Path | None, scans: int, repeats: int) -> list[dict[
     ]
     rows += random_access(folder, repeats)
     rows += epoch(folder)
+    rows += waiting(folder)
     used = child("memory", str(large(folder)))
     rows += [
         row(
@@ -246,6 +247,38 @@ def epoch(folder: Path) -> list[dict[str, str]]:
         f"a step: {1e3 * mine:.1f} ms; peer {1e3 * other:.0f} ms (a step of 64 cubes: {1e3 * other / 64:.1f} ms a cube)"
     )
     return [row("epoch of 64^3: times faster per step", other / mine, ">= 10", note)]
+
+
+def waiting(folder: Path) -> list[dict[str, str]]:
+    """Time what a training step of the 5-channel network waits for its 64^3 batch, with and without reading ahead."""
+    import torch
+
+    from computation.model import architecture, network
+    from computation.scans.prefetch import Prefetcher
+    from computation.scans.sampling import PatchSampler
+
+    model = network.build(architecture.named("meshnet-10x5", classes=3), seed=1)
+
+    def share(sampler: Prefetcher | PatchSampler) -> float:
+        waited = worked = 0.0
+        for step in range(12):
+            began = time.perf_counter()
+            batch = sampler.batch(step)
+            got = time.perf_counter()
+            torch.nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
+            if step > 1:
+                waited, worked = waited + got - began, worked + time.perf_counter() - got
+        return 100 * waited / (waited + worked)
+
+    rows = []
+    with open_store(folder / "site.db", cache_bytes=0) as store:
+        plain = PatchSampler(store, "train", patch_size=(64, 64, 64), batch_size=1, seed=1, site="s")
+        with Prefetcher(plain) as ahead:
+            rows.append(
+                row("loading, % of a 64^3 training step, prefetched", share(ahead), "<= 5", "meshnet-10x5, batch 1")
+            )
+        rows.append(row("... without prefetch", share(plain), "", ""))
+    return rows
 
 
 def cut(cube: np.ndarray) -> np.ndarray:

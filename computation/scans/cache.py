@@ -30,6 +30,11 @@ class BlockCache:
         self._bytes = 0
 
     @property
+    def limit(self) -> int:
+        """Most bytes that it holds."""
+        return self._limit
+
+    @property
     def nbytes(self) -> int:
         """Bytes held now."""
         return self._bytes

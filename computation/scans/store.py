@@ -396,8 +396,9 @@ class SqliteStore:
                 some = found[first : first + _TOGETHER]
                 parts = filters.undo(volume.codec, [raw for *_, raw in some], size, volume.dtype)
                 for (block, here, _), part in zip(some, parts, strict=True):
-                    # A copy: a view would keep all blocks that were decoded with it.
-                    self._cache.put(volume.first + block, part.copy())
+                    if self._cache.limit:
+                        # A copy: a view would keep all blocks that were decoded with it.
+                        self._cache.put(volume.first + block, part.copy())
                     yield here, part
 
     def _unpacked(self, volume: Volume, run: range) -> Iterator[tuple[int, Box, bytes]]:
