@@ -1,4 +1,4 @@
-"""`coinstac-meshnet simulate`: run a consortium on this machine, without Docker, Node or a network."""
+"""`coinstac-meshnet simulate`: run a consortium on this machine, in processes or in containers, without a network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from computation.checks import is_number
 from computation.errors import SimulatorError
 from simulator import embedded, inputspec
+from simulator.docker_engine import IMAGE, NETWORKS, DockerOptions
 from simulator.progress import LiveProgress
 from simulator.result import Result, write_summary
 
@@ -35,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("run"), help="folder for everything the run writes")
     parser.add_argument("--sites", type=int, help="number of sites; default: one for each entry of the inputspec")
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="shuffle the order in which sites reach the centre")
+    parser.add_argument("--engine", choices=("process", "docker"), default="process", help="what the nodes run in")
+    docker = parser.add_argument_group("with --engine docker")
+    docker.add_argument("--image", help=f"default: {IMAGE}")
+    docker.add_argument("--gpus", help="for each site: all, a number, or device=0,1; default: none")
+    docker.add_argument("--memory", help="limit for each container, such as 4g; default: none")
+    docker.add_argument("--cpus", type=float, help="limit for each container, such as 1.5; default: none")
+    docker.add_argument("--network", choices=NETWORKS, help="default: none, that is no way out of the containers")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -47,7 +55,21 @@ def run(options: argparse.Namespace) -> None:
     """
     spec = inputspec.read(options.inputspec)
     inputs = options.input or _inputs_beside(options.inputspec)
-    simulate(spec, inputs=inputs, output=options.output, sites=options.sites, shuffle_seed=options.shuffle)
+    docker = _docker(options)
+    simulate(
+        spec, inputs=inputs, output=options.output, sites=options.sites, shuffle_seed=options.shuffle, docker=docker
+    )
+
+
+def _docker(options: argparse.Namespace) -> DockerOptions | None:
+    """Return what containers may use, or None where there are none."""
+    names = ("image", "gpus", "memory", "cpus", "network")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.engine == "docker":
+        return DockerOptions(**given)
+    if given:
+        raise SimulatorError(f"--{next(iter(given))} is for containers; add --engine docker")
+    return None
 
 
 def simulate(
@@ -57,6 +79,7 @@ def simulate(
     output: Path,
     sites: int | None = None,
     shuffle_seed: int | None = None,
+    docker: DockerOptions | None = None,
     console: Console | None = None,
 ) -> Result:
     """Run a consortium with live progress, then show and write its summary.
@@ -65,6 +88,8 @@ def simulate(
     ----------
     spec, inputs, output, sites, shuffle_seed
         As in `embedded.run`.
+    docker : DockerOptions, optional
+        Run the nodes in containers that may use so much; in processes by default.
     console : Console, optional
         Where to show it.
 
@@ -76,7 +101,13 @@ def simulate(
     console = console or Console()
     with LiveProgress(console) as progress:
         result = embedded.run(
-            spec, inputs=inputs, output=output, sites=sites, shuffle_seed=shuffle_seed, observer=progress
+            spec,
+            inputs=inputs,
+            output=output,
+            engine=docker.engine if docker else None,
+            sites=sites,
+            shuffle_seed=shuffle_seed,
+            observer=progress,
         )
     write_summary(output / "summary.json", result.summary())
     console.print(table(result))

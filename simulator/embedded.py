@@ -1,4 +1,4 @@
-"""A whole consortium on this machine: one real process for each site and one for the centre, and the platform's rules.
+"""A whole consortium on this machine: a real process or container for each node, and the platform's rules between them.
 
 A cycle, as in COINSTAC: all sites answer iteration n, their files move to the centre, the centre answers iteration n
 with every site's output as its input, and its output and files go to all sites. The run ends when the centre says
@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from simulator.inputspec import Spec, fulfil
 from simulator.layout import CENTRE, Layout
 from simulator.node import Node, Reply
 from simulator.observer import Observer
-from simulator.process import stop_all
+from simulator.process import Engine, ProcessEngine, stop_all
 from simulator.result import Cycle, Result
 
 __all__ = ["COMMAND", "run"]
@@ -41,6 +42,7 @@ def run(
     inputs: Path,
     output: Path,
     command: Sequence[str] = COMMAND,
+    engine: Callable[[Layout, int], Engine] | None = None,
     sites: int | None = None,
     shuffle_seed: int | None = None,
     observer: Observer | None = None,
@@ -57,7 +59,9 @@ def run(
     output : Path
         Folder for everything that the run writes.
     command : sequence of str
-        Starts a node's server on COINSTAC_PORT.
+        Starts a node's server on COINSTAC_PORT, where nodes are processes.
+    engine : callable, optional
+        Makes what the nodes run in, from the run's folders and the number of sites; processes by default.
     sites : int, optional
         Number of sites; by default one for each entry of the spec.
     shuffle_seed : int, optional
@@ -80,8 +84,9 @@ def run(
     tasks = fulfil(spec, sites)
     layout, clients = Layout(output.resolve()), [f"local{index}" for index in range(len(tasks))]
     layout.prepare(clients, inputs.resolve())
-    consortium = Consortium(clients, tuple(command), layout, observer or Observer(), shuffle_seed, deadline)
-    with _sigterm_as_ctrl_c():
+    make = engine or partial(ProcessEngine, command)
+    with _sigterm_as_ctrl_c(), closing(make(layout, len(clients))) as started:
+        consortium = Consortium(clients, started, layout, observer or Observer(), shuffle_seed, deadline)
         return asyncio.run(consortium.run([json.dumps(task, allow_nan=False) for task in tasks]))
 
 
@@ -92,7 +97,9 @@ class Consortium:
     ----------
     clients : sequence of str
         Client ids of the sites.
-    command, observer, shuffle_seed, deadline
+    engine : Engine
+        Runs the nodes.
+    observer, shuffle_seed, deadline
         As in `run`.
     layout : Layout
         The run's folders, prepared.
@@ -101,14 +108,14 @@ class Consortium:
     def __init__(
         self,
         clients: Sequence[str],
-        command: Sequence[str],
+        engine: Engine,
         layout: Layout,
         observer: Observer,
         shuffle_seed: int | None,
         deadline: float | None,
     ) -> None:
         def node(client: str) -> Node:
-            return Node(client, command, layout, len(clients), observer, deadline)
+            return Node(client, engine, layout, observer, deadline)
 
         self._sites = {client: node(client) for client in clients}
         self._centre = node(CENTRE)

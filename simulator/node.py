@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,11 @@ from computation.errors import MessageError, SimulatorError
 from simulator import transfer, wire
 from simulator.layout import CENTRE, Layout
 from simulator.observer import Observer
-from simulator.process import NodeProcess
+from simulator.process import Engine
 
 __all__ = ["Node", "Reply"]
 
 _STARTUP = 46.2  # seconds that the platform gives a container to listen
-_DYING = 1.0  # seconds in which a process that dropped a connection should be seen to have ended
 _TRIES = 2  # a call is sent once more to a process that died over it, but not for ever
 
 
@@ -48,12 +46,10 @@ class Node:
     ----------
     client : str
         Client id.
-    command : sequence of str
-        Starts the node's server.
+    engine : Engine
+        Runs the node's server.
     layout : Layout
         The run's folders.
-    sites : int
-        Number of sites.
     observer : Observer
         Told of starts, calls and replies.
     deadline : float, optional
@@ -63,17 +59,16 @@ class Node:
     def __init__(
         self,
         client: str,
-        command: Sequence[str],
+        engine: Engine,
         layout: Layout,
-        sites: int,
         observer: Observer,
         deadline: float | None = None,
     ) -> None:
         self.client = client
         self.mode = "remote" if client == CENTRE else "local"
-        self.process = NodeProcess(command, layout.log(client), sites)
+        self.process = engine.worker(client)
         self.transfer = layout.transfer(client)
-        self._state, self._log = layout.state(client), layout.log(client)
+        self._state, self._log = engine.state(client), layout.log(client)
         self._observer, self._deadline = observer, deadline
         self._cache: dict[str, Any] = {}
         self._listens = False
@@ -115,7 +110,7 @@ class Node:
             await self._ready()
             self._observer.on_call(self.client, iteration)
             try:
-                return await asyncio.wait_for(wire.call(self.process.port, request), self._deadline)
+                return await asyncio.wait_for(wire.call(self.process.host, self.process.port, request), self._deadline)
             except asyncio.TimeoutError as error:
                 raise self._failure(f"no reply to iteration {iteration} within {self._deadline:g} s") from error
             except OSError as error:
@@ -141,7 +136,7 @@ class Node:
             if self._listens:
                 return
             try:
-                await wire.probe(self.process.port)
+                await wire.probe(self.process.host, self.process.port)
                 self._listens = True
             except OSError:
                 await asyncio.sleep(pause)  # it is starting, or has been killed
@@ -149,7 +144,7 @@ class Node:
         raise self._failure(f"its process did not listen within {_STARTUP:g} s", self.process.last_lines())
 
     async def _died(self) -> bool:
-        return await asyncio.to_thread(self.process.wait, _DYING)
+        return await asyncio.to_thread(self.process.wait, self.process.dying)
 
     def _checked(self, data: dict[str, Any]) -> Reply:
         """Refuse what would make the platform wait for ever, or leave the site out without a word."""

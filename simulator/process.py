@@ -1,4 +1,7 @@
-"""One node's process: started with a port of its own, restarted when it died, and never left behind."""
+"""One node's process: started with a port of its own, restarted when it died, and never left behind.
+
+`Engine` and `Worker` are what a run needs of whatever its nodes run in: processes here, containers in docker_engine.py.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,73 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from computation.errors import SimulatorError
+from simulator.layout import Layout
 
-__all__ = ["NodeProcess", "Reservation", "environment", "stop_all"]
+__all__ = ["Engine", "NodeProcess", "ProcessEngine", "Reservation", "Worker", "environment", "share", "stop_all"]
 
 # Like the platform's, which takes ports from 8101 up; below the range from which systems pick outgoing ports, so that
 # no connection can occupy a node's port by accident.
 _PORTS = range(8101, 32768)
 _PATIENCE = 5.0  # seconds from SIGTERM to SIGKILL
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Worker(Protocol):
+    """What runs one node's server, over all its restarts."""
+
+    #: Seconds in which a worker that dropped a connection should be seen to have ended.
+    dying: float
+    starts: int
+
+    @property
+    def host(self) -> str:
+        """Address at which the server listens."""
+
+    @property
+    def port(self) -> int:
+        """Port on which the server listens."""
+
+    @property
+    def pid(self) -> int:
+        """Process id on this machine; 0 before the first start."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is running."""
+
+    def start(self) -> None:
+        """Start it, or start it again; raises `SimulatorError` if that cannot be done."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, at most so long; tell whether it has."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def tell(self, line: str) -> None:
+        """Add a line to the node's log."""
+
+    def last_lines(self, count: int = 8) -> str:
+        """Return the end of the node's log."""
+
+    def close(self) -> None:
+        """End it at once and leave nothing behind."""
+
+
+class Engine(Protocol):
+    """Runs the nodes of one consortium."""
+
+    def worker(self, client: str) -> Worker:
+        """Return what will run one node's server."""
+
+    def state(self, client: str) -> dict[str, Any]:
+        """Return COINSTAC's `state` of a node without the iteration, with the paths as the node sees them."""
+
+    def close(self) -> None:
+        """Leave nothing behind, after all workers were closed or instead."""
 
 
 class Reservation:
@@ -71,9 +131,13 @@ def environment(port: int, sites: int, given: Mapping[str, str] = os.environ) ->
     """
     package = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [package, given.get("PYTHONPATH", "")]))
-    share = max(1, _cores() // max(1, sites))
     own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-    return {"OMP_NUM_THREADS": str(share), **given, **own}
+    return {"OMP_NUM_THREADS": str(share(sites)), **given, **own}
+
+
+def share(sites: int) -> int:
+    """Return how many of this machine's cores each of so many sites may use."""
+    return max(1, _cores() // max(1, sites))
 
 
 def _cores() -> int:
@@ -92,6 +156,9 @@ class NodeProcess:
     sites : int
         Number of sites, for its share of the cores.
     """
+
+    host = "127.0.0.1"
+    dying = 1.0
 
     def __init__(self, command: Sequence[str], log: Path, sites: int) -> None:
         self._command, self._log = tuple(command), log
@@ -176,8 +243,36 @@ class NodeProcess:
         self._reservation.release()
 
 
-def stop_all(processes: Iterable[NodeProcess]) -> None:
-    """End all processes: ask first, wait for all together, then kill what is left, and what they started."""
+class ProcessEngine:
+    """Runs every node as a process of this machine.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Starts a server on COINSTAC_PORT.
+    layout : Layout
+        The run's folders.
+    sites : int
+        Number of sites.
+    """
+
+    def __init__(self, command: Sequence[str], layout: Layout, sites: int) -> None:
+        self._command, self._layout, self._sites = tuple(command), layout, sites
+
+    def worker(self, client: str) -> NodeProcess:
+        """Return a process that will run one node's server."""
+        return NodeProcess(self._command, self._layout.log(client), self._sites)
+
+    def state(self, client: str) -> dict[str, Any]:
+        """Return COINSTAC's `state` of a node: a process sees the paths as they are."""
+        return self._layout.state(client)
+
+    def close(self) -> None:
+        """Do nothing: processes leave nothing behind."""
+
+
+def stop_all(processes: Iterable[Worker]) -> None:
+    """End all workers: ask first, wait for all together, then kill what is left, and what they started."""
     processes = list(processes)
     for process in processes:
         process.terminate()

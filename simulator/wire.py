@@ -29,6 +29,7 @@ REPLY_LIMIT = 100 * 2**20
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK = 2**18
+_PATIENCE = 2.0  # seconds to connect; only a container that is no longer there takes any
 _MORE = getattr(socket, "MSG_MORE", 0)
 _quiet = logging.getLogger(__name__)
 _quiet.disabled = True
@@ -39,7 +40,7 @@ class ConnectionLost(ConnectionError):
 
 
 class _Connection:
-    """One open WebSocket on the loopback."""
+    """One open WebSocket."""
 
     def __init__(self, sock: socket.socket, received: bytes) -> None:
         self._loop = asyncio.get_running_loop()
@@ -89,25 +90,33 @@ class _Connection:
                 await self._loop.sock_sendall(self._socket, data)
 
 
-async def _open(port: int) -> _Connection:
+async def _open(host: str, port: int) -> _Connection:
     sock = socket.socket()
     try:
-        # On the loopback the kernel connects, or refuses, at once, and a new socket has room for the handshake.
-        sock.connect(("127.0.0.1", port))
+        # On the machine itself the kernel connects, or refuses, at once, and a new socket has room for the handshake.
+        sock.settimeout(_PATIENCE)
+        _connect(sock, host, port)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16))
-        sock.send(_handshake(port, key))
+        sock.send(_handshake(host, port, key))
         return _Connection(sock, await _accepted(sock, key))
     except BaseException:
         sock.close()
         raise
 
 
-def _handshake(port: int, key: bytes) -> bytes:
+def _connect(sock: socket.socket, host: str, port: int) -> None:
+    try:
+        sock.connect((host, port))
+    except TimeoutError as error:  # the address is that of a container which has just ended
+        raise ConnectionLost("was not accepted in time") from error
+
+
+def _handshake(host: str, port: int, key: bytes) -> bytes:
     return (
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % (port, key)
+        b"GET / HTTP/1.1\r\nHost: %b:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % (host.encode(), port, key)
     )
 
 
@@ -126,7 +135,7 @@ async def _accepted(sock: socket.socket, key: bytes) -> bytes:
     return rest
 
 
-async def probe(port: int) -> None:
+async def probe(host: str, port: int) -> None:
     """Open and close a connection without a word, as the platform does before each call.
 
     Raises
@@ -134,11 +143,11 @@ async def probe(port: int) -> None:
     OSError
         If nothing listens, or not a WebSocket server.
     """
-    connection = await _open(port)
+    connection = await _open(host, port)
     connection.close("Test Connection")
 
 
-async def call(port: int, request: bytes) -> bytes:
+async def call(host: str, port: int, request: bytes) -> bytes:
     """Send one request and return the reply's text.
 
     Raises
@@ -148,7 +157,7 @@ async def call(port: int, request: bytes) -> bytes:
     OSError
         If the connection breaks.
     """
-    connection = await _open(port)
+    connection = await _open(host, port)
     try:
         await connection.send(request)
         reply = await connection.receive()

@@ -1,0 +1,288 @@
+"""The consortium in containers: what they may do, what happens when they die, and that none outlives its run."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from computation.errors import SimulatorError
+from simulator import docker_engine, embedded
+from simulator.docker_engine import IMAGE, DockerOptions, remove_stale
+from simulator.layout import CENTRE, RUN, Layout
+from simulator.observer import Observer
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+LABEL = "org.coinstac-meshnet.run"
+pytestmark = pytest.mark.timeout(120)
+
+
+# --- without an engine -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"network": "host"}, "none or bridge"),
+        ({"memory": "much"}, "4g"),
+        ({"memory": "-1g"}, "4g"),
+        ({"cpus": -1.0}, "positive"),
+        ({"cpus": float("nan")}, "positive"),
+        ({"gpus": "some"}, "device=0,1"),
+        ({"gpus": "device="}, "device=0,1"),
+        ({"gpus": "-1"}, "device=0,1"),
+    ],
+)
+def test_an_impossible_option_is_refused(options, said):
+    with pytest.raises(SimulatorError, match=said):
+        DockerOptions(**options)
+
+
+def test_an_engine_that_does_not_answer_is_a_clear_error(tmp_path, monkeypatch):
+    pytest.importorskip("docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(SimulatorError, match="no Docker Engine answers"):
+        DockerOptions().engine(Layout(tmp_path), 1)
+
+
+def test_a_missing_sdk_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(SimulatorError, match=r"coinstac-meshnet\[docker\]"):
+        DockerOptions().engine(Layout(tmp_path), 1)
+
+
+def test_only_a_dead_process_of_this_machine_is_taken_for_gone():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        machine = docker_engine._machine()
+        identity = f"{machine} {process.pid} {docker_engine._birth(process.pid)}"
+        assert not docker_engine._gone(identity) and not docker_engine._gone(docker_engine._identity())
+        process.kill()
+    assert docker_engine._gone(identity)
+    assert not docker_engine._gone(identity.replace(machine, "another pid:[1]"))
+    assert not docker_engine._gone("") and not docker_engine._gone("nonsense")
+
+
+def test_a_reused_process_id_is_not_taken_for_the_old_process():
+    machine, process, birth = docker_engine._identity().rsplit(" ", 2)
+    assert docker_engine._gone(f"{machine} {process} {int(birth) - 1}")
+
+
+# --- with an engine --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client():
+    docker = pytest.importorskip("docker")
+    try:
+        client = docker.from_env()
+        client.images.get(IMAGE)
+    except docker.errors.ImageNotFound:
+        pytest.skip("the image is not built: make image")
+    except docker.errors.DockerException:
+        pytest.skip("no Docker Engine answers")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def image(client):
+    """Return a function that makes an image of a stand-in computation, on top of the product's."""
+    made = []
+
+    def build(script):
+        context, name = io.BytesIO(), f"coinstac-meshnet-test-{Path(script).stem}"
+        recipe = f'FROM {IMAGE}\nCOPY {script} /stand-in.py\nCMD ["python", "/stand-in.py"]\n'.encode()
+        with tarfile.open(fileobj=context, mode="w") as archive:
+            for member, content in (("Dockerfile", recipe), (script, (HERE / script).read_bytes())):
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        context.seek(0)
+        client.images.build(fileobj=context, custom_context=True, tag=name, rm=True)
+        made.append(name)
+        return name
+
+    yield build
+    for name in made:
+        client.images.remove(name, force=True)
+
+
+@pytest.fixture(scope="module")
+def summing(image):
+    return image("summing.py")
+
+
+def left(client):
+    """Return the containers and networks of all runs."""
+    filters = {"label": LABEL}
+    return [*client.containers.list(all=True, filters=filters), *client.networks.list(filters=filters)]
+
+
+def inputs(root, sites=2):
+    for site in range(sites):
+        folder = root / "inputs" / f"local{site}" / RUN
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "site.db").write_text(f"the original of site {site}")
+    return root / "inputs"
+
+
+def summed(root, summing, observer=None, faults=None, rounds=3, **options):
+    """Run the summing computation; the total is 11 for each round."""
+    spec = [
+        {
+            "number": {"value": 10**site},
+            "rounds": {"value": rounds},
+            "size": {"value": 1000},
+            "fault": {"value": (faults or {}).get(site, [])},
+        }
+        for site in range(2)
+    ]
+    engine = DockerOptions(image=summing, **options).engine
+    return embedded.run(spec, inputs=inputs(root), output=root / "run", engine=engine, observer=observer, deadline=60)
+
+
+class Watcher(Observer):
+    """Looks at every container that starts, and kills a node's at chosen messages."""
+
+    def __init__(self, client, kill=()):
+        self.client, self.kill, self.settings = client, set(kill), {}
+
+    def container(self, node):
+        (found,) = [c for c in self.client.containers.list(filters={"label": LABEL}) if c.name.endswith(f"-{node}")]
+        return found
+
+    def on_start(self, client, pid):
+        assert pid
+        self.settings[client] = self.container(client).attrs
+
+    def on_call(self, client, iteration):
+        self.strike("call", client, iteration)
+
+    def on_reply(self, client, iteration, output):
+        self.strike("reply", client, iteration)
+
+    def strike(self, *moment):
+        if moment in self.kill:
+            self.kill.remove(moment)
+            self.container(moment[1]).kill()
+
+
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_a_run_in_containers_comes_to_the_same_and_leaves_none(tmp_path, client, summing, network):
+    result = summed(tmp_path, summing, network=network, faults={1: [[1, "print"]]})
+    layout = Layout(tmp_path / "run")
+    assert result.output["total"] == 33 and not left(client)
+    assert "a line from the computation" in layout.log("local1").read_text()
+    assert (layout.output("local1") / "cx-total.bin").stat().st_uid == os.getuid()
+    assert (layout.base("local0") / "site.db").samefile(tmp_path / "inputs" / "local0" / RUN / "site.db")
+
+
+def test_limits_reach_the_containers(tmp_path, client, summing):
+    watcher = Watcher(client)
+    summed(tmp_path, summing, watcher, rounds=1, memory="256m", cpus=0.5)
+    for settings in watcher.settings.values():
+        host = settings["HostConfig"]
+        assert host["Memory"] == host["MemorySwap"] == 256 * 2**20 and host["NanoCpus"] == 5 * 10**8
+        assert host["ReadonlyRootfs"] and settings["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
+        assert not host["PortBindings"] and "OMP_NUM_THREADS=1" in settings["Config"]["Env"]
+
+
+def test_a_container_can_do_no_more_than_it_must(tmp_path, client, image):
+    engine = DockerOptions(image=image("prying.py")).engine
+    result = embedded.run([{}, {}], inputs=inputs(tmp_path), output=tmp_path / "run", engine=engine, deadline=60).output
+    for name, report in {**result["sites"], CENTRE: result["centre"]}.items():
+        folders = {kind: f"/{kind}/{name}/{RUN}" for kind in ("input", "output", "transfer")}
+        allowed = [folders["output"], folders["transfer"], "/tmp"]
+        assert report["user"] == [os.getuid(), os.getgid()]
+        assert report["writes"] == {
+            **dict.fromkeys(["/", "/opt", folders["input"]], False),
+            **dict.fromkeys(allowed, True),
+        }
+        assert report["inputs"] == [name] and not report["outside"]
+    own = [[address == report["address"] for address in result["addresses"]] for report in result["sites"].values()]
+    assert [report["others"] for report in result["sites"].values()] == own
+
+
+def test_a_death_between_calls_and_one_within_change_nothing(tmp_path, client, summing):
+    watcher = Watcher(client, [("reply", "local1", 1), ("reply", CENTRE, 2)])
+    result = summed(tmp_path, summing, watcher, faults={0: [[3, "die-once"]]})
+    assert result.output["total"] == 33 and not watcher.kill and not left(client)
+    assert result.restarts == {"local0": 1, "local1": 1, CENTRE: 1}
+    assert "ended with status 1" in Layout(tmp_path / "run").log("local0").read_text()
+
+
+def test_a_second_death_within_a_call_ends_the_run(tmp_path, client, summing):
+    with pytest.raises(SimulatorError, match="local1: its process died twice over iteration 2"):
+        summed(tmp_path, summing, faults={1: [[2, "die"]]})
+    assert not left(client)
+
+
+def test_too_little_memory_is_said(tmp_path, client, summing):
+    with pytest.raises(SimulatorError, match="more memory than its limit"):
+        summed(tmp_path, summing, memory="8m")
+    assert not left(client)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"gpus": "device=no-such"}, "could not be started"), ({"memory": "1k"}, "memory limit")]
+)
+def test_what_the_engine_refuses_is_a_clear_error(tmp_path, client, summing, options, said):
+    with pytest.raises(SimulatorError, match=said):
+        summed(tmp_path, summing, **options)
+    assert not left(client)
+
+
+def test_a_missing_image_is_a_clear_error(tmp_path, client):
+    with pytest.raises(SimulatorError, match="make image"):
+        summed(tmp_path, "coinstac-meshnet-no-such-image")
+    assert not left(client)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from simulator import embedded
+from simulator.docker_engine import DockerOptions
+from simulator.observer import Observer
+class Print(Observer):
+    def on_cycle(self, cycle, output):
+        if cycle.iteration == 2:
+            print("running", flush=True)
+root = Path(sys.argv[1])
+spec = {name: {"value": value} for name, value in (("number", 1), ("rounds", 10**9))}
+engine = DockerOptions(image=sys.argv[2]).engine
+embedded.run(spec, sites=2, inputs=root / "inputs", output=root / "run", engine=engine, observer=Print())
+"""
+
+
+@pytest.fixture
+def running(tmp_path, client, summing):
+    """A simulator in a process of its own, in the middle of an endless run."""
+    inputs(tmp_path)
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), summing]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as driver:
+        assert driver.stdout.readline() == "running\n"
+        assert len(left(client)) == 4
+        yield driver
+        driver.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_container_outlives_the_simulator(client, running, number):
+    running.send_signal(number)
+    running.wait(60)
+    pause = threading.Event()
+    while left(client):  # after a kill, the guard clears up
+        pause.wait(0.1)
+
+
+def test_the_next_run_clears_up_after_one_that_could_not(client, running, monkeypatch):
+    assert remove_stale(client) == 0 and len(left(client)) == 4  # it runs
+    monkeypatch.setattr(docker_engine, "_birth", lambda _: "")  # as if it had died without its guard
+    assert remove_stale(client) == 1 and not left(client)
