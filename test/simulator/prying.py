@@ -30,14 +30,8 @@ def reaches(host: str, port: int) -> bool:
     return True
 
 
-def has_way_out() -> bool:
-    """Whether there is a default route, whatever may lie behind it."""
-    routes = Path("/proc/net/route").read_text().splitlines()[1:]
-    return any(route.split()[1] == "00000000" for route in routes)
-
-
 def pry(data: dict[str, Any]) -> dict[str, Any]:
-    """Report everything, and on the second call whether the addresses named by the centre can be reached."""
+    """Report everything; on the second call, when the centre has told their addresses, whether the others are reached."""
     state = data["state"]
     found = {
         "paths": state,
@@ -45,7 +39,8 @@ def pry(data: dict[str, Any]) -> dict[str, Any]:
         "writes": {folder: writes(folder) for folder in ("/", "/opt", "/tmp", *map(str, folders(state)))},
         "inputs": sorted(path.name for path in Path("/input").iterdir()),
         "address": socket.gethostbyname(socket.gethostname()),
-        "outside": reaches("1.1.1.1", 53) or has_way_out(),
+        "outside": data["input"].get("outside"),
+        "reaches_outside": "outside" in data["input"] and reaches(data["input"]["outside"], 8881),
         "others": [reaches(host, 8881) for host in data["input"].get("addresses", [])],
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
@@ -62,8 +57,8 @@ def gather(data: dict[str, Any]) -> dict[str, Any]:
     reports = data["input"]
     centre = pry({"state": data["state"], "input": {}})["output"]
     addresses = [report["address"] for report in [*reports.values(), centre]]
-    success = data["state"]["iteration"] == 2
-    return {"output": {"addresses": addresses, "sites": reports, "centre": centre}, "success": success}
+    output = {"addresses": addresses, "outside": reports["local0"]["outside"], "sites": reports, "centre": centre}
+    return {"output": output, "success": data["state"]["iteration"] == 2}
 
 
 def load(mode: str) -> Handler:

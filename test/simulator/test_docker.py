@@ -193,20 +193,42 @@ def test_limits_reach_the_containers(tmp_path, client, summing):
         assert not host["PortBindings"] and "OMP_NUM_THREADS=1" in settings["Config"]["Env"]
 
 
-def test_a_container_can_do_no_more_than_it_must(tmp_path, client, image):
-    engine = DockerOptions(image=image("prying.py")).engine
-    result = embedded.run([{}, {}], inputs=inputs(tmp_path), output=tmp_path / "run", engine=engine, deadline=60).output
+@pytest.fixture
+def stranger(client, summing):
+    """The address of a server outside of any run, on Docker's default network."""
+    container = client.containers.run(summing, detach=True)
+    container.reload()
+    yield container.attrs["NetworkSettings"]["IPAddress"]
+    container.remove(force=True)
+
+
+@pytest.fixture
+def pried(tmp_path, image, stranger):
+    """Return a function that runs the prying computation, with a way out or without."""
+
+    def run(network):
+        spec = [{"outside": {"value": stranger}}] * 2
+        engine = DockerOptions(image=image("prying.py"), network=network).engine
+        return embedded.run(spec, inputs=inputs(tmp_path), output=tmp_path / "run", engine=engine, deadline=60).output
+
+    return run
+
+
+def test_a_container_can_do_no_more_than_it_must(pried):
+    result = pried("none")
     for name, report in {**result["sites"], CENTRE: result["centre"]}.items():
         folders = {kind: f"/{kind}/{name}/{RUN}" for kind in ("input", "output", "transfer")}
         allowed = [folders["output"], folders["transfer"], "/tmp"]
+        refused = ["/", "/opt", folders["input"]]
         assert report["user"] == [os.getuid(), os.getgid()]
-        assert report["writes"] == {
-            **dict.fromkeys(["/", "/opt", folders["input"]], False),
-            **dict.fromkeys(allowed, True),
-        }
-        assert report["inputs"] == [name] and not report["outside"]
+        assert report["writes"] == {**dict.fromkeys(refused, False), **dict.fromkeys(allowed, True)}
+        assert report["inputs"] == [name] and not report["reaches_outside"]
     own = [[address == report["address"] for address in result["addresses"]] for report in result["sites"].values()]
     assert [report["others"] for report in result["sites"].values()] == own
+
+
+def test_only_a_bridge_leads_out(pried):
+    assert all(report["reaches_outside"] for report in pried("bridge")["sites"].values())
 
 
 def test_a_death_between_calls_and_one_within_change_nothing(tmp_path, client, summing):
