@@ -31,7 +31,7 @@ def reaches(host: str, port: int) -> bool:
 
 
 def pry(data: dict[str, Any]) -> dict[str, Any]:
-    """Report everything; on the second call, when the centre has told their addresses, whether the others are reached."""
+    """Report everything; the others can be tried on the second call, when the centre has told their addresses."""
     state = data["state"]
     found = {
         "paths": state,

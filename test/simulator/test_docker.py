@@ -93,7 +93,7 @@ def client():
 @pytest.fixture(scope="module")
 def image(client):
     """Return a function that makes an image of a stand-in computation, on top of the product's."""
-    made = []
+    made = set()
 
     def build(script):
         context, name = io.BytesIO(), f"coinstac-meshnet-test-{Path(script).stem}"
@@ -105,7 +105,7 @@ def image(client):
                 archive.addfile(info, io.BytesIO(content))
         context.seek(0)
         client.images.build(fileobj=context, custom_context=True, tag=name, rm=True)
-        made.append(name)
+        made.add(name)
         return name
 
     yield build
