@@ -83,11 +83,12 @@ def run(
     """
     tasks = fulfil(spec, sites)
     layout, clients = Layout(output.resolve()), [f"local{index}" for index in range(len(tasks))]
-    layout.prepare(clients, inputs.resolve())
     make = engine or partial(ProcessEngine, command)
-    with _sigterm_as_ctrl_c(), closing(make(layout, len(clients))) as started:
-        consortium = Consortium(clients, started, layout, observer or Observer(), shuffle_seed, deadline)
-        return asyncio.run(consortium.run([json.dumps(task, allow_nan=False) for task in tasks]))
+    with layout.held(), _sigterm_as_ctrl_c():
+        layout.prepare(clients, inputs.resolve())
+        with closing(make(layout, len(clients))) as started:
+            consortium = Consortium(clients, started, layout, observer or Observer(), shuffle_seed, deadline)
+            return asyncio.run(consortium.run([json.dumps(task, allow_nan=False) for task in tasks]))
 
 
 class Consortium:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,27 @@ class Layout:
             "clientId": client,
         }
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other run out of the output folder meanwhile.
+
+        Raises
+        ------
+        SimulatorError
+            If another run is in it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.root, os.O_RDONLY)
+        try:
+            _lock(folder)
+            yield
+        except BlockingIOError as error:
+            raise SimulatorError(
+                "another run is using the output folder; choose another one", str(self.root)
+            ) from error
+        finally:
+            os.close(folder)
+
     def prepare(self, sites: Iterable[str], inputs: Path) -> None:
         """Make all folders, and link each site's files into its base directory.
 
@@ -109,6 +131,20 @@ class Layout:
         mark.touch()
         for folder in made:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(folder: int) -> None:
+    """Take the folder's lock, which goes with the process; where file systems have none, do without."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 def link_tree(source: Path, target: Path) -> None:

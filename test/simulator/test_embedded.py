@@ -154,6 +154,20 @@ def test_outputs_stay_and_everything_else_is_new_in_the_next_run(runs):
     assert (runs.layout.output("local0") / "kept").exists() and not (runs.layout.base("local0") / "stale").exists()
 
 
+def test_a_second_run_in_the_same_output_folder_is_refused_and_harms_nothing(runs):
+    refused = []
+
+    class Intruder(Observer):
+        def on_cycle(self, cycle, output):
+            with pytest.raises(SimulatorError, match="another run is using the output folder") as error:
+                Runs(runs.inputs.parent)()
+            refused.append(error.value)
+
+    assert runs(rounds=2, observer=Intruder()).output["total"] == 22
+    assert len(refused) == 2
+    assert runs(rounds=1).output["total"] == 11
+
+
 def orders(runs, seed):
     runs.watcher.outputs.clear()
     assert runs(sites=4, rounds=6, shuffle_seed=seed).output["total"] == 6 * 1111
