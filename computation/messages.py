@@ -30,7 +30,7 @@ PROTOCOL = 1
 
 #: Why a site may skip a round. The wire carries one of these words and never the site's own text.
 REASONS = {
-    "unreadable": "no scan of the batch could be read",
+    "unreadable": "no scan of the batch, or too few of all scans, could be read",
     "out-of-memory": "the device ran out of memory",
     "not-finite": "the loss or gradient was not finite",
     "failed": "an unexpected error, described in the site's own log",

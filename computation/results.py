@@ -16,6 +16,7 @@ from computation.messages import Evaluation, JoinOffer, Plan, Results
 from computation.model import export, native
 from computation.payload import Vector
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
+from computation.scans.native import to_native
 from computation.scans.store import Store
 from computation.settings import Member, Settings
 from computation.tracking import Tracker, notices, read, rounds
@@ -133,7 +134,9 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
     split = "test" if run.store.scans("test") else "valid"
     (run.folder / "predictions").mkdir(exist_ok=True)
     written = []
-    for scan in run.store.scans(split):
+    scans = run.store.scans(split)
+    for number, scan in enumerate(scans, 1):
+        run.tracker.say(f"segmenting {split} scan {number}/{len(scans)}")
         name = f"predictions/scan-{scan.key:04d}.nii.gz"
         try:
             labels = run.trainer.predict(scan)
@@ -142,6 +145,8 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
             run.tracker.notice("skipped", f"scan {scan.key} was not segmented: {error.public}")
             continue
         inference.save(run.folder / name, labels, scan)
+        if scan.native is not None:
+            inference.write(run.folder / name.replace(".nii", "-native.nii"), to_native(labels, scan))
         scores = dice(Counts.of(labels, truth, len(run.settings.classes))) if truth is not None else ()
         written.append(Prediction(name, f"{split} scan", dict(zip(run.settings.classes, scores, strict=False))))
     return tuple(written)

@@ -203,6 +203,12 @@ class Settings:
             high=1024,
         ),
     )
+    augmentation: str = _choice(
+        "none",
+        ("none", "usual"),
+        _TRAINING,
+        "Random flips, small affine changes, contrast, bias field, noise and blur of the training sub-volumes.",
+    )
     learning_rate: float = _number(0.02, 0, 10, _TRAINING, "Peak learning rate of the optimiser.", positive=True)
     schedule: str = _choice(
         "one-cycle",

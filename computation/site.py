@@ -115,6 +115,7 @@ class SiteRun:
     def start(self, plan: Plan) -> None:
         """Take over the initial model that every site starts from."""
         self.plan = plan
+        self.trainer.close()
         self._make(plan.rounds)
         if plan.manifest != self.trainer.manifest.digest:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
@@ -269,6 +270,7 @@ class SiteRun:
         if announced.final != self.trainer.digest():
             raise ConsensusError("the final model of the centre is not the one that this site holds")
         results.deliver(self._outcome(announced), models)
+        self.trainer.close()
         self.tracker.close()
         return FinishOffer("done", announced.final)
 
@@ -328,4 +330,4 @@ def _reason(error: Exception) -> str:
     """Return the word of the protocol for what went wrong in this round."""
     if isinstance(error, MemoryError | DeviceError):
         return "out-of-memory"
-    return "unreadable" if isinstance(error, ScanError) else str(getattr(error, "reason", "failed"))
+    return "unreadable" if isinstance(error, ScanError | StoreError) else str(getattr(error, "reason", "failed"))

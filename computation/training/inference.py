@@ -34,7 +34,7 @@ from computation.scans.store import Store
 from computation.settings import Settings
 from computation.training.device import computing
 
-__all__ = ["autocast", "learnt_tile", "predict", "probabilities", "save", "segment"]
+__all__ = ["autocast", "learnt_tile", "predict", "probabilities", "save", "segment", "write"]
 
 # nibabel's image classes are not annotated.
 _nibabel: Any = nibabel
@@ -240,6 +240,11 @@ def save(path: Path, labels: NDArray[np.uint8], scan: Scan) -> None:
         volume.set_qform(None, code=0)
     volume.header.set_xyzt_units("mm")
     volume.header.set_intent("label")
+    write(path, volume)
+
+
+def write(path: Path, volume: Any) -> None:
+    """Write a NIfTI image, whole or not at all; equal images give equal bytes."""
     blob = volume.to_bytes()
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(gzip.compress(blob, mtime=0) if path.suffix == ".gz" else blob)

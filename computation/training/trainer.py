@@ -19,7 +19,9 @@ from computation.errors import ScanError
 from computation.model import vector
 from computation.model.architecture import Architecture
 from computation.payload import Vector
+from computation.scans.augment import NONE, USUAL
 from computation.scans.faults import Fault, ScanFault
+from computation.scans.prefetch import Prefetcher
 from computation.scans.records import Scan
 from computation.scans.sampling import Batch, PatchSampler, Skipped
 from computation.scans.store import Store
@@ -31,6 +33,9 @@ from computation.training.learner import Learner
 from computation.training.metrics import Counts
 
 __all__ = ["Gradient", "LocalResult", "Sampler", "Trainer"]
+
+#: Share of the training scans that may be unreadable before a site gives up.
+_MOST_BAD = 0.5
 
 
 class Sampler(Protocol):
@@ -134,14 +139,23 @@ class Trainer(Learner):
         self.deadline: float | None = None
         self.skipped: list[Skipped] = []
         self._loss = loss.criterion(settings)
-        self._sampler: Sampler = sampler or PatchSampler(
-            store,
-            "train",
-            patch_size=None if settings.whole_volume else settings.patch_size,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            site=site,
+        self._sampler: Sampler = sampler or Prefetcher(
+            PatchSampler(
+                store,
+                "train",
+                patch_size=None if settings.whole_volume else settings.patch_size,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                site=site,
+                augmentation=USUAL if settings.augmentation == "usual" else NONE,
+                most_bad=_MOST_BAD,
+            )
         )
+
+    def close(self) -> None:
+        """Stop reading ahead; call it before the store is closed."""
+        if isinstance(self._sampler, Prefetcher):
+            self._sampler.close()
 
     @property
     def samples(self) -> int:

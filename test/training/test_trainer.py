@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from computation.errors import DeviceError, ScanError
+from computation.errors import DeviceError, ScanError, StoreError
 from computation.model import vector
 from computation.model.network import build
 from computation.scans.sampling import Batch
@@ -232,7 +232,7 @@ def test_bad_scans_are_left_out_and_counted(trainer, memory_store):
 def test_a_round_without_a_readable_scan_is_a_scan_error(trainer, memory_store, verb):
     store = memory_store()
     store.bad = {1, 2, 3}
-    ours = trainer(store, local_steps=2)
+    ours = trainer(store, local_steps=1)
     before = ours.vector()
     with pytest.raises(ScanError, match="no scan of round 1") as caught:
         getattr(ours, verb)(1)
@@ -242,6 +242,14 @@ def test_a_round_without_a_readable_scan_is_a_scan_error(trainer, memory_store, 
     store.bad = set()
     getattr(ours, verb)(1)
     assert not ours.skipped
+
+
+@pytest.mark.parametrize("verb", ["gradient", "local_steps"])
+def test_more_than_half_of_the_scans_unreadable_is_too_many(trainer, memory_store, verb):
+    store = memory_store()
+    store.bad = {1, 2, 3}
+    with pytest.raises(StoreError, match="2 of 3 scans cannot be read, more than the share of 0.5"):
+        getattr(trainer(store, local_steps=2), verb)(1)
 
 
 def test_labels_outside_the_classes_never_reach_the_device(trainer, memory_store):
