@@ -248,7 +248,7 @@ def test_a_round_without_a_readable_scan_is_a_scan_error(trainer, memory_store, 
 def test_more_than_half_of_the_scans_unreadable_is_too_many(trainer, memory_store, verb):
     store = memory_store()
     store.bad = {1, 2, 3}
-    with pytest.raises(StoreError, match="2 of 3 scans cannot be read, more than the share of 0.5"):
+    with pytest.raises(StoreError, match=r"2 of 3 scans cannot be read, more than the share of 0\.5"):
         getattr(trainer(store, local_steps=2), verb)(1)
 
 
