@@ -1,7 +1,7 @@
 """Time of one round without training: real processes, the real protocol and files, and a trainer that computes nothing.
 
 Run: `.venv/bin/python -m benchmarks.null_round [--rounds 200]`. Everything else is the product: sites and centre parse
-messages, read and write payloads, combine, step their optimisers, digest the model, write journal, table and checkpoint.
+messages, read and write payloads, combine, step their optimisers, digest the model, write journal, table, checkpoint.
 Prints one table and writes benchmarks/results/null_round.csv.
 """
 
