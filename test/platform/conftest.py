@@ -13,10 +13,16 @@ collect_ignore_glob = [] if MODES else ["test_*.py"]
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "process_only: containers would add nothing but time")
+    config.addinivalue_line("markers", "docker_only: a matter of containers")
+
+
 def pytest_generate_tests(metafunc):
-    """Run a test that asks for `mode` once in each mode that was let in."""
+    """Run a test that asks for `mode` once in each mode that was let in and that it is for."""
     if "mode" in metafunc.fixturenames:
-        metafunc.parametrize("mode", MODES)
+        only = [mode for mode in ("process", "docker") if metafunc.definition.get_closest_marker(f"{mode}_only")]
+        metafunc.parametrize("mode", [mode for mode in MODES if mode in (only or MODES)])
 
 
 def pytest_terminal_summary(terminalreporter):

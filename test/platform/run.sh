@@ -18,4 +18,4 @@ if [ "$status" != 0 ]; then exit "$status"; fi
 for kind in echo idle; do
   docker build -q -t "coinstac-meshnet-$kind" "$here/$kind" >/dev/null
 done
-MESHNET_PLATFORM=docker "$PYTHON" -m pytest test/platform
+MESHNET_PLATFORM=docker "$PYTHON" -m pytest test/platform test/simulator/test_docker.py

@@ -1,8 +1,10 @@
 """What goes wrong on a real platform, and how each case ends; none hangs, and the log of the site says why."""
 
+import sqlite3
+
 import pytest
 from consortium import SHORT
-from driving import drive
+from driving import RUN, drive
 from test_run import DIGEST, assert_finished, expected, sites  # noqa: F401  (a fixture)
 
 EVERYBODY = {"remote", "local0", "local1"}
@@ -44,6 +46,26 @@ def test_a_stray_file_in_the_transfer_folder_harms_nobody(tmp_path, mode, expect
     run = drive(tmp_path, mode, sites(tmp_path, 2), faults=[stray])
     assert run.faults
     assert_finished(run, 2, expected(2))
+
+
+def test_a_site_that_cannot_read_a_scan_skips_the_round_and_stays(tmp_path, mode):
+    settings = sites(tmp_path, 2)
+    damage(tmp_path / "input" / "local1" / RUN / "site.db")
+    run = drive(tmp_path, mode, settings)
+    assert run.status == 0 and len({end[DIGEST] for end in run.results.values()}) == 1
+    counted = {site: facts["rounds_counted"] for site, facts in run.results["remote"]["sites"].items()}
+    assert counted == {"local0": 4, "local1": 2}
+    journal = (run.output("local1") / "journal.jsonl").read_text()
+    assert journal.count('"event": "skipped"') == 2 and "unreadable" in journal
+
+
+def damage(path):
+    """Damage the first training scan of a database."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT block, data FROM blocks WHERE length(data) > 0 ORDER BY block").fetchall()
+        for block, data in rows[:8]:
+            connection.execute("UPDATE blocks SET data = ? WHERE block = ?", (data[:-1] + b"\x00\x01", block))
+    connection.close()
 
 
 def test_a_round_that_a_time_limit_cuts_short_still_counts(tmp_path, mode):

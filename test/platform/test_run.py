@@ -1,11 +1,14 @@
 """Whole runs of the product on COINSTAC's own pipeline, with processes and with real Docker."""
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 from consortium import SHORT, database
-from driving import RUN, THREADS, drive
+from driving import ROOT, RUN, THREADS, drive
 
 from computation.payload import PREFIX
 from simulator import embedded
@@ -64,6 +67,19 @@ def test_a_run_ends_in_the_embedded_simulator_s_model(tmp_path, mode, count, exp
         assert {"index.html", "final.safetensors", "best.safetensors", "metrics.csv", "journal.jsonl"} <= found
 
 
+@pytest.mark.docker_only
+def test_simulate_in_docker_ends_in_the_same_model(tmp_path, mode, expected):
+    settings = sites(tmp_path, 2)
+    before = checksums(tmp_path / "input")
+    spec = tmp_path / "inputspec.json"
+    spec.write_text(json.dumps([{name: {"value": value} for name, value in site.items()} for site in settings]))
+    command = [sys.executable, "-m", "computation.cli", "simulate", spec, "--engine", "docker", "--cpus", "1"]
+    command += ["--input", tmp_path / "input", "--output", tmp_path / "run", "--memory", "2g"]
+    subprocess.run(command, env={**os.environ, **THREADS}, cwd=ROOT, timeout=120, check=True)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())[DIGEST] == expected(2)
+    assert checksums(tmp_path / "input") == before
+
+
 def test_no_arriving_file_can_reach_a_hard_linked_original(tmp_path, mode, expected):
     original = database(tmp_path / "archive" / "site.db", seed=0)
     settings = sites(tmp_path, 2)
@@ -76,9 +92,8 @@ def test_no_arriving_file_can_reach_a_hard_linked_original(tmp_path, mode, expec
     assert checksums(original.parent) == before
 
 
+@pytest.mark.docker_only
 def test_any_user_on_a_read_only_root(tmp_path, expected, mode):
-    if mode != "docker":
-        pytest.skip("a container's matter")
     settings = sites(tmp_path, 2)
     user = 23_456
     for node in ("remote", "local0", "local1"):
