@@ -42,11 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="coinstac-meshnet", description="Federated training of MeshNet on COINSTAC.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from computation.commands import command as models
     from computation.scans import command as scans
     from simulator import command as simulator
     from simulator import demo
 
     scans.add_arguments(commands)
+    models.add_commands(commands)
     simulator.add_commands(commands)
     demo.add_commands(commands)
     settings = commands.add_parser("settings", help="list every setting with its default, range and meaning")

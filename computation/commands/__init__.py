@@ -1,0 +1,1 @@
+"""The sub-commands of people who use models: predict, evaluate, train and export."""

@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all, for commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from computation.errors import MeshNetError
+
+__all__ = ["table_text", "write", "write_json", "write_table"]
+
+
+def write(path: Path, blob: bytes) -> None:
+    """Write bytes; the folder is made if missing.
+
+    Raises
+    ------
+    MeshNetError
+        If the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(blob)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise MeshNetError("an output file cannot be written; check folder and free space", str(error)) from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON; raises `MeshNetError` as `write`."""
+    write(path, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], separator: str = ",") -> None:
+    """Write a table; `None` becomes an empty cell. Raises `MeshNetError` as `write`."""
+    write(path, table_text(columns, rows, separator).encode())
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]], separator: str = ",") -> str:
+    """Return a table as text; fractions have six significant digits, which is more than any of them means."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if cell is None else _shown(cell) for cell in row] for row in rows])
+    return text.getvalue()
+
+
+def _shown(cell: Any) -> str:
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)

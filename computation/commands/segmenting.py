@@ -1,0 +1,133 @@
+"""One raw scan to labels in its own space: prepare, compute, optionally mirror, go back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
+from torch import Tensor
+
+from computation import __version__
+from computation.commands.model import Model
+from computation.scans.blocks import Triple
+from computation.scans.native import to_native
+from computation.training import inference
+from computation.training.preprocessing import Prepared, prepare
+
+__all__ = ["Segmented", "counterparts", "probabilities", "segment"]
+
+#: Words of class names that change sides in a mirror; each occurs as a part between hyphens, dots or blanks.
+_SIDES = (("left", "right"), ("lh", "rh"), ("l", "r"))
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """The labels of one scan.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        The model's input, on the conformed grid.
+    labels : numpy.ndarray of uint8
+        On the conformed grid.
+    native : Nifti1Image
+        In the scan's own space.
+    counts : tuple of int
+        Native voxels of each class.
+    voxel_ml : float
+        Millilitres of one of them.
+    """
+
+    prepared: Prepared
+    labels: NDArray[np.uint8]
+    native: Any
+    counts: tuple[int, ...]
+    voxel_ml: float
+
+
+def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, flips: bool = False) -> Segmented:
+    """Label a raw scan.
+
+    Parameters
+    ----------
+    model : Model
+        What to use.
+    image : SpatialImage
+        As `images.load` read it.
+    tile : tuple of int, optional
+        Sides of the tiles; by default the model's own, or the whole volume if it fits.
+    flips : bool
+        Average with the result for the mirrored scan.
+
+    Raises
+    ------
+    ImportScanError
+        If the scan cannot be used.
+    DeviceError
+        If memory runs out.
+    """
+    prepared = prepare(image, model.preprocessing)
+    shares = probabilities(model, prepared.voxels, tile=tile, flips=flips)
+    labels = shares.argmax(0).numpy().astype(np.uint8)
+    native: Any = to_native(labels, prepared.scan)
+    native.header.set_intent("label", name="labels")
+    native.header["descrip"] = f"MeshNet labels, coinstac-meshnet {__version__}".encode()
+    classes = len(model.metadata.labels)
+    counts = np.bincount(np.asarray(native.dataobj).ravel(), minlength=classes)
+    voxel = float(abs(np.linalg.det(np.asarray(native.affine)[:3, :3]))) / 1000
+    return Segmented(prepared, labels, native, tuple(map(int, counts)), voxel)
+
+
+def probabilities(
+    model: Model, voxels: NDArray[np.float32], *, tile: Triple | None = None, flips: bool = False
+) -> Tensor:
+    """Return the probability of each class in each voxel of a prepared scan.
+
+    The first axis of both ways of conforming runs between left and right; that is the one that is mirrored, and classes
+    that belong to a side change places with those of the other.
+
+    Parameters
+    ----------
+    model, tile, flips
+        As `segment`.
+    voxels : numpy.ndarray of float32
+        Normalised.
+
+    Returns
+    -------
+    Tensor of float32
+        Shape `(classes, D, H, W)`.
+    """
+    how: dict[str, Any] = {"precision": model.preprocessing.precision, "tile": tile or model.preprocessing.tile}
+    shares = inference.probabilities(model.network, voxels, **how)
+    if not flips:
+        return shares
+    mirrored = inference.probabilities(model.network, np.ascontiguousarray(voxels[::-1]), **how)
+    return (shares + mirrored[counterparts(model.metadata.labels)].flip(1)) / 2
+
+
+def counterparts(names: Sequence[str]) -> list[int]:
+    """Return, for each class, the class that it becomes in a mirror: itself unless its name has a side."""
+    places = {name: index for index, name in enumerate(names)}
+    return [next((places[other] for other in _mirrored(name) if other in places), places[name]) for name in names]
+
+
+def _mirrored(name: str) -> list[str]:
+    found = []
+    for left, right in _SIDES:
+        for one, other in ((left, right), (right, left)):
+            found += _replaced(name, one, other)
+    return found
+
+
+def _replaced(name: str, one: str, other: str) -> list[str]:
+    """Replace a word in each place where it stands, keeping a capital."""
+    parts = re.split(r"([^A-Za-z]+)", name)
+    hits = [place for place, part in enumerate(parts) if part.lower() == one]
+    words = [(place, other.capitalize() if parts[place][0].isupper() else other) for place in hits]
+    return ["".join([*parts[:place], word, *parts[place + 1 :]]) for place, word in words]

@@ -1,0 +1,108 @@
+"""`coinstac-meshnet train`: one site on its own, over the same protocol and code as a consortium."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from computation.errors import SettingsError, StoreError
+from computation.scans.store import open_store
+from computation.settings import Settings, parse
+from simulator.command import simulate
+from simulator.layout import RUN, Layout
+from simulator.result import Result
+
+__all__ = ["inputs_of", "run", "train"]
+
+_SITE = "local0"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry out `train`; see there."""
+    console = Console()
+    train(options.db, options.output, options.setting, console)
+    place = Layout(options.output).output(_SITE)
+    console.print(f"page: {escape(str(place / 'index.html'))}")
+    console.print(f"model: {escape(str(place / 'model' / 'best.json'))}")
+
+
+def train(db: Path, output: Path, settings: Sequence[str], console: Console) -> Result:
+    """Train on one database.
+
+    Parameters
+    ----------
+    db : Path
+        The scans.
+    output : Path
+        Folder for everything the run writes.
+    settings : sequence of str
+        `NAME=VALUE`, values as JSON.
+    console : Console
+        Where to show the run.
+
+    Returns
+    -------
+    Result
+        Of the simulated consortium of one.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is unknown or does not fit; nothing has been started then.
+    StoreError
+        If the database cannot be opened, or has no scan to train on.
+    SimulatorError
+        If the run fails.
+    """
+    inputs = inputs_of(db, settings)
+    sites = output / "site"
+    place = sites / _SITE / RUN
+    place.mkdir(parents=True, exist_ok=True)
+    for old in place.iterdir():
+        old.unlink()
+    # The run links or copies it from here; the database itself is only read.
+    (place / db.name).symlink_to(db.resolve())
+    return simulate(
+        [{name: {"value": value} for name, value in inputs.items()}], inputs=sites, output=output, console=console
+    )
+
+
+def inputs_of(db: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Return the inputs of a run on one database, checked; the classes are the database's unless they are set.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is not `NAME=VALUE`, is unknown, or does not fit.
+    StoreError
+        If the database cannot be opened, or has no scan to train on.
+    """
+    inputs: dict[str, Any] = dict(_assigned(text) for text in settings)
+    if "data" in inputs:
+        raise SettingsError("setting 'data' is the database on the command line; leave it out")
+    chosen, _ = parse(inputs)
+    with open_store(db, classes=chosen.classes) as store:
+        if "classes" not in inputs and store.label_names != Settings().classes:
+            inputs["classes"] = list(store.label_names)
+        if not store.scans("train"):
+            raise StoreError("the scan database has no scan to train on; import some with split 'train'", str(db))
+    inputs["data"] = [db.name]
+    parse(inputs)
+    return inputs
+
+
+def _assigned(text: str) -> tuple[str, Any]:
+    """Split `NAME=VALUE`; a value that is not JSON is a word, so that `strategy=fedavg` needs no quotes."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SettingsError(f"a setting is {text[:60]!r}; wanted NAME=VALUE, such as epochs=20")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value

@@ -1,0 +1,202 @@
+"""predict: raw scans in, labels in the scans' own space out; a bad scan costs only itself."""
+
+import csv
+import json
+from importlib import resources
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from computation.commands.predict import names_of
+from computation.commands.segmenting import counterparts
+from computation.scans import labels
+
+
+def table(path, separator=","):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file, delimiter=separator))
+
+
+ORIENTATIONS = {
+    "straight": np.diag([1.5, 1.2, 1.6, 1.0]),
+    "flipped": np.array([[-1.5, 0, 0, 20], [0, 1.2, 0, -5], [0, 0, 1.6, 3], [0, 0, 0, 1.0]]),
+    "permuted": np.array([[0, 0, 1.6, 0], [-1.5, 0, 0, 40], [0, 1.2, 0, 7], [0, 0, 0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_labels_lie_where_the_tissue_is(tools, tmp_path, orientation):
+    affine = ORIENTATIONS[orientation]
+    raw = tools.scan(tmp_path / "p1_T1w.nii.gz", affine=affine)
+    model = tools.threshold(tmp_path / "model")
+    assert tools.command("predict", model, raw, "--output", tmp_path / "out", "--no-figure") == 0
+    seen = nib.load(tmp_path / "out" / "p1_T1w_dseg.nii.gz")
+    _, truth, _ = tools.head(affine=affine)
+    assert np.allclose(seen.affine, affine)
+    assert (seen.header["sform_code"], seen.header["qform_code"]) == (1, 1)
+    assert seen.get_data_dtype() == np.uint8
+    assert seen.header.get_intent()[0] == "label"
+    found = np.asarray(seen.dataobj)
+    for value in (1, 2):
+        both = np.sum((found == value) & (truth == value))
+        assert 2 * both / (np.sum(found == value) + np.sum(truth == value)) > 0.85
+
+
+def test_everything_that_is_written(tools, tmp_path):
+    raw = tools.scan(tmp_path / "p1_T1w.nii.gz")
+    model = tools.threshold(tmp_path / "model")
+    before = raw.read_bytes()
+    assert tools.command("predict", model / "best.json", raw, "--output", tmp_path / "out", "--no-figure") == 0
+    assert raw.read_bytes() == before
+    out = tmp_path / "out"
+    wanted = ["p1_T1w_dseg.json", "p1_T1w_dseg.nii.gz", "p1_T1w_dseg.tsv", "volumes.csv"]
+    assert sorted(path.name for path in out.iterdir()) == wanted
+    assert [row["name"] for row in table(out / "p1_T1w_dseg.tsv", "\t")] == list(tools.names)
+    sidecar = json.loads((out / "p1_T1w_dseg.json").read_text())
+    assert sidecar["Labels"]["2"] == "grey matter"
+    assert sidecar["Preprocessing"]["spacing"] == [2.0, 2.0, 2.0]
+    assert str(tmp_path) not in json.dumps(sidecar)
+    volumes = {row["name"]: row for row in table(out / "volumes.csv")}
+    found = np.asarray(nib.load(out / "p1_T1w_dseg.nii.gz").dataobj)
+    assert int(volumes["white matter"]["voxels"]) == np.sum(found == 1)
+    assert float(volumes["white matter"]["ml"]) == pytest.approx(np.sum(found == 1) * 1.5 * 1.2 * 1.6 / 1000, rel=1e-4)
+    # The ball's radius is 7 mm.
+    assert float(volumes["white matter"]["ml"]) == pytest.approx(4 / 3 * np.pi * 0.7**3, rel=0.15)
+
+
+def test_the_model_sees_what_the_import_would_have_stored(tools, tmp_path):
+    from computation.scans import images
+    from computation.scans.store import open_store
+    from computation.settings import Settings
+    from computation.training.preprocessing import parse, prepare, preprocessing_of
+
+    for name in ("a", "b", "c"):
+        tools.scan(tmp_path / f"{name}.nii.gz", bright=(0, 811, 397))
+    rows = [f"{name},{name}.nii.gz,,train" for name in "abc"]
+    (tmp_path / "table.csv").write_text("\n".join(["subject,image,label,split", *rows]) + "\n")
+    for like in ("ras", "freesurfer"):
+        words = ("--spacing", "2", "--grid", "24", "--like", like, "--overwrite")
+        assert tools.command("import", tmp_path / "table.csv", "--db", tmp_path / "site.db", *words) == 0
+        with open_store(tmp_path / "site.db") as store:
+            how = preprocessing_of(store, Settings())
+            assert (how.like, how.spacing, how.grid, how.tile) == (like, (2.0, 2.0, 2.0), (24, 24, 24), (64, 64, 64))
+            assert parse(how.as_json()) == how
+            scan = store.scans()[0]
+            wanted = store.read_image(scan, (0, 0, 0), scan.shape)
+        prepared = prepare(images.load(tmp_path / "a.nii.gz"), how)
+        assert np.array_equal(prepared.voxels, wanted)
+        assert prepared.scan.affine == scan.affine
+
+
+def test_tiles_and_flips_change_nothing_where_they_must_not(tools, tmp_path):
+    raw = tools.scan(tmp_path / "a.nii.gz")
+    model = tools.threshold(tmp_path / "model")
+    results = []
+    for number, words in enumerate(((), ("--tile", "12"), ("--flips",))):
+        out = tmp_path / str(number)
+        assert tools.command("predict", model, raw, "--output", out, "--no-figure", *words) == 0
+        results.append(np.asarray(nib.load(out / "a_dseg.nii.gz").dataobj))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+def test_flips_average_over_the_left_right_axis_and_swap_sides(tools, tmp_path):
+    from computation.commands import model as models
+    from computation.commands.segmenting import probabilities
+
+    names = ("background", "left ball", "right ball", "rest")
+    tools.threshold(tmp_path, labels=names)
+    model = models.read(tmp_path)
+    voxels = np.random.default_rng(0).random((10, 9, 8), np.float32)
+    once, both = probabilities(model, voxels), probabilities(model, voxels, flips=True)
+    # This network has no neighbours: the mirrored scan gives the same shares in the mirrored place, with sides swapped.
+    assert np.allclose(both, (once + once[[0, 2, 1, 3]]) / 2, atol=1e-6)
+
+
+def test_every_class_has_its_counterpart():
+    assert counterparts(("background", "Left-Thalamus", "Right-Thalamus", "ctx-lh-insula", "ctx-rh-insula")) == [
+        0, 2, 1, 4, 3,
+    ]  # fmt: skip
+    assert counterparts(("background", "left lobe", "cleft", "l")) == [0, 1, 2, 3]
+    for name in labels.names():
+        source = next(iter(json.loads(_file(name))["sources"]))
+        names = labels.named(f"{name}:{source}").names
+        found = counterparts(names)
+        assert [found[index] for index in found] == list(range(len(names)))
+        swapped = sum(index != place for place, index in enumerate(found))
+        assert swapped == sum("-lh-" in one or "-rh-" in one or "Left" in one or "Right" in one for one in names)
+
+
+def _file(name):
+    return (resources.files("computation.scans") / "labelsets" / f"{name}.json").read_text("utf-8")
+
+
+def test_a_bad_scan_does_not_stop_the_others(tools, tmp_path, capsys):
+    good, late = tools.scan(tmp_path / "good.nii.gz"), tools.scan(tmp_path / "late.nii.gz")
+    (cut := tmp_path / "cut.nii.gz").write_bytes(good.read_bytes()[:300])
+    nib.save(nib.Nifti1Image(np.zeros((9, 9, 9), np.int16), np.eye(4)), tmp_path / "empty.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((9, 9, 9, 4), np.int16), np.eye(4)), tmp_path / "four.nii.gz")
+    model = tools.threshold(tmp_path / "model")
+    bad = [cut, tmp_path / "empty.nii.gz", tmp_path / "four.nii.gz", tmp_path / "missing.nii.gz"]
+    assert tools.command("predict", model, good, *bad, late, "--output", tmp_path / "out", "--no-figure") == 1
+    told = " ".join(capsys.readouterr().out.split())
+    for text in ("truncated or damaged", "empty or constant", "one 3-D volume", "the file is missing", "2 of 6 scans"):
+        assert text in told
+    assert {row["scan"] for row in table(tmp_path / "out" / "volumes.csv")} == {"good", "late"}
+
+
+def test_a_cut_head_is_told(tools, tmp_path, capsys):
+    raw = tools.scan(tmp_path / "a.nii.gz")
+    model = tools.threshold(tmp_path / "model", {**tools.how, "grid": [8, 8, 8]})
+    assert tools.command("predict", model, raw, "--output", tmp_path / "out", "--no-figure") == 0
+    assert "of the head lies outside" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "change", [{"spacing": [0, 1, 1]}, {"tile": [64, 64]}, {"like": "x"}, {"grid": [24, 24, 24.5]}]
+)
+def test_malformed_preprocessing_is_refused(tools, tmp_path, capsys, change):
+    model = tools.threshold(tmp_path / "model", {**tools.how, **change})
+    assert tools.command("predict", model, tmp_path / "a.nii.gz") == 2
+    assert "preprocessing" in capsys.readouterr().err
+
+
+def test_models_of_earlier_versions_say_their_spacing_as_text(tools, tmp_path):
+    from computation.training.preprocessing import parse
+
+    assert parse({"normalisation": "z-score", "spacing_mm": "3 x 2.5 x 3"}).spacing == (3.0, 2.5, 3.0)
+    assert parse({"spacing_mm": "several"}).spacing is None
+
+
+def test_no_model_and_no_writable_folder(tools, tmp_path, capsys):
+    raw = tools.scan(tmp_path / "a.nii.gz")
+    assert tools.command("predict", tmp_path, raw) == 2
+    assert "no exported model" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    model = tools.threshold(tmp_path / "model")
+    assert tools.command("predict", model, raw, "--output", tmp_path / "file", "--no-figure") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_figure_is_drawn_or_said_to_be_left_out(tools, tmp_path, capsys, monkeypatch):
+    import sys
+
+    raw = tools.scan(tmp_path / "a.nii.gz")
+    model = tools.threshold(tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib.figure", None)
+        assert tools.command("predict", model, raw, "--output", tmp_path / "out") == 0
+        assert "`figures` extra" in " ".join(capsys.readouterr().out.split())
+    pytest.importorskip("matplotlib")
+    for how in (tools.how, {**tools.how, "like": "freesurfer"}):
+        model = tools.threshold(tmp_path / "model", how)
+        assert tools.command("predict", model, raw, "--output", tmp_path / "out") == 0
+        assert (tmp_path / "out" / "a_dseg.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_of_outputs_are_unique():
+    from pathlib import Path
+
+    paths = [Path("/d/s1/T1.nii.gz"), Path("/d/s2/T1.nii"), Path("/d/x.mgz"), Path("/d/x.mgz"), Path("/T1.nii")]
+    assert names_of(paths) == ["s1_T1", "s2_T1", "d_x_3", "d_x_4", "T1"]
