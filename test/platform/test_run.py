@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from consortium import SHORT, database
-from driving import ROOT, RUN, THREADS, drive
+from driving import PRODUCT, ROOT, RUN, THREADS, drive
 
 from computation.payload import PREFIX
 from simulator import embedded
@@ -104,3 +104,14 @@ def test_any_user_on_a_read_only_root(tmp_path, expected, mode):
     options = {"User": f"{user}:{user}", "HostConfig": {"ReadonlyRootfs": True, "Tmpfs": {"/tmp": "size=64m"}}}
     run = drive(tmp_path, mode, settings, container=options)
     assert_finished(run, 2, expected(2))
+
+
+@pytest.mark.docker_only
+def test_a_site_uses_the_image_on_its_own(tmp_path, mode):
+    database(tmp_path / "site.db")
+    confined = ["--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", "--user", "23456:23456"]
+    command = ["docker", "run", *confined, "-v", f"{tmp_path}:/mri:ro", PRODUCT[1], "inspect", "/mri/site.db"]
+    tmp_path.chmod(0o755)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "grey matter" in done.stdout
