@@ -137,6 +137,8 @@ def _pairs(left: str, right: str, values: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "–"
     return value if isinstance(value, str) else json.dumps(value)
 
 

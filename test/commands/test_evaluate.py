@@ -107,7 +107,7 @@ def database(tools, folder, parts=("test", "test", "train"), like="ras"):
         nib.save(nib.Nifti1Image(label, affine), folder / f"{number}-label.nii.gz")
         lines.append(f"person-{number},{number}.nii.gz,{number}-label.nii.gz,{part}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
-    words = ("--spacing", "2", "--grid", "24", "--like", like)
+    words = ("--spacing", "2", "--grid", "24", "--jobs", "1", "--like", like)
     assert tools.command("import", folder / "table.csv", "--db", folder / "site.db", *words) == 0
     return folder / "site.db"
 

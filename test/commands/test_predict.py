@@ -76,7 +76,7 @@ def test_the_model_sees_what_the_import_would_have_stored(tools, tmp_path):
     rows = [f"{name},{name}.nii.gz,,train" for name in "abc"]
     (tmp_path / "table.csv").write_text("\n".join(["subject,image,label,split", *rows]) + "\n")
     for like in ("ras", "freesurfer"):
-        words = ("--spacing", "2", "--grid", "24", "--like", like, "--overwrite")
+        words = ("--spacing", "2", "--grid", "24", "--jobs", "1", "--like", like, "--overwrite")
         assert tools.command("import", tmp_path / "table.csv", "--db", tmp_path / "site.db", *words) == 0
         with open_store(tmp_path / "site.db") as store:
             how = preprocessing_of(store, Settings())
