@@ -14,6 +14,7 @@ from torch import Tensor
 
 from computation.errors import DeviceError
 from computation.model.native.loader import library
+from computation.model.native.volumes import allocate, take
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,7 +30,6 @@ __all__ = [
 ]
 
 ACTIVATIONS = {"none": 0, "relu": 1, "elu": 2, "gelu": 3}
-HUGE = 1 << 22  # bytes from which huge pages are worth asking for
 _Int, _Pointer = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -116,7 +116,14 @@ class Gradients:
 
 
 def forward(
-    x: Tensor, pre: Pre | None, weight: Tensor, bias: Tensor | None, dilation: int, *, moments: bool
+    x: Tensor,
+    pre: Pre | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    dilation: int,
+    *,
+    moments: bool,
+    hidden: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Convolve ``pre(x)``, with zeros outside, and take the statistics of the result.
 
@@ -132,13 +139,15 @@ def forward(
         Also the padding, when k is 3.
     moments : bool
         Whether statistics are wanted.
+    hidden : bool
+        Whether the output may lie in used memory, to be given back; see `volumes`.
 
     Returns
     -------
     tuple
         The output (batch, out, D, H, W), and (batch, out, 2) float64: mean and sum of squared deviations.
     """
-    out = allocate(x, weight.shape[0])
+    out = take(x, weight.shape[0]) if hidden else allocate(x, weight.shape[0])
     found = torch.zeros(*out.shape[:2], 2, dtype=torch.float64) if moments else None
     keep = _contiguous(x, *_scaling(pre), weight, bias)
     _call("forward", x, _Forward(_conv(x, weight, dilation, pre), *map(_address, (*keep, out, found))))
@@ -154,6 +163,7 @@ def backward(
     dilation: int,
     *,
     needs: tuple[bool, bool, bool],
+    hidden: bool = False,
 ) -> Gradients:
     """Differentiate `forward`.
 
@@ -168,13 +178,16 @@ def backward(
         As in `forward`.
     needs : tuple of bool
         Whether the gradients of input, weight and bias are wanted.
+    hidden : bool
+        As in `forward`, for the gradient of the input.
 
     Returns
     -------
     Gradients
         With None where nothing was wanted.
     """
-    grad_x = allocate(x, x.shape[1]) if needs[0] else x.new_empty(0)
+    make = take if hidden else allocate
+    grad_x = make(x, x.shape[1]) if needs[0] else x.new_empty(0)
     sums = torch.zeros(*x.shape[:2], 2, dtype=torch.float64)
     grad_weight = torch.zeros(weight.shape, dtype=torch.float64) if needs[1] else None
     grad_bias = torch.zeros(weight.shape[0], dtype=torch.float64) if needs[2] else None
@@ -195,7 +208,7 @@ def pointwise(x: Tensor, pre: Pre) -> Tensor:
 
 def pointwise_backward(grad: Tensor, x: Tensor, pre: Pre) -> Gradients:
     """Differentiate `pointwise` up to the argument of the activation; `sums` as in `backward`."""
-    out = allocate(x, x.shape[1])
+    out = take(x, x.shape[1])
     sums = torch.zeros(*x.shape[:2], 2, dtype=torch.float64)
     keep = _contiguous(x, pre.scale, pre.shift, grad)
     statistics = _contiguous(*_statistics(pre))
@@ -203,12 +216,11 @@ def pointwise_backward(grad: Tensor, x: Tensor, pre: Pre) -> Gradients:
     return Gradients(out, None, None, sums)
 
 
-def affine_(target: Tensor, other: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def affine_(target: Tensor, other: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
     """Overwrite `target` with ``a * target + b * other + c``; a, b, c are (batch, channels)."""
     keep = _contiguous(other, a, b, c)
     sizes = (*_sizes(target, None)[:3], torch.get_num_threads())
     _call("affine", target, _Affine(*sizes, _address(target), *map(_address, keep)))
-    return target
 
 
 def scores(x: Tensor, labels: Tensor) -> Tensor:
@@ -225,15 +237,6 @@ def scores_backward(x: Tensor, labels: Tensor, of_sums: Tensor) -> Tensor:
     x_, labels_, of_sums_ = _contiguous(x, labels, of_sums.to(x.dtype))
     _call("scores_backward", x, _Scores(*_score_sizes(x), *map(_address, (x_, labels_, None, of_sums_, out))))
     return out
-
-
-def allocate(x: Tensor, channels: int) -> Tensor:
-    """Return an uninitialised tensor like `x` with another number of channels, on huge pages where they exist."""
-    made = x.new_empty((x.shape[0], channels, *x.shape[2:]))
-    handle = library()
-    if handle is not None and made.nbytes >= HUGE:
-        handle.meshnet_advise(made.data_ptr(), made.nbytes)
-    return made
 
 
 def _conv(x: Tensor, weight: Tensor, dilation: int, pre: Pre | None) -> _Conv:

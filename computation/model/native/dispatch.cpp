@@ -15,8 +15,8 @@ bool runs(const MeshnetTable* table) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (!std::strcmp(table->name, "avx512"))
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
   if (!std::strcmp(table->name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
   return true;
@@ -63,9 +63,13 @@ EXPORT void meshnet_advise(void* memory, std::size_t bytes) {
 EXPORT int meshnet_forward(int is_double, const MeshnetForward* f) { return table(is_double).forward(*f); }
 EXPORT int meshnet_backward(int is_double, const MeshnetBackward* f) { return table(is_double).backward(*f); }
 EXPORT int meshnet_pointwise(int is_double, const MeshnetPointwise* p) { return table(is_double).pointwise(*p); }
-EXPORT int meshnet_pointwise_backward(int is_double, const MeshnetPointwise* p) { return table(is_double).pointwise_backward(*p); }
+EXPORT int meshnet_pointwise_backward(int is_double, const MeshnetPointwise* p) {
+  return table(is_double).pointwise_backward(*p);
+}
 EXPORT int meshnet_scores(int is_double, const MeshnetScores* s) { return table(is_double).scores(*s); }
-EXPORT int meshnet_scores_backward(int is_double, const MeshnetScores* s) { return table(is_double).scores_backward(*s); }
+EXPORT int meshnet_scores_backward(int is_double, const MeshnetScores* s) {
+  return table(is_double).scores_backward(*s);
+}
 EXPORT int meshnet_affine(int is_double, const MeshnetAffine* p) { return table(is_double).affine(*p); }
 
 }

@@ -23,6 +23,7 @@ from computation.errors import ModelError
 from computation.model.native import calls
 from computation.model.native.calls import Gradients, Pre
 from computation.model.native.loader import status
+from computation.model.native.volumes import give, trim
 
 Affine = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -198,7 +199,9 @@ def stack(x: Tensor, blocks: Sequence[Block], head: Block | None, style: Style) 
     network = _Network(tuple(blocks), head, style)
     inputs = [x, *network.parameters()]
     if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)):
-        return network.run(x.detach(), _Tape(0))
+        found = network.run(x.detach(), _Tape(0))
+        trim()
+        return found
     result: Tensor = _Stack.apply(network, *inputs)  # type: ignore[no-untyped-call]
     return result
 
@@ -263,6 +266,11 @@ class _Tape:
             if last or (index + 1) % self.keep == 0:
                 self.outputs[index] = output
 
+    def drop(self, index: int, volume: Tensor) -> None:
+        """Give back a convolution's output that is not stored; the input of the network, -1, belongs to the caller."""
+        if index >= 0 and index not in self.outputs:
+            give(volume)
+
 
 @dataclass(frozen=True)
 class _Network:
@@ -277,48 +285,73 @@ class _Network:
 
     def run(self, x: Tensor, tape: _Tape) -> Tensor:
         """Compute the output, leaving on the tape what backward needs."""
-        source, pre = x, None
-        for index, block in enumerate(self.blocks):
-            source, moments = calls.forward(
-                source, pre, block.weight, block.bias, block.dilation, moments=self._takes_moments()
-            )
-            pre = self._normalisation(block, source, moments)
-            tape.put(index, source, pre, index == len(self.blocks) - 1)
-        if self.head:
-            return calls.forward(source, pre, self.head.weight, self.head.bias, self.head.dilation, moments=False)[0]
-        return source if pre is None else calls.pointwise(source, pre)
+        source, pre, last = x, None, len(self.blocks) - 1
+        for i in range(last + 1):
+            hidden = i < last or not self.bare
+            output, moments = self._convolve(i, source, pre, hidden=hidden, moments=self._takes_moments())
+            pre = self._normalisation(self.blocks[i], output, moments)
+            if hidden:
+                tape.put(i, output, pre, i == last)
+            tape.drop(i - 1, source)
+            source = output
+        if self.bare:
+            return source
+        trim()  # the result needs room of its own
+        result = self._end(source, pre)
+        tape.drop(last, source)
+        return result
+
+    @property
+    def bare(self) -> bool:
+        """Whether the last convolution's output is the result itself: nobody may store or reuse it."""
+        return self.head is None and self.style.norm == "none" and self.style.activation == "none"
+
+    def _end(self, source: Tensor, pre: Pre | None) -> Tensor:
+        if self.head is None:
+            return source if pre is None else calls.pointwise(source, pre)
+        weight, bias, dilation = self.head.weight, self.head.bias, self.head.dilation
+        return calls.forward(source, pre, weight, bias, dilation, moments=False)[0]
 
     def recompute(self, x: Tensor, tape: _Tape, index: int) -> Tensor:
         """Return the output of one convolution (the input for -1), from the nearest stored one before it."""
         start = max((i for i in tape.outputs if i <= index), default=-1)
         source = x if start < 0 else tape.outputs[start]
         for i in range(start + 1, index + 1):
-            block = self.blocks[i]
-            source, _ = calls.forward(
-                source, tape.pre.get(i - 1), block.weight, block.bias, block.dilation, moments=False
-            )
+            output, _ = self._convolve(i, source, tape.pre.get(i - 1), hidden=True, moments=False)
+            tape.drop(i - 1, source)
+            source = output
         return source
+
+    def _convolve(
+        self, i: int, source: Tensor, pre: Pre | None, *, hidden: bool, moments: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        block = self.blocks[i]
+        return calls.forward(source, pre, block.weight, block.bias, block.dilation, moments=moments, hidden=hidden)
 
     def differentiate(self, grad: Tensor, x: Tensor, tape: _Tape, needs: list[bool]) -> list[Tensor | None]:
         """Return the gradients of x and of `parameters()`; `needs` says which are wanted."""
-        last = len(self.blocks) - 1
-        output = self.recompute(x, tape, last)
-        here = self._differentiate_end(grad, output, tape.pre[last], needs)
+        last, early = len(self.blocks) - 1, self.style.keep > 1
+        output = grad if self.bare else self.recompute(x, tape, last)
+        here = self._differentiate_end(grad, output, tape.pre.get(last), needs)
         found = [here.weight, here.bias] if self.head else []
         for i in range(last, -1, -1):
-            block, pre, wanted = self.blocks[i], tape.pre[i], needs[1 + 4 * i : 5 + 4 * i]
+            block, pre, wanted = self.blocks[i], tape.pre.get(i), needs[1 + 4 * i : 5 + 4 * i]
             norm = _norm_gradients(pre, here, wanted)
             affine = self._affine(pre, here, output)
             tape.outputs.pop(i, None)
-            if affine and self.style.keep > 1:  # lets h[i] go before h[i-1] is recomputed
-                calls.affine_(here.input, *affine)
+            if early:  # so that h[i] goes before h[i-1] is recomputed
+                if affine:
+                    calls.affine_(here.input, *affine)
                 affine = None
-            output = self.recompute(x, tape, i - 1)
+                _give_unless(grad, output)
+            before = self.recompute(x, tape, i - 1)
             wants = (i > 0 or needs[0], wanted[0], wanted[1] and not self._takes_moments())
-            here = calls.backward(
-                here.input, affine, output, tape.pre.get(i - 1), block.weight, block.dilation, needs=wants
+            there = calls.backward(
+                here.input, affine, before, tape.pre.get(i - 1), block.weight, block.dilation, needs=wants, hidden=i > 0
             )
-            found = [here.weight, self._bias_gradient(here, wanted[1], i), *norm, *found]
+            found = [there.weight, self._bias_gradient(there, wanted[1], i), *norm, *found]
+            _give_unless(grad, here.input, *(() if early else (output,)))
+            here, output = there, before
         return [here.input if needs[0] else None, *found]
 
     def _differentiate_end(self, grad: Tensor, output: Tensor, pre: Pre | None, needs: list[bool]) -> Gradients:
@@ -375,6 +408,12 @@ def _norm_gradients(pre: Pre | None, here: Gradients, wanted: list[bool]) -> lis
     return [gamma if wanted[2] else None, beta if wanted[3] else None]
 
 
+def _give_unless(grad: Tensor, *volumes: Tensor) -> None:
+    for volume in volumes:
+        if volume is not grad:  # which belongs to the caller
+            give(volume)
+
+
 def _running(block: Block) -> tuple[Tensor, Tensor]:
     if block.running_mean is None or block.running_var is None:
         raise ModelError("batch normalisation outside training needs running averages, and the model has none")
@@ -403,13 +442,16 @@ class _Stack(torch.autograd.Function):
     def forward(ctx: Any, network: _Network, x: Tensor, *parameters: Tensor | None) -> Tensor:
         ctx.network, ctx.tape = network, _Tape(network.style.keep)
         ctx.save_for_backward(x, *parameters)
-        return network.run(x, ctx.tape)
+        found = network.run(x, ctx.tape)
+        trim()
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
         found = ctx.network.differentiate(grad, x, ctx.tape, list(ctx.needs_input_grad[1:]))
+        trim()
         typed = (None if g is None else g.to(p.dtype) for g, p in zip(found, [x, *parameters], strict=True))
         return None, *typed
 

@@ -68,8 +68,8 @@ struct MeshnetAffine {
   const void* constant;
 };
 
-// Per sample and class k, over the voxels with softmax probabilities p and label y: the sums of p_k, of p_k where y = k,
-// of 1 where y = k, of -log p_k where y = k, and of -log p_k. Backward: the gradient of sum(of_sums * sums).
+// Per sample and class k, over the voxels with softmax probabilities p and label y: the sums of p_k, of p_k where
+// y = k, of 1 where y = k, of -log p_k where y = k, and of -log p_k. Backward: the gradient of sum(of_sums * sums).
 struct MeshnetScores {
   std::int64_t batch, classes, voxels, threads;
   const void* scores;          // (batch, classes, voxels)
