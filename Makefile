@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # `pip install` also compiles the native kernels where a C++ compiler is found; without one PyTorch computes.
 $(VENV)/.installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,docker,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,docker,export,figures,dev]'
 	touch $@
 
 run: $(VENV)/.installed

@@ -13,6 +13,7 @@ from computation import payload, results
 from computation.centre import CentreRun, summarise
 from computation.errors import MeshNetError, MessageError
 from computation.messages import FinishOffer, JoinOffer, Results, RoundOffer, Verdict
+from computation.model.network import parameter_count
 from computation.node import Phase, Service
 from computation.payload import MODEL
 
@@ -111,7 +112,16 @@ class Finish(Phase):
         assert run.plan is not None
         digests = {site: offer.model for site, offer in sorted(offers.items())}
         results.report_centre(
-            results.CentreOutcome(run.folders.output, run.settings, run.plan, run.offers, run.results, digests)
+            results.CentreOutcome(
+                folder=run.folders.output,
+                settings=run.settings,
+                plan=run.plan,
+                offers=run.offers,
+                announced=run.results,
+                digests=digests,
+                evaluations=run.evaluations,
+                parameters=parameter_count(run.learner.model),
+            )
         )
         run.tracker.close()
         return {"success": True, **summary}

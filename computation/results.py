@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from computation import __version__
 from computation.errors import ScanError
-from computation.messages import Evaluation, JoinOffer, Plan, Results
+from computation.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results
 from computation.model import export, native
+from computation.model.network import parameter_count
 from computation.payload import Vector
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
+from computation.report.card import card
 from computation.scans.native import to_native
 from computation.scans.store import Store
 from computation.settings import Member, Settings
 from computation.tracking import Tracker, notices, read, rounds
 from computation.training import inference
 from computation.training.metrics import Counts, dice
+from computation.training.preprocessing import preprocessing_of
 from computation.training.trainer import Trainer
 
 __all__ = ["CentreOutcome", "SiteOutcome", "as_counts", "deliver", "dice_of", "report_centre", "versions"]
@@ -73,6 +77,8 @@ class CentreOutcome:
     offers: Mapping[str, JoinOffer]
     announced: Results
     digests: Mapping[str, str]
+    evaluations: Mapping[str, FinishOffer]
+    parameters: int
 
 
 def versions() -> dict[str, str]:
@@ -111,7 +117,7 @@ def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
     announced = run.announced
     metadata = export.Metadata(
         labels=run.settings.classes,
-        preprocessing=dict(run.preparation),
+        preprocessing=preprocessing_of(run.store, run.settings).as_json(),
         seed=run.settings.seed,
         versions=versions(),
         run={
@@ -126,7 +132,26 @@ def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
         export.save_model(run.folder / "model", run.trainer.model, metadata, name=name)
     predictions = _predict(run)
     run.trainer.load_vector(models["final"])
-    write_site_report(run.folder, _site_page(run, predictions))
+    page = _site_page(run, predictions)
+    write_site_report(run.folder, page)
+    last = [item for item in page.rounds if item.own_dice][-1:]
+    own = {run.site: [Scores(f"validation scans, round {item.validated}", item.own_dice) for item in last]}
+    _write_card(
+        run.folder / "model" / "README.md", page, parameter_count(run.trainer.model), metadata.preprocessing, own
+    )
+
+
+def _write_card(
+    path: Path,
+    page: ReportData,
+    parameters: int,
+    preparation: Mapping[str, Any],
+    site_scores: Mapping[str, Sequence[Scores]],
+) -> None:
+    text = card(page, parameters=parameters, preparation=preparation, site_scores=site_scores)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
@@ -185,6 +210,7 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
 _FILES = {
     "model/best.safetensors, model/best.json": "the model with the highest pooled validation Dice",
     "model/final.safetensors, model/final.json": "the model after the last round",
+    "model/README.md": "the model card: data, settings, accuracy, intended use and limits",
     "metrics.csv": "one row for each round",
     "journal.jsonl": "everything that was decided, skipped or replaced, one JSON object a line",
 }
@@ -214,3 +240,13 @@ def report_centre(run: CentreOutcome) -> None:
         notices=notices(entries),
     )
     write_centre_report(run.folder, page)
+    classes, names = run.settings.classes, {"valid": "validation", "test": "test"}
+    site_scores = {
+        site: [
+            Scores(f"final model, {names.get(split, split)} scans", dice_of(one, classes), one.scans)
+            for split, one in offer.evaluations.items()
+        ]
+        for site, offer in run.evaluations.items()
+    }
+    preparation = {site: ", ".join(offer.preparation.values()) for site, offer in sorted(run.offers.items())}
+    _write_card(run.folder / "model-card.md", page, run.parameters, preparation, site_scores)
