@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ _OWNER_LABEL = "org.coinstac-meshnet.owner"
 _PORT = 8881  # where the image listens when nobody names a port, as on the platform
 _SCRATCH = "rw,nosuid,nodev,size=512m,mode=1777"
 _FLUSH = 2.0  # seconds in which the last lines of an ended container should have arrived
+_REMOVAL = 20.0  # seconds in which containers and networks should be gone
 _MEMORY = re.compile(r"\d+[bkmg]?", re.IGNORECASE)
 
 
@@ -345,7 +347,7 @@ class DockerNode:
             with contextlib.suppress(NotFound):
                 if not self.alive:
                     self._conclude()
-                self._container.remove(force=True, v=True)
+                _take_away(self._container)
         self._container = None
 
 
@@ -362,25 +364,53 @@ def remove_stale(client: Any) -> int:
     int
         How many runs left something behind.
     """
+    from docker.errors import APIError
+
     things = [*client.containers.list(all=True, filters={"label": _RUN_LABEL}, ignore_removed=True)]
     labels = [thing.labels for thing in things]
     labels += [thing.attrs["Labels"] for thing in client.networks.list(filters={"label": _RUN_LABEL})]
     stale = {label[_RUN_LABEL] for label in labels if _gone(label.get(_OWNER_LABEL, ""))}
     for run in sorted(stale):
-        _remove(client, {"label": f"{_RUN_LABEL}={run}"})
+        # Not being able to clear up after others is no reason to refuse a run.
+        with contextlib.suppress(APIError):
+            _remove(client, {"label": f"{_RUN_LABEL}={run}"})
     return len(stale)
 
 
 def _remove(client: Any, filters: dict[str, str]) -> None:
-    """Remove the containers, then the networks, that pass some filters."""
-    from docker.errors import NotFound
+    """Remove the containers and networks that pass some filters; somebody else may be about it at the same time."""
+    from docker.errors import APIError
 
-    for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
+    deadline = time.monotonic() + _REMOVAL
+    while True:
+        containers = client.containers.list(all=True, filters=filters, ignore_removed=True)
+        networks = client.networks.list(filters=filters)
+        removals = [partial(container.remove, force=True, v=True) for container in containers]
+        removals += [network.remove for network in networks]
+        if not removals:
+            return
+        for remove in removals:
+            try:
+                remove()
+            except APIError:  # it is gone, or going; what is still there is tried again
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+
+def _take_away(container: Any) -> None:
+    """Remove a container, or wait for whoever is removing it already, such as the guard of a dead run."""
+    from docker.errors import APIError, NotFound
+
+    try:
+        container.remove(force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409:
+            raise
         with contextlib.suppress(NotFound):
-            container.remove(force=True, v=True)
-    for network in client.networks.list(filters=filters):
-        with contextlib.suppress(NotFound):
-            network.remove()
+            container.wait(condition="removed", timeout=30)
 
 
 def _identity() -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from simulator.observer import Observer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-LABEL = "org.coinstac-meshnet.run"
+OWNER = "org.coinstac-meshnet.owner"
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -96,7 +97,7 @@ def image(client):
     made = set()
 
     def build(script):
-        context, name = io.BytesIO(), f"coinstac-meshnet-test-{Path(script).stem}"
+        context, name = io.BytesIO(), f"coinstac-meshnet-test-{Path(script).stem}-{os.getpid()}"
         recipe = f'FROM {IMAGE}\nCOPY {script} /stand-in.py\nCMD ["python", "/stand-in.py"]\n'.encode()
         with tarfile.open(fileobj=context, mode="w") as archive:
             for member, content in (("Dockerfile", recipe), (script, (HERE / script).read_bytes())):
@@ -118,10 +119,14 @@ def summing(image):
     return image("summing.py")
 
 
-def left(client):
-    """Return the containers and networks of all runs."""
-    filters = {"label": LABEL}
-    return [*client.containers.list(all=True, filters=filters), *client.networks.list(filters=filters)]
+def left(client, process=None):
+    """Return the containers and networks of a process's runs, by default of this one's: others may share the engine."""
+    process = process or os.getpid()
+    identity = f"{docker_engine._machine()} {process} {docker_engine._birth(process)}".rstrip()
+    things = [*client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True)]
+    labels = [thing.labels for thing in things]
+    labels += [network.attrs["Labels"] for network in client.networks.list(filters={"label": OWNER})]
+    return [label for label in labels if label[OWNER].startswith(identity)]
 
 
 def inputs(root, sites=2):
@@ -154,7 +159,10 @@ class Watcher(Observer):
         self.client, self.kill, self.settings = client, set(kill), {}
 
     def container(self, node):
-        (found,) = [c for c in self.client.containers.list(filters={"label": LABEL}) if c.name.endswith(f"-{node}")]
+        mine = self.client.containers.list(
+            filters={"label": f"{OWNER}={docker_engine._identity()}"}, ignore_removed=True
+        )
+        (found,) = [container for container in mine if container.name.endswith(f"-{node}")]
         return found
 
     def on_start(self, client, pid):
@@ -290,7 +298,7 @@ def running(tmp_path, client, summing):
     command = [sys.executable, "-c", DRIVER, str(tmp_path), summing]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as driver:
         assert driver.stdout.readline() == "running\n"
-        assert len(left(client)) == 4
+        assert len(left(client, driver.pid)) == 4
         yield driver
         driver.kill()
 
@@ -300,11 +308,15 @@ def test_no_container_outlives_the_simulator(client, running, number):
     running.send_signal(number)
     running.wait(60)
     pause = threading.Event()
-    while left(client):  # after a kill, the guard clears up
+    while left(client, running.pid):  # after a kill, the guard clears up
         pause.wait(0.1)
 
 
 def test_the_next_run_clears_up_after_one_that_could_not(client, running, monkeypatch):
-    assert remove_stale(client) == 0 and len(left(client)) == 4  # it runs
-    monkeypatch.setattr(docker_engine, "_birth", lambda _: "")  # as if it had died without its guard
-    assert remove_stale(client) == 1 and not left(client)
+    remove_stale(client)
+    assert len(left(client, running.pid)) == 4  # it runs
+    # As if it had died without its guard.
+    monkeypatch.setattr(docker_engine, "_gone", lambda identity: f" {running.pid} " in identity)
+    with ThreadPoolExecutor(3) as pool:  # three runs begin at once
+        assert max(pool.map(lambda _: remove_stale(client), range(3))) == 1
+    assert not left(client, running.pid)
