@@ -22,11 +22,7 @@ class GradientMean:
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
         """Return the gradient over the round's batches; batch-norm statistics ride behind it under policy `sync`."""
-        common = trainer.vector()
-        try:
-            gradient = trainer.gradient(round)
-        finally:
-            trainer.load_vector(common)
+        gradient = trainer.gradient(round)
         return gradient.vector, gradient.loss, gradient.samples
 
     def combine(self, contributions: Sequence[Contribution]) -> Combined:
