@@ -96,9 +96,13 @@ def test_committed_specs_are_the_generated_ones():
     assert (ROOT / "test/inputspec.json").resolve() == ROOT / "inputspec.json"
 
 
-def test_inputspec_passes_the_check():
-    for site in inputspec():
-        parse({name: entry["value"] for name, entry in site.items()})
+def test_inputspec_describes_sites_with_one_owner_and_data_of_their_own():
+    owners, members = zip(
+        *(parse({name: entry["value"] for name, entry in site.items()}) for site in inputspec()), strict=True
+    )
+    assert len(owners) >= 2
+    assert len(set(owners)) == 1
+    assert all(len(member.data) == 1 for member in members)
 
 
 def test_every_input_has_what_the_form_needs():

@@ -67,14 +67,26 @@ def test_a_line_is_one_line_of_plain_text_whatever_a_site_is_called():
 
 
 class Closed(io.StringIO):
+    tries = 0
+
     def write(self, text):
+        self.tries += 1
         raise BrokenPipeError
 
 
-@pytest.mark.parametrize("stream", [Closed(), None])
-def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch, stream):
+def test_a_stream_that_cannot_be_written_stops_nothing_and_the_log_has_it(tmp_path):
+    stream, log = Closed(), tmp_path / "log.txt"
+    progress = Progress(stream, log)
+    progress.say("round 1")
+    progress.say("round 2")
+    assert stream.tries == 2
+    assert [line.split("  ", 1)[1] for line in log.read_text().splitlines()] == ["round 1", "round 2"]
+
+
+def test_without_a_standard_error_the_log_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
-    Progress(stream).say("round 1")
+    Progress(log=tmp_path / "log.txt").say("round 1")
+    assert (tmp_path / "log.txt").read_text().endswith("round 1\n")
 
 
 def test_nothing_goes_to_standard_output(capsys):

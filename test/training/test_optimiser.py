@@ -162,7 +162,11 @@ def test_inputs_stay():
     values, gradient = np.ones(3), np.ones(3)
     values.flags.writeable = gradient.flags.writeable = False
     for make, _ in CASES.values():
-        make(3).step(values, gradient, 0.1)
+        stepped = make(3).step(values, gradient, 0.1)
+        assert not np.shares_memory(stepped, values)
+        assert not np.array_equal(stepped, values)
+    assert np.array_equal(values, np.ones(3))
+    assert np.array_equal(gradient, np.ones(3))
 
 
 def test_named_takes_the_settings():
