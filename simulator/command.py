@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.table import Table
 from computation.checks import is_number
 from computation.errors import SimulatorError
 from simulator import embedded, inputspec
-from simulator.docker_engine import IMAGE, NETWORKS, DockerOptions
+from simulator.containers.engine import DockerEngine
+from simulator.containers.options import IMAGE, NETWORKS, DockerOptions
 from simulator.progress import LiveProgress
 from simulator.result import Result, write_summary
 
@@ -104,7 +106,7 @@ def simulate(
             spec,
             inputs=inputs,
             output=output,
-            engine=docker.engine if docker else None,
+            engine=partial(DockerEngine, docker) if docker else None,
             sites=sites,
             shuffle_seed=shuffle_seed,
             observer=progress,

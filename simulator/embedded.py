@@ -42,7 +42,7 @@ def run(
     inputs: Path,
     output: Path,
     command: Sequence[str] = COMMAND,
-    engine: Callable[[Layout, int], Engine] | None = None,
+    engine: Callable[[Layout, Mapping[str, Mapping[str, Any]]], Engine] | None = None,
     sites: int | None = None,
     shuffle_seed: int | None = None,
     observer: Observer | None = None,
@@ -61,7 +61,7 @@ def run(
     command : sequence of str
         Starts a node's server on COINSTAC_PORT, where nodes are processes.
     engine : callable, optional
-        Makes what the nodes run in, from the run's folders and the number of sites; processes by default.
+        Makes what the nodes run in, from the run's folders and each site's inputs; processes by default.
     sites : int, optional
         Number of sites; by default one for each entry of the spec.
     shuffle_seed : int, optional
@@ -82,12 +82,12 @@ def run(
         Naming the node that failed. All processes have ended by then, and every node's log says why.
     """
     tasks = fulfil(spec, sites)
-    layout, clients = Layout(output.resolve()), [f"local{index}" for index in range(len(tasks))]
+    layout, clients = Layout(output.resolve()), {f"local{index}": task for index, task in enumerate(tasks)}
     make = engine or partial(ProcessEngine, command)
     with layout.held(), _sigterm_as_ctrl_c():
         layout.prepare(clients, inputs.resolve())
-        with closing(make(layout, len(clients))) as started:
-            consortium = Consortium(clients, started, layout, observer or Observer(), shuffle_seed, deadline)
+        with closing(make(layout, clients)) as started:
+            consortium = Consortium(list(clients), started, layout, observer or Observer(), shuffle_seed, deadline)
             return asyncio.run(consortium.run([json.dumps(task, allow_nan=False) for task in tasks]))
 
 

@@ -1,6 +1,6 @@
 """One node's process: started with a port of its own, restarted when it died, and never left behind.
 
-`Engine` and `Worker` are what a run needs of whatever its nodes run in: processes here, containers in docker_engine.py.
+`Engine` and `Worker` are what a run needs of whatever its nodes run in: processes here, containers in containers/.
 """
 
 from __future__ import annotations
@@ -252,12 +252,12 @@ class ProcessEngine:
         Starts a server on COINSTAC_PORT.
     layout : Layout
         The run's folders.
-    sites : int
-        Number of sites.
+    sites : mapping
+        Inputs of each site.
     """
 
-    def __init__(self, command: Sequence[str], layout: Layout, sites: int) -> None:
-        self._command, self._layout, self._sites = tuple(command), layout, sites
+    def __init__(self, command: Sequence[str], layout: Layout, sites: Mapping[str, Mapping[str, Any]]) -> None:
+        self._command, self._layout, self._sites = tuple(command), layout, len(sites)
 
     def worker(self, client: str) -> NodeProcess:
         """Return a process that will run one node's server."""

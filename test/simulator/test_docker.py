@@ -6,21 +6,24 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from computation.errors import SimulatorError
-from simulator import docker_engine, embedded
-from simulator.docker_engine import IMAGE, DockerOptions, remove_stale
+from simulator import embedded
+from simulator.containers import identity, removal, wandb
+from simulator.containers.engine import DockerEngine
+from simulator.containers.options import IMAGE, DockerOptions
+from simulator.containers.removal import OWNER, remove_stale
 from simulator.layout import CENTRE, RUN, Layout
 from simulator.observer import Observer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-OWNER = "org.coinstac-meshnet.owner"
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -49,29 +52,44 @@ def test_an_engine_that_does_not_answer_is_a_clear_error(tmp_path, monkeypatch):
     pytest.importorskip("docker")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(SimulatorError, match="no Docker Engine answers"):
-        DockerOptions().engine(Layout(tmp_path), 1)
+        DockerEngine(DockerOptions(), Layout(tmp_path), {"local0": {}})
 
 
 def test_a_missing_sdk_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(SimulatorError, match=r"coinstac-meshnet\[docker\]"):
-        DockerOptions().engine(Layout(tmp_path), 1)
+        DockerEngine(DockerOptions(), Layout(tmp_path), {"local0": {}})
 
 
 def test_only_a_dead_process_of_this_machine_is_taken_for_gone():
     with subprocess.Popen(["sleep", "60"]) as process:
-        machine = docker_engine._machine()
-        identity = f"{machine} {process.pid} {docker_engine._birth(process.pid)}"
-        assert not docker_engine._gone(identity) and not docker_engine._gone(docker_engine._identity())
+        machine = identity._machine()
+        owner = f"{machine} {process.pid} {identity._birth(process.pid)}"
+        assert not identity.is_gone(owner) and not identity.is_gone(identity.own_identity())
         process.kill()
-    assert docker_engine._gone(identity)
-    assert not docker_engine._gone(identity.replace(machine, "another pid:[1]"))
-    assert not docker_engine._gone("") and not docker_engine._gone("nonsense")
+    assert identity.is_gone(owner)
+    assert not identity.is_gone(owner.replace(machine, "another pid:[1]"))
+    assert not identity.is_gone("") and not identity.is_gone("nonsense")
 
 
 def test_a_reused_process_id_is_not_taken_for_the_old_process():
-    machine, process, birth = docker_engine._identity().rsplit(" ", 2)
-    assert docker_engine._gone(f"{machine} {process} {int(birth) - 1}")
+    machine, process, birth = identity.own_identity().rsplit(" ", 2)
+    assert identity.is_gone(f"{machine} {process} {int(birth) - 1}")
+
+
+KEY = "not-a-real-key-0123456789"
+GIVEN = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://logs", "WANDB_MODE": "", "WANDB_DIR": "/home/me", "HOME": "/"}
+
+
+@pytest.mark.parametrize("inputs", [{}, {"wandb": {}}, {"wandb": {"mode": "offline"}}, {"wandb": {"project": "p"}}])
+def test_a_site_that_does_not_log_online_gets_no_key(inputs):
+    assert wandb.variables(inputs, GIVEN) == {}
+
+
+def test_a_site_that_logs_online_gets_the_key_and_nothing_of_the_machine():
+    wish = {"wandb": {"mode": "online"}}
+    assert wandb.variables(wish, GIVEN) == {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://logs"}
+    assert wandb.variables(wish, {}) == {}
 
 
 # --- with an engine --------------------------------------------------------------------------------------------------
@@ -122,11 +140,11 @@ def summing(image):
 def left(client, process=None):
     """Return the containers and networks of a process's runs, by default of this one's: others may share the engine."""
     process = process or os.getpid()
-    identity = f"{docker_engine._machine()} {process} {docker_engine._birth(process)}".rstrip()
+    owner = f"{identity._machine()} {process} {identity._birth(process)}".rstrip()
     things = [*client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True)]
     labels = [thing.labels for thing in things]
     labels += [network.attrs["Labels"] for network in client.networks.list(filters={"label": OWNER})]
-    return [label for label in labels if label[OWNER].startswith(identity)]
+    return [label for label in labels if label[OWNER].startswith(owner)]
 
 
 def inputs(root, sites=2):
@@ -137,7 +155,7 @@ def inputs(root, sites=2):
     return root / "inputs"
 
 
-def summed(root, summing, observer=None, faults=None, rounds=3, **options):
+def summed(root, summing, observer=None, faults=None, rounds=3, more=None, **options):
     """Run the summing computation; the total is 11 for each round."""
     spec = [
         {
@@ -145,10 +163,11 @@ def summed(root, summing, observer=None, faults=None, rounds=3, **options):
             "rounds": {"value": rounds},
             "size": {"value": 1000},
             "fault": {"value": (faults or {}).get(site, [])},
+            **(more or {}).get(f"local{site}", {}),
         }
         for site in range(2)
     ]
-    engine = DockerOptions(image=summing, **options).engine
+    engine = partial(DockerEngine, DockerOptions(image=summing, **options))
     return embedded.run(spec, inputs=inputs(root), output=root / "run", engine=engine, observer=observer, deadline=60)
 
 
@@ -159,9 +178,7 @@ class Watcher(Observer):
         self.client, self.kill, self.settings = client, set(kill), {}
 
     def container(self, node):
-        mine = self.client.containers.list(
-            filters={"label": f"{OWNER}={docker_engine._identity()}"}, ignore_removed=True
-        )
+        mine = self.client.containers.list(filters={"label": f"{OWNER}={identity.own_identity()}"}, ignore_removed=True)
         (found,) = [container for container in mine if container.name.endswith(f"-{node}")]
         return found
 
@@ -201,6 +218,18 @@ def test_limits_reach_the_containers(tmp_path, client, summing):
         assert not host["PortBindings"] and "OMP_NUM_THREADS=1" in settings["Config"]["Env"]
 
 
+def test_only_a_site_that_logs_online_is_told_the_key(tmp_path, client, summing, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    watcher = Watcher(client)
+    inputs_of = {"local0": {"wandb": {"value": {"mode": "online"}}}, "local1": {"wandb": {"value": {"project": "p"}}}}
+    summed(tmp_path, summing, watcher, rounds=1, more=inputs_of)
+    told = {name: f"WANDB_API_KEY={KEY}" in seen["Config"]["Env"] for name, seen in watcher.settings.items()}
+    assert told == {"local0": True, "local1": False, CENTRE: False}
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert written and not any(KEY.encode() in path.read_bytes() for path in written)
+    assert KEY not in "".join(capfd.readouterr())
+
+
 @pytest.fixture
 def stranger(client, summing):
     """The address of a server outside of any run, on Docker's default network."""
@@ -216,7 +245,7 @@ def pried(tmp_path, image, stranger):
 
     def run(network):
         spec = [{"outside": {"value": stranger}}] * 2
-        engine = DockerOptions(image=image("prying.py"), network=network).engine
+        engine = partial(DockerEngine, DockerOptions(image=image("prying.py"), network=network))
         return embedded.run(spec, inputs=inputs(tmp_path), output=tmp_path / "run", engine=engine, deadline=60).output
 
     return run
@@ -276,9 +305,11 @@ def test_a_missing_image_is_a_clear_error(tmp_path, client):
 
 DRIVER = """
 import sys
+from functools import partial
 from pathlib import Path
 from simulator import embedded
-from simulator.docker_engine import DockerOptions
+from simulator.containers.engine import DockerEngine
+from simulator.containers.options import DockerOptions
 from simulator.observer import Observer
 class Print(Observer):
     def on_cycle(self, cycle, output):
@@ -286,7 +317,7 @@ class Print(Observer):
             print("running", flush=True)
 root = Path(sys.argv[1])
 spec = {name: {"value": value} for name, value in (("number", 1), ("rounds", 10**9))}
-engine = DockerOptions(image=sys.argv[2]).engine
+engine = partial(DockerEngine, DockerOptions(image=sys.argv[2]))
 embedded.run(spec, sites=2, inputs=root / "inputs", output=root / "run", engine=engine, observer=Print())
 """
 
@@ -307,16 +338,17 @@ def running(tmp_path, client, summing):
 def test_no_container_outlives_the_simulator(client, running, number):
     running.send_signal(number)
     running.wait(60)
-    pause = threading.Event()
-    while left(client, running.pid):  # after a kill, the guard clears up
-        pause.wait(0.1)
+    deadline = time.monotonic() + 60
+    while left(client, running.pid) and time.monotonic() < deadline:  # after a kill, the guard clears up
+        time.sleep(0.1)
+    assert not left(client, running.pid)
 
 
 def test_the_next_run_clears_up_after_one_that_could_not(client, running, monkeypatch):
     remove_stale(client)
     assert len(left(client, running.pid)) == 4  # it runs
     # As if it had died without its guard.
-    monkeypatch.setattr(docker_engine, "_gone", lambda identity: f" {running.pid} " in identity)
+    monkeypatch.setattr(removal, "is_gone", lambda owner: f" {running.pid} " in owner)
     with ThreadPoolExecutor(3) as pool:  # three runs begin at once
         assert max(pool.map(lambda _: remove_stale(client), range(3))) == 1
     assert not left(client, running.pid)

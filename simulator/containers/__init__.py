@@ -1,0 +1,1 @@
+"""Nodes as Docker containers: one for each site and one for the centre, shut in as far as the protocol allows."""

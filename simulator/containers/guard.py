@@ -1,0 +1,33 @@
+"""A process that waits for the simulator's death and clears up after it, however it died: `guard RUN`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from simulator.containers.client import connect
+from simulator.containers.removal import remove_run
+
+__all__ = ["start"]
+
+
+def start(run: str) -> subprocess.Popen[bytes]:
+    """Start the process that removes the containers of a run when this one dies, however it dies."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "simulator.containers.guard", run]
+    # In a session of its own, so that a Ctrl-C on the terminal does not reach it.
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, start_new_session=True
+    )
+
+
+def _stand(run: str) -> None:
+    """Wait until the simulator has closed its end of our standard input by dying, then clear up after it."""
+    sys.stdin.read()
+    remove_run(connect(), run)
+
+
+if __name__ == "__main__":
+    _stand(sys.argv[1])
