@@ -40,9 +40,10 @@ install_packages() {
 start_daemon() {
   say "starting dockerd, log in $LOG"
   setsid dockerd --storage-driver=overlay2 >"$LOG" 2>&1 </dev/null &
-  local second
+  local daemon=$! second
   for second in $(seq 30); do
     if answers; then return 0; fi
+    kill -0 "$daemon" 2>/dev/null || break
     sleep 1
   done
   tail -n 5 "$LOG" >&2
