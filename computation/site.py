@@ -126,6 +126,9 @@ class SiteRun:
         self.tracker.event("plan", **plan.as_json(), settings=self.settings.as_json())
         for note in plan.notes:
             self.tracker.notice("difference", note)
+        self.tracker.event("device", reason=self.trainer.choice.reason, arithmetic=self.trainer.arithmetic)
+        if self.trainer.choice.fallback:
+            self.tracker.notice("fallback", self.trainer.choice.reason)
         self.tracker.event("kernels", reason=native.status().reason)
         if self.trainer.device.type == "cpu" and not native.status().available:
             self.tracker.notice("fallback", native.status().reason)
@@ -241,11 +244,12 @@ class SiteRun:
         return self.evaluate("valid") if due else None
 
     def evaluate(self, split: str) -> Evaluation | None:
-        """Return the voxel counts of one split, or none where it has no scan that can be read."""
+        """Return the voxel counts of one split, or none where no scan can be read or the device is full."""
         try:
             counts = self.trainer.evaluate(split)
-        except ScanError as error:
+        except (DeviceError, ScanError) as error:
             self.tracker.event("evaluation-failed", round=self.round, split=split, error=str(error))
+            self.tracker.notice("skipped", f"split {split!r} was not evaluated: {error.public}", round=self.round)
             return None
         if counts is None:
             return None

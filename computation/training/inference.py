@@ -15,7 +15,6 @@ import gzip
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ from computation.scans.blocks import Triple
 from computation.scans.records import Scan
 from computation.scans.store import Store
 from computation.settings import Settings
-from computation.training.device import computing
+from computation.training.device import autocast, computing
 
-__all__ = ["autocast", "learnt_tile", "predict", "probabilities", "save", "segment", "write"]
+__all__ = ["learnt_tile", "predict", "probabilities", "save", "segment", "write"]
 
 # nibabel's image classes are not annotated.
 _nibabel: Any = nibabel
@@ -44,11 +43,6 @@ _nibabel: Any = nibabel
 _BUDGET = 4 << 30
 #: Sides of tiles, largest first.
 _SIDES = (192, 160, 128, 96, 64)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which a network computes: bfloat16 where asked for, else as it is."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def predict(
@@ -209,13 +203,17 @@ def _forward(model: MeshNet, image: NDArray[np.float32], precision: str) -> Tens
     model.eval()
     try:
         with torch.inference_mode(), computing(weight.device):
-            volume = torch.from_numpy(np.array(image)[None, None]).to(weight)
-            with autocast(weight.device, precision):
-                scores = model(volume)
-            shares: Tensor = scores[0].float().softmax(0).cpu()
-            return shares
+            return _shares(model, torch.from_numpy(np.array(image)[None, None]).to(weight), precision)
     finally:
         model.train(training)
+
+
+def _shares(model: MeshNet, volume: Tensor, precision: str) -> Tensor:
+    # In a frame of its own, which `computing` can clear when memory runs out.
+    with autocast(volume.device, precision):
+        scores = model(volume)
+    shares: Tensor = scores[0].float().softmax(0).cpu()
+    return shares
 
 
 def save(path: Path, labels: NDArray[np.uint8], scan: Scan) -> None:

@@ -27,7 +27,7 @@ from computation.scans.sampling import Batch, PatchSampler, Skipped
 from computation.scans.store import Store
 from computation.settings import Settings
 from computation.training import inference, loss
-from computation.training.device import choose, computing
+from computation.training.device import arithmetic, autocast, computing, decide
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
 from computation.training.metrics import Counts
@@ -109,6 +109,10 @@ class Trainer(Learner):
 
     Attributes
     ----------
+    choice : Choice
+        The device, and how it was come by.
+    arithmetic : str
+        How it computes, in one line for the journal.
     deadline : float or None
         Moment on the clock after which a round ends with the batches that it has; at least one is always done.
     skipped : list of Skipped
@@ -117,7 +121,7 @@ class Trainer(Learner):
     Raises
     ------
     DeviceError
-        If the device is not there.
+        If the device is not there, or has no room for the network.
     StoreError
         If there is no scan to train on.
     """
@@ -134,7 +138,10 @@ class Trainer(Learner):
         sampler: Sampler | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(architecture, settings, rounds, device=choose(device))
+        chosen = decide(device)
+        with computing(chosen.device):
+            super().__init__(architecture, settings, rounds, device=chosen.device)
+        self.choice, self.arithmetic = chosen, arithmetic(chosen.device, settings.precision)
         self.store, self.site, self.clock = store, site, clock
         self.deadline: float | None = None
         self.skipped: list[Skipped] = []
@@ -255,22 +262,27 @@ class Trainer(Learner):
             raise ScanFault(Fault.LABEL, f"scans {batch.scans}")
 
     def _backward(self, step: int, batch: Batch) -> tuple[float, Vector]:
-        """Return the mean loss of a batch and its gradient."""
+        """Return the mean loss of a batch and its gradient, in the vector's dtype whatever the precision."""
         with computing(self.device):
-            model = self.model.train()
-            model.seed_dropout(self._seed(step))
-            model.zero_grad(set_to_none=True)
-            with inference.autocast(self.device, self.settings.precision):
-                scores = model(batch.images.to(model.head.weight))
-            mean = self._loss(scores, batch.labels.to(self.device))
-            mean.backward()  # type: ignore[no-untyped-call]
-            value, grad = float(mean.detach()), vector.gradient(model)
-            model.zero_grad(set_to_none=True)
+            value, grad = self._pass(step, batch)
         if not (math.isfinite(value) and np.isfinite(grad).all()):
             raise NotFiniteError(
                 "the loss or gradient of a batch is not finite; lower 'learning_rate' or use float32",
                 f"batch {step}, scans {batch.scans}, loss {value}",
             )
+        return value, grad
+
+    def _pass(self, step: int, batch: Batch) -> tuple[float, Vector]:
+        # In a frame of its own, which `computing` can clear when memory runs out.
+        model = self.model.train()
+        model.seed_dropout(self._seed(step))
+        model.zero_grad(set_to_none=True)
+        with autocast(self.device, self.settings.precision):
+            scores = model(batch.images.to(model.head.weight))
+        mean = self._loss(scores, batch.labels.to(self.device))
+        mean.backward()  # type: ignore[no-untyped-call]
+        value, grad = float(mean.detach()), vector.gradient(model)
+        model.zero_grad(set_to_none=True)
         return value, grad
 
     def _seed(self, step: int) -> int:
