@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from computation import __version__
-from computation.errors import ScanError
+from computation.errors import DeviceError, ScanError
 from computation.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results
 from computation.model import export, native
 from computation.model.network import parameter_count
@@ -166,7 +166,7 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
         try:
             labels = run.trainer.predict(scan)
             truth = run.store.read_label(scan, (0, 0, 0), scan.shape) if scan.labelled else None
-        except ScanError as error:
+        except (DeviceError, ScanError) as error:
             run.tracker.notice("skipped", f"scan {scan.key} was not segmented: {error.public}")
             continue
         inference.save(run.folder / name, labels, scan)
