@@ -12,9 +12,9 @@ bfloat16 autocast          asked  convolutions in bfloat16, weights, statistics,
 float16                    never  its range needs a gradient scaler, whose state would differ between sites
 =========================  =====  =====================================================================================
 
-`torch.use_deterministic_algorithms` stays off: only cuDNN's convolutions have a choice on this path, and it would fill all
-new memory. Two kinds of GPU may still differ in the last bits of a gradient. That never parts the models: every
-site applies the one combined vector that it is sent, in NumPy.
+`torch.use_deterministic_algorithms` stays off: only cuDNN's convolutions have a choice on this path, and it would fill
+all new memory. Two kinds of GPU may still differ in the last bits of a gradient. That never parts the models: every site
+applies the one combined vector that it is sent, in NumPy.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ def cross_entropy(sums: Tensor, *, smoothing: float = 0.0, weights: tuple[float,
         Shape `(N,)`. A sample whose voxels all have weight zero contributes zero.
     """
     classes = sums.shape[1]
-    weight = torch.tensor(weights or (1.0,) * classes, dtype=sums.dtype, device=sums.device)
+    # Ones are made where they are needed: values from the host would hold up a GPU's queue in every step.
+    weight = sums.new_tensor(weights) if weights else sums.new_ones(classes)
     _, _, voxels, hits, spread = sums.unbind(2)
     total = (weight * voxels).sum(1)
     value = (weight * ((1 - smoothing) * hits + smoothing / classes * spread)).sum(1)
