@@ -143,6 +143,8 @@ def _steps(layer: Layer, name: str, activation: str) -> list[tuple[str, list[str
 
 def _difference(path: Path, model: MeshNet) -> float:
     """Compare both networks on noise, on volumes of two sizes, odd sides among them."""
+    # Since 1.29 the library sends usage data to its maker, unless this is set before it is loaded.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     runtime = _package("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     exact = copy.deepcopy(model).cpu().eval()

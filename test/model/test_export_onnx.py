@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,3 +72,23 @@ def test_missing_packages_and_folders_are_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelError, match="`export` extra"):
         export_onnx.save_onnx(tmp_path / "model.onnx", trained(), LABELS)
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from computation.model.architecture import named
+from computation.model.export import Metadata
+from computation.model.export_onnx import save_onnx
+from computation.model.network import build
+save_onnx(Path(sys.argv[1]), build(named("meshnet-10x5", classes=3), 0), Metadata(("a", "b", "c"), {}))
+"""
+
+
+def test_onnxruntime_is_told_to_send_nothing_to_its_maker(tmp_path):
+    """It keeps what it would send in the cache folder, from the moment it is loaded."""
+    pytest.importorskip("onnxruntime")
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-c", EXPORT, str(tmp_path / "model.onnx")]
+    subprocess.run(command, cwd=Path(__file__).parents[2], env=home, check=True, timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
