@@ -22,6 +22,7 @@ __all__ = [
     "SettingsError",
     "SimulatorError",
     "StoreError",
+    "unwritable",
 ]
 
 
@@ -45,6 +46,11 @@ class MeshNetError(Exception):
         return f"{self.public} [{self.private}]" if self.private else self.public
 
 
+def unwritable(kind: str) -> str:
+    """Return the public text for a folder (`output`, `transfer`) that takes no file."""
+    return f"the {kind} folder is full or may not be written; free some space or mend its rights, then start again"
+
+
 class SettingsError(MeshNetError):
     """A setting is unknown, of the wrong type, out of range, or differs between sites."""
 
@@ -54,7 +60,7 @@ class MessageError(MeshNetError):
 
 
 class PayloadError(MeshNetError):
-    """The tensor half of a message is truncated, oversized, altered, or of another model, round or type."""
+    """The tensor half of a message is truncated, oversized, altered, misplaced or of another type, or finds no room."""
 
 
 class ContributionError(MeshNetError):

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from coinstac_computation import COINSTACPyNode, ComputationPhase
 
-from computation.errors import MeshNetError, ResumeError
+from computation import claim
+from computation.errors import ResumeError
 from computation.training import checkpoint
 
 __all__ = ["Folders", "Phase", "Run", "Service"]
@@ -102,11 +103,14 @@ class Service:
     ------
     ResumeError
         From a call, if the process was restarted and finds no checkpoint of the iteration before.
+    MeshNetError
+        From a call, if the output folder cannot be written or another run has taken it.
     """
 
     def __init__(self, mode: str, phases: Phases, begin: Callable[[Folders], Run]) -> None:
         self._mode, self._phases, self._begin = mode, phases, begin
         self._iteration = 0
+        self._token = ""
         self._node: _Node
         self._run: Run
 
@@ -116,17 +120,20 @@ class Service:
         folders = Folders(data["state"])
         if iteration == 1:
             self._start(folders)
-            _archive(folders)
+            self._token = claim.take(folders.output)
         elif iteration != self._iteration + 1:
             self._resume(folders, iteration, data.get("cache") or {})
         # A call that fails must not be taken for one that was answered.
         self._iteration = -1
-        reply: dict[str, Any] = self._node.compute(data)
-        self._save(folders, iteration)
+        with claim.holding(folders.output, self._token):
+            reply: dict[str, Any] = self._node.compute(data)
+            # A checkpoint must not come among those of another run.
+            claim.check(folders.output, self._token)
+            self._save(folders, iteration)
         self._iteration = iteration
         # The library reads `success` from a phase's output and leaves it there; the platform wants it beside.
         reply["output"].pop("success", None)
-        return {**reply, "cache": {"run": self._run.name}}
+        return {**reply, "cache": {"run": self._run.name, "token": self._token}}
 
     def _start(self, folders: Folders) -> None:
         self._node = _Node(self._mode)
@@ -135,6 +142,8 @@ class Service:
         self._run = self._node.cache["run"] = self._begin(folders)
 
     def _resume(self, folders: Folders, iteration: int, cache: Mapping[str, Any]) -> None:
+        self._token = str(cache.get("token", ""))
+        claim.check(folders.output, self._token)
         arrays, values = checkpoint.load(folders.checkpoints, iteration - 1)
         expected = cache.get("run")
         if expected and values["run"] != expected:
@@ -149,22 +158,3 @@ class Service:
         arrays, state = self._run.record()
         values = {"run": self._run.name, "position": self._node.position(), "state": state}
         checkpoint.save(folders.checkpoints, iteration, arrays, values, keep=self._run.keep)
-
-
-def _archive(folders: Folders) -> None:
-    """Move what an earlier run left in the output folder out of the way: nothing is overwritten, nothing is mixed."""
-    try:
-        folders.output.mkdir(parents=True, exist_ok=True)
-        left = sorted(path for path in folders.output.iterdir() if path.name != "earlier-runs")
-        if not left:
-            return
-        shelf = folders.output / "earlier-runs"
-        shelf.mkdir(exist_ok=True)
-        place = shelf / f"{1 + sum(1 for _ in shelf.iterdir()):04d}"
-        place.mkdir()
-        for path in left:
-            path.rename(place / path.name)
-    except OSError as error:
-        raise MeshNetError(
-            "the output folder cannot be written; give this computation a folder that it may write", str(error)
-        ) from error

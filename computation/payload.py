@@ -26,6 +26,8 @@ import math
 import os
 import stat
 import struct
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -35,7 +37,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from computation.errors import PayloadError
+from computation.errors import PayloadError, unwritable
 
 __all__ = [
     "COMBINATION",
@@ -158,6 +160,11 @@ def write(path: Path, payload: Payload) -> int:
     -------
     int
         Bytes written.
+
+    Raises
+    ------
+    PayloadError
+        If the folder is full or may not be written; nothing is left behind.
     """
     values = np.ascontiguousarray(payload.values)
     head = _FIELDS.pack(
@@ -172,14 +179,25 @@ def write(path: Path, payload: Payload) -> int:
     )
     check = hashlib.sha256(head)
     check.update(values.data)
+    try:
+        _write_whole(path, (head + check.digest() + bytes(8), values.data))
+    except OSError as error:
+        raise PayloadError(unwritable("transfer"), f"{path}: {error}") from error
+    return HEADER_BYTES + values.nbytes
+
+
+def _write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     # The temporary name carries the prefix too: what a crash leaves behind may travel and must harm nobody.
     partial = path.with_name(f"{PREFIX}partial-{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(head + check.digest() + bytes(8))
-        file.write(values.data)
-        os.fchmod(file.fileno(), 0o644)
-    partial.replace(path)
-    return HEADER_BYTES + values.nbytes
+    try:
+        with partial.open("wb") as file:
+            file.writelines(pieces)
+            os.fchmod(file.fileno(), 0o644)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def read(

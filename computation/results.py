@@ -22,7 +22,7 @@ from computation.report.card import card
 from computation.scans.native import to_native
 from computation.scans.store import Store
 from computation.settings import Member, Settings
-from computation.tracking import Tracker, notices, read, rounds
+from computation.tracking import Tracker, lines, notices, read, rounds
 from computation.training import inference
 from computation.training.metrics import Counts, dice
 from computation.training.preprocessing import preprocessing_of
@@ -148,10 +148,7 @@ def _write_card(
     preparation: Mapping[str, Any],
     site_scores: Mapping[str, Sequence[Scores]],
 ) -> None:
-    text = card(page, parameters=parameters, preparation=preparation, site_scores=site_scores)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    lines.replace(path, card(page, parameters=parameters, preparation=preparation, site_scores=site_scores))
 
 
 def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:

@@ -49,6 +49,12 @@ REQUEST_LIMIT = 2**30
 #: Longest reply in bytes: the platform's client drops one of more than 100 MiB with a misleading message.
 REPLY_LIMIT = 64 * 2**20
 
+#: How a call of COINSTAC's first protocol begins: the words of a command, then its input and an empty message, each by
+#: itself (coinstac-container-manager 6.9.8, `serviceFunction.js`). Its client waits for ever on any reply but that of
+#: its own server, so it gets none: it takes a close with a reason, of at most 123 bytes, for a failure.
+_FIRST_PROTOCOL = b'{"command":'
+_WRONG_PROTOCOL = "the compspec's compspecVersion is 1; wanted 2: use the compspec.json that came with this image"
+
 _LONGEST_LINE = 600
 _FAREWELL = 3.0  # seconds that a client has, after a signal, to take what is being sent and to close
 
@@ -227,7 +233,11 @@ class _Service:
         # A reply to a client that has gone away is lost, as the platform expects.
         with contextlib.suppress(ConnectionClosed):
             while True:
-                answer = self.worker.submit(await connection.recv(decode=False))
+                text = await connection.recv(decode=False)
+                if text.startswith(_FIRST_PROTOCOL):
+                    log.error("%s", _WRONG_PROTOCOL)
+                    return await connection.close(CloseCode.POLICY_VIOLATION, _WRONG_PROTOCOL)
+                answer = self.worker.submit(text)
                 await asyncio.wait((answer, self.stopping), return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done():
                     # Not 1000: the platform would take that for a normal end and wait for the reply for ever.

@@ -19,6 +19,7 @@ FLOORS = {
     "messages": 3,
     "payload": 3,
     "arrivals": 3,
+    "claim": 3,
     "compspec": 4,
     "model": 4,
     "scans": 4,

@@ -1,6 +1,7 @@
 """What must always hold (architecture.md, section 4), over whole runs of the real handlers and files."""
 
 import json
+import shutil
 from itertools import permutations
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from consortium import SHORT, consortium
 from torch import nn
 
-from computation import payload
-from computation.errors import ConsensusError, ResumeError
+from computation import claim, local, payload
+from computation.errors import ConsensusError, MeshNetError, ResumeError
 from computation.model import architecture, network, vector
 from computation.scans.sampling import PatchSampler
 from computation.scans.store import open_store
 from computation.settings import parse
 from computation.training.loss import criterion
+from computation.training.trainer import Trainer
 
 STRATEGIES = ["gradient-mean", "fedavg"]
 
@@ -216,6 +218,45 @@ def test_outputs_of_an_earlier_run_are_kept_aside(tmp_path):
     assert second["model_digest"] == first["model_digest"]
     old = loop.folder("output", "local0") / "earlier-runs" / "0001"
     assert (old / "journal.jsonl").is_file() and (old / "model" / "best.safetensors").is_file()
+
+
+def _beside(loop, root):
+    """Return another consortium that shares only the output folders."""
+    other = consortium(root)
+    shutil.rmtree(other.root / "output")
+    (other.root / "output").symlink_to(loop.root / "output")
+    return other
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("client", ["local0", "local1"])
+def test_a_run_that_lost_its_output_folder_to_another_says_so(tmp_path, client, restarted):
+    loop = consortium(tmp_path / "first")
+    other = _beside(loop, tmp_path / "second")
+
+    def steal(loop, node, iteration):
+        if (node, iteration) == (client, 3):
+            other.call(client, 1, other.specs[client])
+            if restarted:
+                loop.restart(client)
+
+    with pytest.raises(MeshNetError, match="another run has taken this node's output folder") as caught:
+        loop.run(steal)
+    assert str(tmp_path) not in caught.value.public
+    assert loop.log[-1][:2] == ("local0" if client == "local1" else "remote", 3 if client == "local1" else 2)
+
+
+def test_a_run_that_loses_its_folder_while_it_computes_leaves_no_checkpoint_there(tmp_path):
+    class Robbed(Trainer):
+        def gradient(self, round):
+            if round == 2:
+                claim.take(loop.folder("output", "local0"))
+            return super().gradient(round)
+
+    loop = consortium(tmp_path, make_local=lambda: local.create(Robbed))
+    with pytest.raises(MeshNetError, match="another run"):
+        loop.run()
+    assert not (loop.folder("output", "local0") / "checkpoints").exists()
 
 
 def test_a_site_ends_with_everything_promised(tmp_path):

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from full_disk import small_files
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,6 +16,7 @@ from computation import payload
 from computation.errors import PayloadError
 from computation.payload import CONTRIBUTION, HEADER_BYTES, MODEL, Manifest, Payload
 
+FULL = "the transfer folder is full or may not be written; free some space"
 SHAPES = st.lists(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4), min_size=1, max_size=6)
 DIGEST = "cd" * 32
 
@@ -57,6 +59,23 @@ def test_file_is_readable_by_the_platforms_own_user(sent):
     path, _ = sent
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_a_full_folder_is_named_and_no_half_file_is_left(sent):
+    """The file of the round before stays whole under its name; the bytes of the half one are given back."""
+    path, expected = sent
+    before = path.read_bytes()
+    item = Payload(CONTRIBUTION, 8, expected["manifest"], np.ones(11, np.float32), DIGEST)
+    with small_files(HEADER_BYTES + 10), pytest.raises(PayloadError, match=FULL) as caught:
+        payload.write(path, item)
+    assert str(path.parent) not in caught.value.public and str(path) in caught.value.private
+    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == before
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path):
+    manifest = _manifest([(2,)])
+    with pytest.raises(PayloadError, match=FULL):
+        payload.write(tmp_path / "gone" / "__cx_model.bin", Payload(MODEL, 0, manifest, np.ones(2, np.float32)))
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,22 @@ def test_a_request_beyond_the_limit_is_closed_with_a_code_that_the_platform_repo
     serving(lambda mode: lambda data: {"output": {}}, talk, request_limit=1000)
 
 
+def test_a_call_of_the_first_protocol_is_ended_at_once_with_a_reason(caplog):
+    """As coinstac-container-manager 6.9.8 calls for compspecVersion 1; it rejects on any close code but 1000."""
+
+    async def talk(uri):
+        async with connect(uri, proxy=None) as connection:
+            await connection.send(json.dumps({"command": "python", "args": ["entry.py"]}, separators=(",", ":")))
+            await connection.send(json.dumps({"input": {}, "cache": {}, "state": {}}))
+            await connection.send(b"")
+            with pytest.raises(ConnectionClosed):
+                await connection.recv()
+            assert connection.close_code == 1008 and "compspecVersion" in connection.close_reason
+
+    serving(lambda mode: pytest.fail, talk)
+    assert ["compspecVersion" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_a_request_of_five_megabytes_passes():
     async def talk(uri):
         async with connect(uri, proxy=None) as connection:

@@ -23,13 +23,14 @@ import os
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from computation.errors import ResumeError
+from computation.errors import ResumeError, unwritable
 
 __all__ = ["iterations", "load", "save"]
 
@@ -68,7 +69,7 @@ def save(
     Raises
     ------
     ResumeError
-        If the folder cannot be written.
+        If the folder is full or may not be written; the checkpoints that are there stay as they are.
     """
     packed = {name: np.ascontiguousarray(array, _DTYPES[array.dtype.str]) for name, array in arrays.items()}
     listed = [[name, array.dtype.str, list(array.shape)] for name, array in packed.items()]
@@ -83,7 +84,7 @@ def save(
         _write(path, [_HEAD.pack(_MAGIC, len(header), _digest(pieces)), *pieces])
         _prune(folder, iteration, keep)
     except OSError as error:
-        raise ResumeError("a checkpoint cannot be written; free some space in the output folder", str(error)) from error
+        raise ResumeError(f"a checkpoint cannot be written: {unwritable('output')}", str(error)) from error
     return path
 
 
@@ -96,10 +97,15 @@ def _digest(pieces: list[Any]) -> bytes:
 
 def _write(path: Path, pieces: list[Any]) -> None:
     partial = path.with_suffix(".partial")
-    with partial.open("wb", buffering=0) as file:
-        for piece in pieces:
-            _write_all(file.fileno(), piece)
-    partial.replace(path)
+    try:
+        with partial.open("wb", buffering=0) as file:
+            for piece in pieces:
+                _write_all(file.fileno(), piece)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):  # on a full disk its bytes are wanted back
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _write_all(handle: int, piece: Any) -> None:

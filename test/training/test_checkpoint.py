@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from full_disk import small_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -112,9 +113,17 @@ def test_values_that_are_not_finite_are_refused_before_writing(tmp_path):
 
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResumeError, match="cannot be written") as caught:
+    with pytest.raises(ResumeError, match="output folder is full or may not be written") as caught:
         checkpoint.save(tmp_path / "file", 1, ARRAYS, VALUES)
     assert str(tmp_path) not in caught.value.public
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints_and_no_half_one(tmp_path):
+    checkpoint.save(tmp_path, 1, ARRAYS, VALUES)
+    with small_files(100), pytest.raises(ResumeError, match="output folder is full or may not be written") as caught:
+        checkpoint.save(tmp_path, 2, ARRAYS, VALUES)
+    assert str(tmp_path) not in caught.value.public
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.bin"]
 
 
 def test_foreign_files_stay(tmp_path):
