@@ -4,6 +4,12 @@ The folder holds `model.json` (topology and list of weights), `group1-shardNofM.
 float32, kernels as `(d, h, w, in, out)`), `labels.json`, `colormap.json` and `brainchop.json`, an entry for brainchop's
 list of models. Layers are `Conv3D` and `Activation` in turn, as brainchop's own models have them.
 
+Group normalisation depends on each scan and cannot be folded, and tfjs has no layer for it. But brainchop has, since
+the version of August 2025 that brought its MindGrab model, a rule of its own: the output of a convolution whose name
+ends in `_gn` is normalised, each channel over the volume, with epsilon 1e-5 and without scale or shift. That is this
+network's group normalisation, which has one group for each channel, up to scale and shift; those two follow as a
+1x1x1 convolution with a diagonal kernel. An older brainchop takes the name for nothing but a name.
+
 brainchop brings every scan to FreeSurfer's grid (axes L, I, A; 1 mm; 256 voxels a side) and feeds its axes in the order
 of the NIfTI file. A model that learnt from scans in RAS+ order gets its kernels turned accordingly: with cubic kernels,
 equal dilations and zero padding that is exactly the same network on the turned volume.
@@ -15,7 +21,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +41,9 @@ _SHARD = 4 << 20
 
 #: How far the scores may lie apart, relative to the largest where that is above 1.
 _TOLERANCE = 1e-5
+
+#: The ending of a layer's name by which brainchop knows that its output is to be normalised, and with which epsilon.
+_NORMALISED, _EPSILON = "_gn", 1e-5
 
 _SIDE = 256
 _COLOURS = ("#000000", "#e8b21a", "#cd3e4e", "#3aa0d0", "#63b35c", "#9c62c9", "#d97ab0", "#8c8c3a")
@@ -61,7 +70,7 @@ def save_brainchop(folder: Path, model: MeshNet, metadata: Metadata) -> tuple[fl
     folder : Path
         Made if missing.
     model : MeshNet
-        With batch normalisation or none.
+        With any normalisation; with group normalisation only a brainchop of August 2025 or later computes the same.
     metadata : Metadata
         Of the model.
 
@@ -75,13 +84,9 @@ def save_brainchop(folder: Path, model: MeshNet, metadata: Metadata) -> tuple[fl
     Raises
     ------
     ModelError
-        If the model has group normalisation, a file cannot be written, or the scores differ by more than 1e-5.
+        If the group normalisation is not the one that brainchop has, a file cannot be written, or the scores differ by
+        more than 1e-5.
     """
-    if model.architecture.norm == "group":
-        raise ModelError(
-            "group normalisation depends on each scan and cannot be folded into a convolution, as brainchop's layout "
-            "needs; train with norm=batch or norm=none, or export to ONNX"
-        )
     ras = metadata.preprocessing.get("like", "ras") == "ras"
     exact = copy.deepcopy(model).cpu().double().eval()
     topology, weights = _layers(exact, ras)
@@ -97,7 +102,7 @@ def save_brainchop(folder: Path, model: MeshNet, metadata: Metadata) -> tuple[fl
     if not difference <= _TOLERANCE:
         (folder / "model.json").unlink(missing_ok=True)
         raise ModelError(f"the folded model's scores differ by {difference:.2g}; wanted at most {_TOLERANCE:g}")
-    return difference, _cautions(metadata)
+    return difference, _cautions(model, metadata)
 
 
 def turned(volume: NDArray[Any]) -> NDArray[Any]:
@@ -118,16 +123,32 @@ def _layers(model: MeshNet, ras: bool) -> tuple[list[dict[str, Any]], Weights]:
     weights: Weights = {}
     for place, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
-        name, act = f"conv3d_{2 * place}", f"activation_{2 * place + 1}"
-        kernel, bias = _folded(layer)
-        weights |= _named(name, kernel, bias, ras)
-        layers.append(_layer("Conv3D", name, layers[-1]["name"], _conv(kernel, layer.conv.dilation)))
-        layers.append(_layer("Activation", act, name, {"activation": model.architecture.activation}))
+        for name, kernel, bias in _convolutions(layer, place):
+            weights |= _named(name, kernel, bias, ras)
+            layers.append(_layer("Conv3D", name, layers[-1]["name"], _conv(kernel, layer.conv.dilation, bias)))
+        act, before = f"activation_{2 * place + 1}", layers[-1]["name"]
+        layers.append(_layer("Activation", act, before, {"activation": model.architecture.activation}))
     head = model.head.weight.detach()
     assert model.head.bias is not None
     weights |= _named("output", head, model.head.bias.detach(), ras)
-    layers.append(_layer("Conv3D", "output", layers[-1]["name"], _conv(head, 1)))
+    layers.append(_layer("Conv3D", "output", layers[-1]["name"], _conv(head, 1, model.head.bias)))
     return layers, weights
+
+
+def _convolutions(layer: Layer, place: int) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """Yield name, kernel and bias of the convolutions that stand for a layer's convolution and normalisation."""
+    name, norm = f"conv3d_{2 * place}", layer.norm
+    if not isinstance(norm, torch.nn.GroupNorm):
+        yield name, *_folded(layer)
+        return
+    if norm.num_groups != norm.num_channels or norm.eps != _EPSILON:
+        raise ModelError(
+            "brainchop normalises each channel on its own with epsilon 1e-5; this model's groups are others. Train "
+            "with norm=batch, or export to ONNX"
+        )
+    bias = layer.conv.bias
+    yield name + _NORMALISED, layer.conv.weight.detach(), None if bias is None else bias.detach()
+    yield f"scale_{2 * place}", norm.weight.detach().diag()[..., None, None, None], norm.bias.detach()
 
 
 def _folded(layer: Layer) -> tuple[Tensor, Tensor]:
@@ -142,11 +163,11 @@ def _folded(layer: Layer) -> tuple[Tensor, Tensor]:
     return kernel * scale.view(-1, 1, 1, 1, 1), (bias - norm.running_mean) * scale + norm.bias.detach()
 
 
-def _named(name: str, kernel: Tensor, bias: Tensor, ras: bool) -> Weights:
+def _named(name: str, kernel: Tensor, bias: Tensor | None, ras: bool) -> Weights:
     # (out, in, d, h, w) to (d, h, w, in, out)
     spread = kernel.permute(2, 3, 4, 1, 0).numpy()
-    arranged = turned(spread) if ras else spread
-    return {f"{name}/kernel": arranged.astype("<f4"), f"{name}/bias": bias.numpy().astype("<f4")}
+    found = {f"{name}/kernel": (turned(spread) if ras else spread).astype("<f4")}
+    return found if bias is None else found | {f"{name}/bias": bias.numpy().astype("<f4")}
 
 
 def _layer(kind: str, name: str, before: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,17 +175,17 @@ def _layer(kind: str, name: str, before: str, config: Mapping[str, Any]) -> dict
     return {"class_name": kind, "config": whole, "name": name, "inbound_nodes": [[[before, 0, 0, {}]]]}
 
 
-def _conv(kernel: Tensor, dilation: int) -> dict[str, Any]:
+def _conv(kernel: Tensor, dilation: int, bias: Tensor | None) -> dict[str, Any]:
     return {
         "filters": kernel.shape[0],
         "kernel_size": list(kernel.shape[2:]),
         "strides": [1, 1, 1],
         "padding": "same",
         "data_format": "channels_last",
-        "dilation_rate": [dilation] * 3,
+        "dilation_rate": [dilation if kernel.shape[-1] > 1 else 1] * 3,
         "groups": 1,
         "activation": "linear",
-        "use_bias": True,
+        "use_bias": bias is not None,
     }
 
 
@@ -227,8 +248,18 @@ def _entry(model: MeshNet, metadata: Metadata) -> dict[str, Any]:
     }
 
 
-def _cautions(metadata: Metadata) -> tuple[str, ...]:
-    how, found = metadata.preprocessing, []
+def _cautions(model: MeshNet, metadata: Metadata) -> tuple[str, ...]:
+    how, found = metadata.preprocessing, list[str]()
+    if model.architecture.norm == "group":
+        found.append(
+            "group normalisation needs a brainchop of August 2025 or later, and must not be a pre-model there: an "
+            "older one shows wrong labels without a word; train with norm=batch for those"
+        )
+        if how.get("tile"):
+            found.append(
+                "this model learnt from sub-volumes and brainchop has no tiles: over a whole head its group "
+                "normalisation meets other statistics, so expect worse results there; train with norm=batch"
+            )
     scheme = how.get("normalisation")
     if scheme == "quantile":
         found.append(
@@ -317,12 +348,15 @@ def apply_brainchop(
         if layer["class_name"] == "Activation":
             here = _ACTIVATIONS[config["activation"]](here)
             continue
-        kernel, bias = (
-            torch.from_numpy(weights[f"{layer['name']}/{part}"].astype(float)) for part in ("kernel", "bias")
-        )
+        parts = ("kernel", "bias") if config["use_bias"] else ("kernel",)
+        kernel, *bias = (torch.from_numpy(weights[f"{layer['name']}/{part}"].astype(float)) for part in parts)
         (dilation, *_), side = config["dilation_rate"], kernel.shape[0]
         padding = dilation * (side - 1) // 2
-        here = _conv3d(here, kernel.permute(4, 3, 0, 1, 2), bias, 1, padding, dilation)
+        bias_or_none = bias[0] if bias else None
+        here = _conv3d(here, kernel.permute(4, 3, 0, 1, 2), bias_or_none, 1, padding, dilation)
+        if layer["name"].endswith(_NORMALISED):
+            variance, mean = torch.var_mean(here, (2, 3, 4), correction=0, keepdim=True)
+            here = (here - mean) / torch.sqrt(variance + _EPSILON)
     scores: NDArray[np.float64] = here[0].numpy()
     return scores
 

@@ -13,8 +13,8 @@ float16                    never  its range needs a gradient scaler, whose state
 =========================  =====  =====================================================================================
 
 `torch.use_deterministic_algorithms` stays off: only cuDNN's convolutions have a choice on this path, and it would fill
-all new memory. Two kinds of GPU may still differ in the last bits of a gradient. That never parts the models: every site
-applies the one combined vector that it is sent, in NumPy.
+all new memory. Two kinds of GPU may still differ in the last bits of a gradient. That never parts the models: every
+site applies the one combined vector that it is sent, in NumPy.
 """
 
 from __future__ import annotations

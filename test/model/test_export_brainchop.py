@@ -34,13 +34,13 @@ def scores(model, volume):
         return model(torch.from_numpy(volume.astype(np.float32))[None, None])[0].numpy()
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("norm", ["batch", "none", "group"])
 @pytest.mark.parametrize("activation", ["relu", "elu", "gelu"])
 def test_the_files_compute_the_same(tmp_path, norm, activation):
     model = trained(norm, activation)
     apart, cautions = save_brainchop(tmp_path, model, Metadata(NAMES, BRAINCHOP))
     assert apart <= 1e-5
-    assert cautions == ()
+    assert bool(cautions) is (norm == "group")
     volume = np.random.default_rng(0).random((14, 19, 16))
     assert np.allclose(apply_brainchop(*read_brainchop(tmp_path), volume), scores(model, volume), rtol=1e-4, atol=1e-4)
 
@@ -88,9 +88,43 @@ def _towards(nibabel, wanted):
     return nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), wanted)
 
 
-def test_group_norm_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="group normalisation depends on each scan"):
-        save_brainchop(tmp_path / "out", trained("group"), Metadata(NAMES, BRAINCHOP))
+def test_group_norm_is_brainchops_rule_for_names(tmp_path):
+    """Its rule: what a convolution named `..._gn` gives is normalised over the volume, without scale and shift."""
+    model = trained("group", "gelu")
+    save_brainchop(tmp_path, model, Metadata(NAMES, BRAINCHOP))
+    layers, weights = read_brainchop(tmp_path)
+    names = [one["name"] for one in layers]
+    assert names[:5] == ["input", "conv3d_0_gn", "scale_0", "activation_1", "conv3d_2_gn"]
+    assert sum(name.endswith("_gn") for name in names) == 9
+    assert names[-1] == "output"
+    spread, scale = (layers[names.index(name)]["config"] for name in ("conv3d_8_gn", "scale_8"))
+    assert (spread["dilation_rate"], spread["use_bias"], spread["activation"]) == ([16] * 3, False, "linear")
+    assert (scale["dilation_rate"], scale["use_bias"], scale["kernel_size"]) == ([1] * 3, True, [1, 1, 1])
+    assert "conv3d_8_gn/bias" not in weights
+    assert np.array_equal(weights["scale_8/kernel"][0, 0, 0].diagonal(), model.layers[4].norm.weight.detach())
+
+
+def test_group_norm_of_ras_scans_is_turned(tmp_path):
+    model = trained("group", "elu")
+    save_brainchop(tmp_path, model, Metadata(NAMES, {**BRAINCHOP, "like": "ras"}))
+    volume = np.random.default_rng(0).random((14, 19, 16))
+    seen = apply_brainchop(*read_brainchop(tmp_path), turned(volume))
+    wanted = np.stack([turned(one) for one in scores(model, volume)])
+    assert np.allclose(seen, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_says_which_brainchop_and_which_setting(tmp_path):
+    _, whole = save_brainchop(tmp_path, trained("group"), Metadata(NAMES, BRAINCHOP))
+    _, tiled = save_brainchop(tmp_path, trained("group"), Metadata(NAMES, {**BRAINCHOP, "tile": [64, 64, 64]}))
+    assert len(whole) == 1 and "August 2025" in whole[0] and "norm=batch" in whole[0]
+    assert len(tiled) == 2 and "no tiles" in tiled[1] and "norm=batch" in tiled[1]
+
+
+def test_another_group_norm_is_refused(tmp_path):
+    model = trained("group")
+    model.layers[3].norm.num_groups = 1
+    with pytest.raises(ModelError, match=r"each channel on its own.*norm=batch, or export to ONNX"):
+        save_brainchop(tmp_path / "out", model, Metadata(NAMES, BRAINCHOP))
     assert not (tmp_path / "out").exists()
 
 
