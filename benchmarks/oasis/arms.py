@@ -1,0 +1,190 @@
+"""The arms that are the product's own: its strategies and trainers, driven without COINSTAC in one process.
+
+- `gradient-mean`, `fedavg`: four sites, each round weighted as the settings say. Federated averaging makes eight local
+  steps between two averages, unless the settings say otherwise, and as many fewer rounds.
+- `pooled`: one machine with everybody's scans.
+- `single`: each site alone; a row for each test person and site.
+
+All learn from as many sub-volumes a step: four sites with one each, or one machine with four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.oasis.clock import Watch
+from benchmarks.oasis.effects import SITES
+from benchmarks.oasis.outcome import Outcome, Point
+from benchmarks.oasis.prepare import Bench
+from computation import payload
+from computation.model import architecture, network
+from computation.settings import Settings, parse
+from computation.strategies import Contribution, named
+from computation.training import inference
+from computation.training.metrics import Counts, dice, mean
+from computation.training.trainer import Trainer
+
+#: Local steps of federated averaging where the settings name none.
+_LOCAL_STEPS = 8
+
+
+@dataclass
+class Training:
+    """All that an arm is given.
+
+    Attributes
+    ----------
+    bench : Bench
+        The data.
+    changes : dict
+        Settings other than the product's defaults.
+    seed : int
+        Of every draw.
+    batches : int
+        That each site works through: the rounds where a round is one batch.
+    budget : float
+        Seconds of training, for the arms that go by the clock.
+    device : str
+        As a member's setting.
+    every : int
+        Rounds between two points of the learning curve; 0 is none.
+    watch : Watch
+        Times it.
+    curve : list of Point
+        Filled on the way.
+    """
+
+    bench: Bench
+    changes: dict[str, Any]
+    seed: int
+    batches: int
+    budget: float
+    device: str
+    every: int
+    watch: Watch
+    curve: list[Point] = field(default_factory=list)
+
+    def settings(self, **arm: Any) -> Settings:
+        """Return the product's settings with the run's changes, then the arm's."""
+        settings, _ = parse({**self.changes, "seed": self.seed, **arm})
+        return settings
+
+
+def gradient_mean(training: Training) -> list[Outcome]:
+    """Average gradients."""
+    return federated(training, training.settings(strategy="gradient-mean"))
+
+
+def fedavg(training: Training) -> list[Outcome]:
+    """Average models."""
+    steps = training.changes.get("local_steps", _LOCAL_STEPS)
+    return federated(training, training.settings(strategy="fedavg", local_steps=steps))
+
+
+def federated(training: Training, settings: Settings) -> list[Outcome]:
+    """Drive the product's strategy and trainers; every site ends with the same model, so one is tested."""
+    rounds = max(1, training.batches // settings.local_steps)
+    trainers = {site: _trainer(training, settings, rounds, site) for site in SITES}
+    for trainer in trainers.values():
+        trainer.load_vector(trainers[SITES[0]].vector())
+    training.watch.start()
+    for number in range(1, rounds + 1):
+        loss = _round(trainers, settings, number)
+        _look(training, list(trainers.values()), number, rounds, loss)
+    seconds = training.watch.seconds
+    assert len({trainer.digest() for trainer in trainers.values()}) == 1
+    learner = trainers[SITES[0]]
+    one = payload.length(learner.manifest, learner.dtype)
+    # The initial model comes first; then a contribution goes and a combination comes in every round.
+    return [
+        _outcome(
+            "",
+            learner,
+            seconds,
+            rounds * (settings.local_steps if settings.strategy == "fedavg" else 1),
+            rounds,
+            rounds * one,
+            (1 + rounds) * one,
+        )
+    ]
+
+
+def _round(trainers: dict[str, Trainer], settings: Settings, number: int) -> float:
+    strategy = named(settings)
+    offers = []
+    for site, trainer in trainers.items():
+        values, loss, samples = strategy.contribute(trainer, number)
+        # The rule of the product's centre.
+        weight = {"scans": trainer.samples, "samples": samples, "equal": 1}[settings.weighting]
+        offers.append(Contribution(site, number, trainer.digest(), weight, loss, values))
+    combined = strategy.combine(offers)
+    for trainer in trainers.values():
+        strategy.apply(trainer, combined)
+    return combined.loss
+
+
+def pooled(training: Training) -> list[Outcome]:
+    """Train one machine on everybody's scans."""
+    return [_alone(training, "pooled", "")]
+
+
+def single(training: Training) -> list[Outcome]:
+    """Train each site alone."""
+    return [_alone(training, site, site) for site in SITES]
+
+
+def _alone(training: Training, site: str, named_as: str) -> Outcome:
+    steps = int(training.changes.get("local_steps", 1)) * len(SITES)
+    settings = training.settings(strategy="gradient-mean", local_steps=steps)
+    rounds = max(1, training.batches * len(SITES) // steps)
+    trainer = _trainer(training, settings, rounds, site)
+    training.watch.start()
+    for number in range(1, rounds + 1):
+        gradient = trainer.gradient(number)
+        trainer.apply_gradient(gradient.vector, number)
+        training.watch.tell(number / rounds, f"{site} step {number} of {rounds}, loss {gradient.loss:.3f}")
+    return _outcome(named_as, trainer, training.watch.seconds, rounds, rounds, 0, 0)
+
+
+def _trainer(training: Training, settings: Settings, rounds: int, site: str) -> Trainer:
+    store = training.bench.pooled if site == "pooled" else training.bench.sites[site]
+    wanted = architecture.from_settings(settings)
+    return Trainer(wanted, settings, rounds, store=store, site=site, device=training.device)
+
+
+def _outcome(site: str, trainer: Trainer, seconds: float, steps: int, rounds: int, sent: int, received: int) -> Outcome:
+    settings, model = trainer.settings, trainer.model
+    trainer.close()
+
+    def label(store, scan):
+        tile = inference.learnt_tile(settings)
+        return inference.predict(model, store, scan, precision=settings.precision, tile=tile)
+
+    return Outcome(site, label, seconds, rounds, steps, sent, received, network.parameter_count(model))
+
+
+def _look(training: Training, trainers: list[Trainer], number: int, rounds: int, loss: float) -> None:
+    training.watch.tell(number / rounds, f"round {number} of {rounds}, loss {loss:.3f}")
+    if not training.every or (number % training.every and number != rounds):
+        return
+    seconds = training.watch.seconds
+    with training.watch.held():
+        dices = [person for trainer in trainers for person in _validation(trainer)]
+        point = Point(number, seconds, loss, tuple(mean(values) for values in zip(*dices, strict=True)))
+    training.curve.append(point)
+    shown = " ".join(f"{value:.3f}" for value in point.dices if value is not None)
+    print(f"  {training.watch.name}: round {number}, {seconds:.0f} s, validation Dice {shown}", flush=True)
+
+
+def _validation(trainer: Trainer) -> list[tuple[float | None, ...]]:
+    """Return the Dice of each class for each of a site's validation people."""
+    found = []
+    for scan in trainer.store.scans("valid"):
+        truth = trainer.store.read_label(scan, (0, 0, 0), scan.shape)
+        found.append(dice(Counts.of(trainer.predict(scan), truth, trainer.architecture.classes)))
+    return found
+
+
+Arm = Callable[[Training], list[Outcome]]

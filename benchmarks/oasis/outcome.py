@@ -1,0 +1,64 @@
+"""What every arm hands back, whoever trained: a way to label a scan, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.scans.records import Scan
+from computation.scans.store import Store
+from computation.training.metrics import Counts, dice
+
+Dices = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained model.
+
+    Attributes
+    ----------
+    site : str
+        Whose model it is; empty for one that all share.
+    label : callable
+        Maps a store and one of its scans to labels.
+    seconds : float
+        That training took, all sites one after another on this machine.
+    rounds, steps : int
+        Exchanges, and optimiser steps of each model.
+    sent, received : int
+        Bytes that each site sends and receives in the whole run, headers included.
+    parameters : int
+        Values that training changes.
+    """
+
+    site: str
+    label: Callable[[Store, Scan], NDArray[np.integer]]
+    seconds: float
+    rounds: int
+    steps: int
+    sent: int
+    received: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """Validation Dice in the course of training: mean over people of each class, background first."""
+
+    round: int
+    seconds: float
+    loss: float
+    dices: Dices
+
+
+def compare(outcome: Outcome, store: Store, split: str, classes: int) -> dict[str, Dices]:
+    """Return the Dice of each class for each person of a split."""
+    found = {}
+    for scan in store.scans(split):
+        truth = store.read_label(scan, (0, 0, 0), scan.shape)
+        found[scan.subject] = dice(Counts.of(outcome.label(store, scan), truth, classes))
+    return found
