@@ -1,7 +1,7 @@
 # One image for a site and for the centre. `make image` builds it; `docker build -t coinstacteam/coinstac-meshnet .` too.
 #
 #   --build-arg FLAVOUR=cu130        a CUDA build of PyTorch instead of the CPU one
-#   --build-arg EXTRAS=""            leave Weights & Biases out
+#   --build-arg EXTRAS="wandb"       fewer of the extras of pyproject.toml, or none: see docs/docker.md for their weight
 #   --build-arg TORCH_INDEX=URL      where PyTorch's wheels are, if not at its own site
 #   --build-arg BASE=, BUILDER=      other base images; BUILDER may bring a compiler, certificates and pip settings
 #
@@ -13,7 +13,7 @@ ARG BUILDER=${BASE}
 FROM ${BUILDER} AS dependencies
 ARG FLAVOUR=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/${FLAVOUR}
-ARG EXTRAS=wandb
+ARG EXTRAS="wandb figures export"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PYTHONDONTWRITEBYTECODE=1
 RUN command -v g++ >/dev/null \
     || { apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*; }
@@ -57,11 +57,15 @@ ENV PATH=/opt/venv/bin:/opt/application/bin:/usr/local/sbin:/usr/local/bin:/usr/
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp USER=meshnet LOGNAME=meshnet XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/cache TORCH_HOME=/tmp/cache \
     WANDB_DIR=/tmp WANDB_CACHE_DIR=/tmp/cache WANDB_CONFIG_DIR=/tmp/cache \
+    ORT_DISABLE_TELEMETRY=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=dependencies /opt/venv /opt/venv
-# Compile just the modules that a start imports: compiling everything would add a hundred megabytes, nothing several seconds.
+# Compile just the modules that a start, a figure and logging import: compiling everything would add a hundred megabytes, nothing several seconds.
 RUN /opt/venv/bin/python -c "import asyncio, http, logging.handlers, py_compile, sqlite3, sys, unittest.mock; \
 import nibabel, numpy, rich.console, safetensors.numpy, scipy.ndimage, torch, websockets.asyncio.server, zstandard; \
+import importlib.util as util; \
+extras = [name for name in ('matplotlib.figure', 'matplotlib.backends.backend_agg', 'wandb') if util.find_spec(name.split('.')[0])]; \
+[__import__(name) for name in extras]; \
 files = {getattr(module, '__file__', None) or '' for module in list(sys.modules.values())}; \
 mode = py_compile.PycInvalidationMode.UNCHECKED_HASH; \
 [py_compile.compile(name, invalidation_mode=mode, doraise=True) for name in sorted(files) if name.startswith('/') and name.endswith('.py')]"
