@@ -1,0 +1,24 @@
+"""The JSON half of every message: typed, versioned, and read by a fixed schema at both ends.
+
+Each message is a frozen record with `as_json` and `parse`. `parse` takes what another machine sent and returns the
+record or raises `MessageError`; it never fails in another way, never keeps an unknown key, and never lets a number that
+is not finite through. No message has a field for a path, a subject or free text from a data folder.
+"""
+
+from computation.messages.base import PROTOCOL
+from computation.messages.evaluation import Evaluation
+from computation.messages.finish import FinishOffer, Results
+from computation.messages.join import JoinOffer, Plan
+from computation.messages.round import REASONS, RoundOffer, Verdict
+
+__all__ = [
+    "PROTOCOL",
+    "REASONS",
+    "Evaluation",
+    "FinishOffer",
+    "JoinOffer",
+    "Plan",
+    "Results",
+    "RoundOffer",
+    "Verdict",
+]
