@@ -130,9 +130,9 @@ def pooled(training: Training) -> list[Outcome]:
     return [_alone(training, "pooled", "")]
 
 
-def single(training: Training) -> list[Outcome]:
-    """Train each site alone."""
-    return [_alone(training, site, site) for site in SITES]
+def single(training: Training, site: str) -> list[Outcome]:
+    """Train a site alone."""
+    return [_alone(training, site, site)]
 
 
 def _alone(training: Training, site: str, named_as: str) -> Outcome:

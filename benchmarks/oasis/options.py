@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.oasis import effects, peer, unet
 from computation.settings import parse
 
@@ -78,5 +80,6 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
         "peer literal": asdict(peer.LITERAL),
         "unet": {"rate": options.unet_rate},
         "device": options.device,
+        "threads": options.threads or torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
     }

@@ -8,13 +8,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from benchmarks.oasis.effects import SITES, Person, assigned, changed
+from benchmarks.oasis.effects import SITES, Person, Scanner, assigned, changed, scanner
 from computation.scans.ingest import import_table, versions
-from computation.scans.store import Store, open_store
+from computation.scans.store import SqliteStore, Store, open_store
+from computation.scans.writer import Header, create
 
 LABELS = "gwm-white1-grey2:oasis-tissue"
 #: Field of view along each axis, in millimetres.
@@ -83,16 +85,20 @@ def prepare(data: Path, work: Path, spacing: float, effect: str, normalisation: 
         One of `normalise.SCHEMES`.
     """
     everybody = assigned(people(data), effect)
-    folder = work / f"{spacing:g}mm-{effect}-{normalisation}-{_digest(everybody, spacing, effect, normalisation)}"
+    # Effects that only move people share their images.
+    imaged = effect if any(scanner(effect, site) != Scanner() for site in SITES) else "none"
+    folder = work / f"{spacing:g}mm-{imaged}-{normalisation}-{_digest(people(data), spacing, imaged, normalisation)}"
     parts = {site: [person for person in everybody if person.site == site] for site in SITES}
     parts["pooled"] = [person for person in everybody if person.site]
-    # Test people are the same under every effect, but a database a folder is simpler than a link.
     parts["test"] = [person for person in everybody if person.split == "test"]
-    missing = [name for name in parts if not (folder / f"{name}.db").exists()]
-    if missing:
-        print(f"importing {', '.join(missing)} at {spacing:g} mm, effect {effect}, {normalisation}", flush=True)
-        _import(folder, {name: parts[name] for name in missing}, spacing, effect, normalisation)
-    stores = {name: open_store(folder / f"{name}.db", cache_bytes=_CACHE) for name in parts}
+    if not (folder / "all.db").exists():
+        print(f"importing at {spacing:g} mm, effect {imaged}, {normalisation}", flush=True)
+        _import(folder, everybody, spacing, imaged, normalisation)
+    paths = {name: folder / f"{effect}-{name}.db" for name in parts}
+    for name in parts:
+        if not paths[name].exists():
+            _extract(folder / "all.db", paths[name], {person.subject for person in parts[name]})
+    stores = {name: open_store(path, cache_bytes=_CACHE) for name, path in paths.items()}
     ages = {person.subject: person.age for person in everybody}
     return Bench({site: stores[site] for site in SITES}, stores["pooled"], stores["test"], ages)
 
@@ -106,26 +112,42 @@ def _digest(everybody: Sequence[Person], spacing: float, effect: str, normalisat
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _import(folder: Path, parts: dict[str, list[Person]], spacing: float, effect: str, normalisation: str) -> None:
+def _import(folder: Path, everybody: Sequence[Person], spacing: float, effect: str, normalisation: str) -> None:
+    """Make one database of everybody; an import that was cut goes on where it was."""
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Person] = {}
-    for name, persons in parts.items():
-        for person in persons:
-            if person.subject not in made:
-                made[person.subject] = changed(person, effect, images)
-        table = folder / f"{name}.csv"
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["subject", "image", "label", "split"], extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(vars(made[person.subject]) for person in persons)
-        import_table(
-            table,
-            folder / f"{name}.db",
-            spacing=spacing,
-            grid=round(VIEW / spacing),
-            label_set=LABELS,
-            normalisation=normalisation,
-            strict=True,
-            jobs=2,
-        )
+    with (folder / "all.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["subject", "image", "label", "split"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(vars(changed(person, effect, images)) for person in everybody)
+    import_table(
+        folder / "all.csv",
+        folder / "all.db",
+        spacing=spacing,
+        grid=round(VIEW / spacing),
+        label_set=LABELS,
+        normalisation=normalisation,
+        strict=True,
+        jobs=2,
+        progress=_tell,
+    )
+
+
+def _tell(done: int, total: int, subject: str) -> None:
+    if done % 5 == 0 or done == total:
+        print(f"  {done} of {total} scans", flush=True)
+
+
+def _extract(source: Path, target: Path, subjects: Set[str]) -> None:
+    """Copy some people's scans, as they are, into a database of their own."""
+    with SqliteStore(source) as store:
+        names = [item.name for item in fields(Header)]
+        header = Header(**{name: _frozen(store.meta[name]) for name in names})
+        with create(target, header) as out:
+            for scan in store.scans():
+                if scan.subject in subjects:
+                    out.copy(store, scan, subject=scan.subject, split=scan.split)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

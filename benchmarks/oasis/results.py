@@ -16,14 +16,15 @@ from benchmarks.oasis.outcome import Dices
 
 @dataclass(frozen=True)
 class Job:
-    """One training: an arm under an effect with a seed."""
+    """One training: an arm under an effect with a seed, and of one site where each site trains alone."""
 
     arm: str
     effect: str
     seed: int
+    site: str = ""
 
     def __str__(self) -> str:
-        return f"{self.arm}, effect {self.effect}, seed {self.seed}"
+        return " ".join(part for part in (self.arm, self.site, f"({self.effect}, seed {self.seed})") if part)
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,18 @@ class Row:
     @property
     def job(self) -> Job:
         """Which training it comes from."""
-        return Job(self.arm, self.effect, self.seed)
+        return Job(self.arm, self.effect, self.seed, self.site if self.arm == "single" else "")
 
 
 def load(path: Path) -> list[Row]:
     """Read the rows of a CSV; there are none if there is no file."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open("rb") as file:
+        text = io.StringIO(file.read(_whole(path)).decode(), newline="")
         return [
             Row(**{item.name: _value(item.type, raw[item.name]) for item in fields(Row)})
-            for raw in csv.DictReader(file)
+            for raw in csv.DictReader(text)
         ]
 
 
@@ -79,13 +81,21 @@ def append(path: Path, rows: Sequence[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(tables[0]), lineterminator="\n")
-    if not path.exists() or not path.stat().st_size:
+    kept = _whole(path) if path.exists() else 0
+    if not kept:
         writer.writeheader()
     writer.writerows(tables)
     with path.open("ab") as file:
+        # What a killed run wrote of a line is no line.
+        file.truncate(kept)
         file.write(text.getvalue().encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _whole(path: Path) -> int:
+    """Return the length of the whole lines of a file."""
+    return path.read_bytes().rfind(b"\n") + 1
 
 
 def rows_of(

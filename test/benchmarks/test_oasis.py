@@ -61,6 +61,12 @@ def test_rows_come_back_from_the_file_and_a_missing_class_stays_missing(tmp_path
     results.append(path, first)
     results.append(path, second)
     assert results.load(path) == first + second
+    assert [row.job.site for row in results.load(path)] == ["", "", "site2"]
+    with path.open("a") as file:
+        file.write("pooled,none,0,2.0,,cut in the mid")
+    assert results.load(path) == first + second
+    results.append(path, first)
+    assert results.load(path) == first + second + first
     assert first[1].white is None and first[1].with_background == 1.0
 
 
@@ -178,5 +184,5 @@ def test_the_products_arms_end_with_bytes_and_models_as_they_should(bench):
     assert (mean.rounds, mean.steps, mean.sent, mean.received) == (2, 2, 2 * one, 3 * one)
     (averaged,) = arms.fedavg(_training(bench, local_steps=2))
     assert (averaged.rounds, averaged.steps, averaged.sent) == (1, 2, one)
-    assert [outcome.site for outcome in arms.single(training)] == list(effects.SITES)
+    assert [outcome.site for outcome in arms.single(training, "site2")] == ["site2"]
     assert arms.pooled(training)[0].sent == 0

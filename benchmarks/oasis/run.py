@@ -1,0 +1,182 @@
+"""The loop over arms, effects and seeds: each is trained, tested and written down before the next begins."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.oasis import arms, effects, peer, report, results, unet
+from benchmarks.oasis.clock import Watch
+from benchmarks.oasis.options import ARMS, TIMED, facts, parsed
+from benchmarks.oasis.outcome import compare
+from benchmarks.oasis.prepare import Bench, prepare
+from benchmarks.oasis.results import Job, Row
+from computation.settings import Settings, parse
+
+
+def main() -> int:
+    """Run what is asked for and is not in the results yet, then report; return the exit status."""
+    options = parsed()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    if not options.report_only:
+        different = results.agree(options.out, facts(options))
+        if different:
+            print(f"{options.out} was made otherwise; move it away or give another --out", *different, sep="\n  ")
+            return 2
+    failed = [] if options.report_only else _run(options)
+    rows = results.load(options.out)
+    if not rows:
+        print(f"there are no results in {options.out}")
+        return 1
+    _show(rows, options)
+    print(*(f"FAILED: {job}" for job in failed), sep="\n", end="\n" if failed else "")
+    return 1 if failed else 0
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[Job]:
+    """Yield what is to be done: everything of one seed before the next, so that a cut run is whole in fewer seeds."""
+    for seed in range(options.seeds):
+        for effect in options.effects:
+            chosen = options.arms if effect == "none" else options.effect_arms
+            for arm in (arm for arm in ARMS if arm in chosen):
+                yield from (Job(arm, effect, seed, site) for site in (effects.SITES if arm == "single" else ("",)))
+
+
+def _run(options: argparse.Namespace) -> list[Job]:
+    """Do what is not done, and return the jobs that failed."""
+    jobs = list(_jobs(options))
+    done = {row.job for row in results.load(options.out)}
+    left = [job for job in jobs if job not in done]
+    print(f"{len(jobs)} trainings, {len(jobs) - len(left)} of them done before; {torch.get_num_threads()} threads")
+    failed, began = [], time.perf_counter()
+    with _work(options.work) as work:
+        for number, job in enumerate(left, 1):
+            try:
+                _one(job, work, options)
+            except Exception:
+                # The other arms are still worth having; a next run tries this one again.
+                traceback.print_exc()
+                failed.append(job)
+            spent = time.perf_counter() - began
+            print(f"[{number}/{len(left)}] {job} after {spent:.0f} s; {_left(left[number:], options)}", flush=True)
+    return failed
+
+
+@contextmanager
+def _work(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
+def _left(jobs: list[Job], options: argparse.Namespace) -> str:
+    """Return how long the rest takes if each arm takes what it took before, or else what gradient averaging took."""
+    taken = {row.arm: row.seconds for row in results.load(options.out)}
+    guess = taken.get("gradient-mean", max(taken.values(), default=0.0))
+    total = sum(taken.get(job.arm, guess) for job in jobs)
+    return f"{len(jobs)} left, about {total / 60:.0f} min of training"
+
+
+def _one(job: Job, work: Path, options: argparse.Namespace) -> None:
+    """Train, test and write down one arm."""
+    budget = _budget(job, options)
+    normalisation = peer.NORMALISATION if job.arm.startswith("peer") else "quantile"
+    bench = prepare(options.data, work, options.spacing, job.effect, normalisation)
+    try:
+        watch = Watch(str(job))
+        training = arms.Training(
+            bench,
+            options.changes,
+            job.seed,
+            options.rounds or _rounds(bench, options.changes),
+            budget,
+            options.device,
+            options.curve if job.arm == "gradient-mean" else 0,
+            watch,
+        )
+        outcomes = _arms(job, options)[job.arm](training)
+        rows = _tested(job, outcomes, bench, options, training.settings())
+    finally:
+        bench.close()
+    results.append(options.out, rows)
+    if training.curve:
+        results.append(
+            options.out.with_name(f"{options.out.stem}-curve.csv"),
+            [_point(job, options, point) for point in training.curve],
+        )
+
+
+def _arms(job: Job, options: argparse.Namespace) -> dict[str, Callable[[arms.Training], list[Any]]]:
+    recipe = replace(peer.INTENDED, rate=options.peer_rate)
+    return {
+        "gradient-mean": arms.gradient_mean,
+        "fedavg": arms.fedavg,
+        "pooled": arms.pooled,
+        "single": partial(arms.single, site=job.site),
+        "unet": partial(unet.unet, rate=options.unet_rate),
+        "peer-intended": partial(peer.train, recipe=recipe, patch=options.peer_patch),
+        "peer-literal": partial(peer.train, recipe=peer.LITERAL, patch=options.peer_patch),
+    }
+
+
+def _rounds(bench: Bench, changes: dict[str, Any]) -> int:
+    """Return the batches of each site over the epochs of the settings, with everybody shared out equally."""
+    settings: Settings = parse(changes)[0]
+    people = sum(len(store.scans("train")) for store in bench.sites.values())
+    return settings.epochs * max(1, people // len(bench.sites) // settings.batch_size)
+
+
+def _budget(job: Job, options: argparse.Namespace) -> float:
+    """Return the seconds that gradient averaging took, with this seed if it ran."""
+    if job.arm not in TIMED:
+        return 0.0
+    if options.budget:
+        return options.budget
+    rows = [row for row in results.load(options.out) if row.arm == "gradient-mean" and row.effect == job.effect]
+    if not rows:
+        raise RuntimeError(
+            f"{job.arm} is given the time of gradient-mean, which has no result; run it or give --budget"
+        )
+    same = [row.seconds for row in rows if row.seed == job.seed]
+    return (same or [row.seconds for row in rows])[0]
+
+
+def _tested(job: Job, outcomes: list[Any], bench: Bench, options: argparse.Namespace, settings: Settings) -> list[Row]:
+    rows, busy = [], os.getloadavg()[0]
+    store = bench.test if options.split == "test" else bench.pooled
+    for outcome in outcomes:
+        found = compare(outcome, store, options.split, len(settings.classes))
+        rows += results.rows_of(job, options.spacing, outcome, found, bench.ages, busy)
+    mean = sum(row.foreground or 0 for row in rows) / len(rows)
+    print(f"  {job}: foreground Dice {mean:.3f}, {outcomes[0].seconds:.0f} s, {outcomes[0].steps} steps", flush=True)
+    return rows
+
+
+def _point(job: Job, options: argparse.Namespace, point: Any) -> dict[str, Any]:
+    names = dict(zip(("background", "white", "grey"), point.dices, strict=True))
+    foreground = sum(value or 0 for value in point.dices[1:]) / (len(point.dices) - 1)
+    where = {"round": point.round, "seconds": round(point.seconds, 2), "loss": round(point.loss, 6)}
+    return {**asdict(job), "spacing": options.spacing, **where, **names, "foreground": foreground}
+
+
+def _show(rows: list[Row], options: argparse.Namespace) -> None:
+    print(report.table(rows))
+    print(report.comparisons(rows))
+    try:
+        report.figure(rows, options.out.with_suffix(".svg"))
+    except ImportError:
+        print("no figure: install the extra `figures`")
