@@ -15,7 +15,7 @@ from torch import Tensor
 from computation import __version__
 from computation.commands.model import Model
 from computation.scans.blocks import Triple
-from computation.scans.native import to_native
+from computation.scans.native import shares_to_native
 from computation.training import inference
 from computation.training.preprocessing import Prepared, prepare
 
@@ -36,7 +36,7 @@ class Segmented:
     labels : numpy.ndarray of uint8
         On the conformed grid.
     native : Nifti1Image
-        In the scan's own space.
+        In the scan's own space, from the probabilities: see `native.shares_to_native`.
     counts : tuple of int
         Native voxels of each class.
     voxel_ml : float
@@ -74,7 +74,7 @@ def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, fl
     prepared = prepare(image, model.preprocessing)
     shares = probabilities(model, prepared.voxels, tile=tile, flips=flips)
     labels = shares.argmax(0).numpy().astype(np.uint8)
-    native: Any = to_native(labels, prepared.scan)
+    native: Any = shares_to_native(shares.numpy(), prepared.scan)
     native.header.set_intent("label", name="labels")
     native.header["descrip"] = f"MeshNet labels, coinstac-meshnet {__version__}".encode()
     classes = len(model.metadata.labels)

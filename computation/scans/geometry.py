@@ -9,7 +9,7 @@ import numpy as np
 from nibabel import affines
 from numpy.typing import NDArray
 
-__all__ = ["moved", "rescaled", "spacing"]
+__all__ = ["apart", "moved", "rescaled", "spacing"]
 
 # nibabel's affine functions are not annotated.
 _affines: Any = affines
@@ -30,3 +30,9 @@ def rescaled(
 ) -> NDArray[np.float64]:
     """Return the affine of a grid with the same directions and central voxel, other voxel sizes and another shape."""
     return np.asarray(_affines.rescale_affine(affine, shape, sizes, grid), np.float64)
+
+
+def apart(one: NDArray[np.float64], other: NDArray[np.float64], shape: Sequence[int]) -> float:
+    """Return how far apart, in millimetres, two affines put the corners of a grid, at most."""
+    corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(shape) - 1)
+    return float(np.linalg.norm(moved(one, corners) - moved(other, corners), axis=1).max())

@@ -10,7 +10,7 @@ from nibabel.spatialimages import SpatialImage
 
 from computation.scans import geometry
 
-__all__ = ["odd", "other_affine"]
+__all__ = ["broken", "odd", "other_affine"]
 
 #: Affines whose corners are further apart than this, in voxels, disagree.
 _APART = 0.05
@@ -44,6 +44,11 @@ def odd(image: SpatialImage) -> tuple[str, ...]:
     return (*found, *_header(image))
 
 
+def broken(count: int) -> str:
+    """Say that voxels of an image were no finite numbers."""
+    return f"{count} voxels were NaN or infinite, hardly any of them in the head; they became 0"
+
+
 def other_affine(image: SpatialImage) -> np.ndarray[Any, np.dtype[np.float64]] | None:
     """Return the qform of a NIfTI image whose sform was used, if it has one."""
     header: Any = image.header
@@ -64,12 +69,7 @@ def _header(image: SpatialImage) -> list[str]:
     if (units := header.get_xyzt_units()[0]) not in ("mm", "unknown"):
         found.append(f"the header counts in {units}, not mm; its numbers were taken as mm")
     qform = other_affine(image)
-    if qform is not None and (apart := _apart(image, qform)) > _APART * geometry.spacing(image.affine).min():
+    apart = 0.0 if qform is None else geometry.apart(image.affine, qform, image.shape[:3])
+    if apart > _APART * geometry.spacing(image.affine).min():
         found.append(f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken")
     return found
-
-
-def _apart(image: SpatialImage, other: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(image.shape[:3]) - 1)
-    places = geometry.moved(image.affine, corners) - geometry.moved(other, corners)
-    return float(np.linalg.norm(places, axis=1).max())

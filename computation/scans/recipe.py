@@ -11,7 +11,7 @@ from computation.errors import ImportScanError
 from computation.scans import images, labels, normalise, writer
 from computation.scans.conform import Conformed, Target, conform
 from computation.scans.labels import LabelSet
-from computation.scans.oddities import odd
+from computation.scans.oddities import broken, odd
 from computation.scans.records import pack
 from computation.scans.sources import Row
 
@@ -119,6 +119,8 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
 
 def _seen(scan: Conformed) -> tuple[str, ...]:
     found = []
+    if scan.broken:
+        found.append(broken(scan.broken))
     if scan.cut > 0:
         found.append(f"{scan.cut:.2%} of the head lies outside the grid; choose a larger one")
     if scan.image.min() < 0:

@@ -19,7 +19,7 @@ from computation.errors import ModelError
 from computation.scans import images, normalise
 from computation.scans.blocks import Triple
 from computation.scans.conform import LIKE, Target, conform
-from computation.scans.oddities import odd
+from computation.scans.oddities import broken, odd
 from computation.scans.records import Scan, spacing_of
 from computation.scans.store import SqliteStore, Store
 from computation.settings import Settings
@@ -199,7 +199,7 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
     Raises
     ------
     ImportScanError
-        If the image is not one 3-D volume of finite grey values, or is empty or constant.
+        If the image is not one 3-D volume of grey values, is empty or constant, or NaN in the head.
     """
     found = conform(image, None, Target(how.spacing, how.grid, how.like))
     low, high = normalise.constants(found.image, how.normalisation)
@@ -221,4 +221,5 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
         cut=found.cut,
     )
     cut = (f"{found.cut:.2%} of the head lies outside the model's grid",) if found.cut > 0 else ()
-    return Prepared(normalise.apply(stored, slope, low, high, how.normalisation), scan, (*odd(image), *cut))
+    lost = (broken(found.broken),) if found.broken else ()
+    return Prepared(normalise.apply(stored, slope, low, high, how.normalisation), scan, (*odd(image), *lost, *cut))

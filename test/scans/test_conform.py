@@ -156,12 +156,42 @@ def test_what_is_not_one_volume_is_refused(shape):
         conform(nib.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), None, Target())
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_voxels_that_are_not_finite_are_counted(bad):
-    voxels = np.ones((5, 5, 5), np.float32)
-    voxels[0, 0, :3] = bad
-    with pytest.raises(ImportScanError, match="3 voxels are NaN or infinite; repair the image first"):
-        conform(nib.Nifti1Image(voxels, np.eye(4)), None, Target())
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("like", ["ras", "freesurfer"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_is_not_finite_outside_the_head_becomes_0_and_is_counted(tools, bad, like, labelled):
+    """As a tool leaves it that masks the brain: by far the most voxels, none of them in the head."""
+    image, label = picture(tools, "PIL")
+    masked = np.where(np.asarray(label.dataobj) == 0, np.float32(bad), np.asarray(image.dataobj, np.float32))
+    target = Target((1.3,) * 3, (24, 24, 24), like)
+    whole = nib.Nifti1Image(np.where(np.isfinite(masked), masked, 0), image.affine)
+    given = label.as_reoriented([[1, 1], [2, -1], [0, 1]]) if labelled else None
+    found = conform(nib.Nifti1Image(masked, image.affine), given, target)
+    assert found.broken == np.sum(~np.isfinite(masked)) > 0
+    assert np.isfinite(found.image).all() and (found.image == conform(whole, given, target).image).all()
+    assert conform(whole, given, target).broken == 0
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_head_with_holes_of_nan_is_refused_and_a_speck_is_not(tools, labelled):
+    image, label = picture(tools)
+    voxels = np.asarray(image.dataobj, np.float32)
+    voxels[10, 9, 11] = np.nan
+    given = label if labelled else None
+    assert conform(nib.Nifti1Image(voxels, image.affine), given, Target()).broken == 1
+    voxels[8:12, 8:12, 8:12] = np.nan
+    with pytest.raises(
+        ImportScanError, match=r"64 voxels are NaN or infinite, among them 3\.\d% of the head; at most 1%"
+    ):
+        conform(nib.Nifti1Image(voxels, image.affine), given, Target())
+
+
+def test_labels_that_are_not_finite_are_refused(tools):
+    image, label = picture(tools)
+    voxels = np.asarray(label.dataobj, np.float32)
+    voxels[0, 0, :3] = np.nan
+    with pytest.raises(ImportScanError, match="3 voxels of the label map are NaN or infinite; repair it first"):
+        conform(image, nib.Nifti1Image(voxels, label.affine), Target())
 
 
 def test_colours_are_not_grey_values():

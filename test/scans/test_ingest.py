@@ -162,9 +162,9 @@ class TestBadScan:
     def test_nan(self, tools):
         folder = self.prepared(tools)
         image = tools.head()[0].astype(np.float32)
-        image[3, 3, 3] = np.nan
+        image[6:14, 6:12, 6:12] = np.nan
         tools.nifti(folder / "1_t1.nii.gz", image, np.diag([2, 2, 2, 1]))
-        assert "1 voxels are NaN or infinite" in self.left_out(folder)
+        assert "288 voxels are NaN or infinite, among them" in self.left_out(folder)
 
     def test_zero_variance(self, tools):
         folder = self.prepared(tools)

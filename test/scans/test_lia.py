@@ -54,7 +54,8 @@ def test_voxel_by_voxel_as_described(tools, degrees, dtype, seed):
     source = nib.Nifti1Image(image.astype(dtype), oblique(degrees))
     found = conform(source, None, LIA)
     affine, wanted = reference(source, LIA)
-    np.testing.assert_allclose(found.affine, affine, atol=1e-9)
+    # The MGH header holds the centre in float32.
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
     assert found.image.dtype == np.uint8 and nib.aff2axcodes(np.array(found.affine)) == ("L", "I", "A")
     # Ours interpolates in float32: a value that lies on a half may be rounded to its other neighbour.
     apart = np.abs(found.image - wanted)

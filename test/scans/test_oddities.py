@@ -56,3 +56,14 @@ def test_warnings_stay_with_the_scan(tools):
     assert "tiny" in texts[0] and "of the head lies outside the grid" in texts[-1]
     with open_store(folder / "site.db") as store:
         assert store.scans()[0].warnings == texts and store.scans()[0].cut == summary.taken[0].cut > 0
+
+
+def test_what_was_not_finite_outside_the_head_is_said(tools):
+    folder = tools.folder()
+    table = tools.table(folder, 1)
+    voxels = tools.head()[0].astype(np.float32)
+    voxels[voxels == 0] = np.nan
+    count = int(np.isnan(voxels).sum())
+    tools.nifti(folder / "0_t1.nii.gz", voxels, np.diag([2, 2, 2, 1]))
+    (scan,) = import_table(table, folder / "site.db", spacing=2.0, grid=24).taken
+    assert f"{count} voxels were NaN or infinite, hardly any of them in the head; they became 0" in scan.warnings
