@@ -251,6 +251,8 @@ class SiteRun:
             self.tracker.event("evaluation-failed", round=self.round, split=split, error=str(error))
             self.tracker.notice("skipped", f"split {split!r} was not evaluated: {error.public}", round=self.round)
             return None
+        while self.trainer.fallbacks:
+            self.tracker.notice("fallback", self.trainer.fallbacks.pop(), round=self.round)
         if counts is None:
             return None
         intersection, predicted, truth = (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ from computation.scans.store import Store
 from computation.settings import Settings
 from computation.training.device import autocast, computing
 
-__all__ = ["learnt_tile", "predict", "probabilities", "save", "segment", "write"]
+__all__ = ["Told", "learnt_tile", "predict", "probabilities", "save", "segment", "write"]
+
+#: Hears of what must not be hidden.
+Told = Callable[[str], None]
 
 # nibabel's image classes are not annotated.
 _nibabel: Any = nibabel
@@ -53,6 +56,7 @@ def predict(
     precision: str = "float32",
     tile: Triple | None = None,
     margin: int | None = None,
+    told: Told | None = None,
 ) -> NDArray[np.uint8]:
     """Label one scan of a store, on its stored grid.
 
@@ -64,7 +68,7 @@ def predict(
         Where the image is.
     precision : str
         `float32`, `bfloat16` (autocast) or `float64`.
-    tile, margin : int, optional
+    tile, margin, told : optional
         See `probabilities`.
 
     Returns
@@ -80,7 +84,7 @@ def predict(
         If not even small tiles fit into memory.
     """
     image = store.read_image(scan, (0, 0, 0), scan.shape)
-    return segment(model, image, precision=precision, tile=tile, margin=margin)
+    return segment(model, image, precision=precision, tile=tile, margin=margin, told=told)
 
 
 def segment(
@@ -90,10 +94,14 @@ def segment(
     precision: str = "float32",
     tile: Triple | None = None,
     margin: int | None = None,
+    told: Told | None = None,
 ) -> NDArray[np.uint8]:
     """Label a normalised image; see `predict`."""
     labels: NDArray[np.uint8] = (
-        probabilities(model, image, precision=precision, tile=tile, margin=margin).argmax(0).to(torch.uint8).numpy()
+        probabilities(model, image, precision=precision, tile=tile, margin=margin, told=told)
+        .argmax(0)
+        .to(torch.uint8)
+        .numpy()
     )
     return labels
 
@@ -105,6 +113,7 @@ def probabilities(
     precision: str = "float32",
     tile: Triple | None = None,
     margin: int | None = None,
+    told: Told | None = None,
 ) -> Tensor:
     """Return the probability of each class in each voxel.
 
@@ -122,6 +131,8 @@ def probabilities(
     margin : int, optional
         Voxels thrown away at a tile's inner borders; by default an eighth of its side, but no more than half the
         receptive field.
+    told : callable, optional
+        Gets a sentence if memory ran out and smaller tiles had to do; labels near their seams may then differ.
 
     Returns
     -------
@@ -140,7 +151,8 @@ def probabilities(
         try:
             return _tiled(model, image, size, margin, precision)
         except DeviceError:
-            continue
+            if told:
+                told(f"tiles of {max(size)} voxels a side did not fit into the device's memory; smaller ones were used")
     return _tiled(model, image, sizes[-1], margin, precision)
 
 

@@ -117,6 +117,8 @@ class Trainer(Learner):
         Moment on the clock after which a round ends with the batches that it has; at least one is always done.
     skipped : list of Skipped
         Scans left out of the latest round's batches; scan -1 stands for all the scans of a batch.
+    fallbacks : set of str
+        What did not go as it should when scans were labelled, a sentence each; whoever tells it takes it out.
 
     Raises
     ------
@@ -145,6 +147,7 @@ class Trainer(Learner):
         self.store, self.site, self.clock = store, site, clock
         self.deadline: float | None = None
         self.skipped: list[Skipped] = []
+        self.fallbacks: set[str] = set()
         self._loss = loss.criterion(settings)
         self._sampler: Sampler = sampler or Prefetcher(
             PatchSampler(
@@ -154,6 +157,7 @@ class Trainer(Learner):
                 batch_size=settings.batch_size,
                 seed=settings.seed,
                 site=site,
+                place=settings.sampling,
                 augmentation=USUAL if settings.augmentation == "usual" else NONE,
                 most_bad=_MOST_BAD,
             )
@@ -293,7 +297,8 @@ class Trainer(Learner):
     def predict(self, scan: Scan) -> np.ndarray:
         """Label one scan of the store with the network as it stands, on the tiles that the settings call for."""
         tile = inference.learnt_tile(self.settings)
-        return inference.predict(self.model, self.store, scan, precision=self.settings.precision, tile=tile)
+        how = self.settings.precision
+        return inference.predict(self.model, self.store, scan, precision=how, tile=tile, told=self.fallbacks.add)
 
     def evaluate(self, split: str) -> Counts | None:
         """Count voxels over the labelled scans of one part of the split, with the current model.

@@ -113,8 +113,10 @@ def test_a_full_device_gets_smaller_tiles(monkeypatch):
         return plain(model, part, precision)
 
     monkeypatch.setattr(inference, "_forward", forward)
-    assert inference.segment(model, image).shape == image.shape
+    told = []
+    assert inference.segment(model, image, told=told.append).shape == image.shape
     assert [shape[0] for shape in tried[:4]] == [130, 128, 96, 64]
+    assert [text.split(" voxels")[0] for text in told] == ["tiles of 130", "tiles of 128", "tiles of 96"]
     monkeypatch.setattr(inference, "_SIDES", ())
     with pytest.raises(DeviceError):
         inference.segment(model, image)

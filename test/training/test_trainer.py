@@ -366,3 +366,15 @@ def test_sampler_is_the_stores(trainer, store):
     ours = trainer(store, batch_size=2)
     assert (ours.samples, ours.steps_per_epoch) == (3, 2)
     assert dataclasses.is_dataclass(ours.gradient(1))
+
+
+def test_smaller_tiles_than_planned_are_told(trainer, memory_store):
+    ours = trainer(memory_store(splits=("train", "valid"), shape=(66, 8, 8)), norm="batch")
+    ours.model.register_forward_pre_hook(_too_large)
+    assert ours.evaluate("valid").scans == 1
+    assert ours.fallbacks == {"tiles of 66 voxels a side did not fit into the device's memory; smaller ones were used"}
+
+
+def _too_large(module, inputs):
+    if max(inputs[0].shape) > 64:
+        raise torch.OutOfMemoryError("CUDA out of memory")
