@@ -385,7 +385,7 @@ def codec_row(kind, codec, side, level, raws, scans, zstandard) -> dict[str, obj
     wrote = time.perf_counter() - began
     began = time.perf_counter()
     for data, (_, part) in zip(packed, raws, strict=True):
-        filters.undo(codec, [tool.decompress(data)], part.shape, part.dtype)
+        filters.undo(codec, tool.decompress(data), part.shape, part.dtype)
     read = time.perf_counter() - began
     return {
         "kind": kind,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -31,6 +32,10 @@ DTYPES = ("uint8", "int16", "uint16", "float32")
 
 #: zstandard's level: 15 costs half a second a scan, once, at import, and decompresses as fast; above it nothing is won.
 _LEVEL = 15
+
+
+#: How many blocks are decoded in one sweep: two megabytes of uint8 voxels, which a processor's cache holds.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class BlockGrid:
     shape: Triple
     side: int = SIDE
 
-    @property
+    @cached_property
     def counts(self) -> Triple:
         """Number of blocks along each axis."""
         i, j, k = (-(-length // self.side) for length in self.shape)
@@ -88,6 +93,22 @@ class BlockGrid:
         x, y, z = (index * self.side for index in place)
         i, j, k = (min(self.side, length - start) for length, start in zip(self.shape, (x, y, z), strict=True))
         return Box((x, y, z), (i, j, k))
+
+    def cover(self, box: Box) -> Box:
+        """Return the cubes of whole `side` that a box touches; at the upper edges they reach beyond the volume."""
+        low = [start // self.side * self.side for start in box.origin]
+        high = [-(-stop // self.side) * self.side for stop in box.stop]
+        return Box((low[0], low[1], low[2]), (high[0] - low[0], high[1] - low[1], high[2] - low[2]))
+
+    def sweeps(self, box: Box) -> Iterator[Box]:
+        """Cut a box along the first axis, between blocks, so that each part touches few; see `_TOGETHER`."""
+        _, j, k = (length // self.side for length in self.cover(box).size)
+        step = max(1, _TOGETHER // (j * k)) * self.side
+        start, (stop, *_) = box.origin[0], box.stop
+        while start < stop:
+            end = min(stop, (start // self.side) * self.side + step)
+            yield Box((start, *box.origin[1:]), (end - start, *box.size[1:]))
+            start = end
 
     def runs(self, box: Box) -> Iterator[range]:
         """Yield the blocks that `box` touches, as runs of consecutive numbers along the last axis."""
@@ -142,7 +163,7 @@ def unpack(
     codec: str = CODECS[0],
     start: int = 0,
 ) -> bytes:
-    """Check and decompress one block; `filters.undo` turns it, or several, into voxels.
+    """Check and decompress one block; `assembly.assemble` turns it and its neighbours into voxels.
 
     Parameters
     ----------

@@ -1,16 +1,13 @@
-"""Decoded blocks that were used last, within a limit in bytes."""
+"""Blocks that were used last, decompressed but still filtered, within a limit in bytes."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 
-import numpy as np
-from numpy.typing import NDArray
-
 __all__ = ["OVERHEAD", "BlockCache"]
 
-#: What an entry costs besides its voxels: a block of zeros takes no more than this.
+#: What an entry costs besides its bytes: a block of zeros takes only this.
 OVERHEAD = 256
 
 
@@ -25,7 +22,7 @@ class BlockCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: OrderedDict[int, NDArray[np.generic]] = OrderedDict()
+        self._held: OrderedDict[int, bytes] = OrderedDict()
         self._guard = threading.Lock()
         self._bytes = 0
 
@@ -39,22 +36,22 @@ class BlockCache:
         """Bytes held now."""
         return self._bytes
 
-    def get(self, key: int) -> NDArray[np.generic] | None:
-        """Return a block, which must not be written to, or None."""
+    def get(self, key: int) -> bytes | None:
+        """Return a block, empty for one of zeros, or None."""
         with self._guard:
-            voxels = self._held.get(key)
-            if voxels is not None:
+            raw = self._held.get(key)
+            if raw is not None:
                 self._held.move_to_end(key)
-            return voxels
+            return raw
 
-    def put(self, key: int, voxels: NDArray[np.generic]) -> None:
+    def put(self, key: int, raw: bytes) -> None:
         """Keep a block, letting go of those that were not used for longest."""
-        if _cost(voxels) > self._limit:
+        if _cost(raw) > self._limit:
             return
         with self._guard:
             before = self._held.pop(key, None)
-            self._bytes += _cost(voxels) - (0 if before is None else _cost(before))
-            self._held[key] = voxels
+            self._bytes += _cost(raw) - (0 if before is None else _cost(before))
+            self._held[key] = raw
             while self._bytes > self._limit:
                 _, oldest = self._held.popitem(last=False)
                 self._bytes -= _cost(oldest)
@@ -66,6 +63,5 @@ class BlockCache:
             self._bytes = 0
 
 
-def _cost(voxels: NDArray[np.generic]) -> int:
-    # One voxel that stands for all of a block, as `numpy.broadcast_to` makes it, has no strides.
-    return OVERHEAD + (voxels.nbytes if any(voxels.strides) else voxels.itemsize)
+def _cost(raw: bytes) -> int:
+    return OVERHEAD + len(raw)

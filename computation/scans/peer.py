@@ -15,12 +15,10 @@ Opening reads every row once, one at a time, because neither a cube's side, its 
 from __future__ import annotations
 
 import sqlite3
-import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from computation.errors import MeshNetError, StoreError
 from computation.scans import normalise, schema
 from computation.scans.blocks import Box, Triple
 from computation.scans.faults import Fault, ScanFault
+from computation.scans.opened import OpenFile
 from computation.scans.records import Scan
 from computation.scans.split import Fractions, assign
 
@@ -77,7 +76,7 @@ class _Row:
     scale: int
 
 
-class PeerStore:
+class PeerStore(OpenFile):
     """The peer's database, open for reading.
 
     Parameters
@@ -103,51 +102,18 @@ class PeerStore:
     def __init__(
         self, path: Path, tables: tuple[str, ...], *, table: str | None = None, classes: tuple[str, ...] | None = None
     ) -> None:
-        self._path = path
-        self._local = threading.local()
-        self._guard = threading.Lock()
-        self._connections: list[sqlite3.Connection] = []
-        self._closed = False
-        try:
-            self._columns = _columns(self._connect(), tables, table)
+        super().__init__(path)
+        with self._opening() as connection:
+            self._columns = _columns(connection, tables, table)
             self.label_names = _class_names(self._columns.label, classes)
-            self._rows = self._survey()
-        except schema.DAMAGE as error:
-            self.close()
-            raise StoreError("the scan database is damaged; restore it", f"{path}: {error}") from error
-        except MeshNetError as error:
-            self.close()
-            raise StoreError(error.public, f"{path}: {error.private}") from error
+            self._rows = self._survey(connection)
 
     def scans(self, split: str | None = None) -> tuple[Scan, ...]:
         """Return the scans, or those of one part of the split, sorted by key."""
         return tuple(row.scan for row in self._rows.values() if split is None or row.scan.split == split)
 
-    def read(self, scan: Scan, origin: Triple, size: Triple) -> tuple[NDArray[np.float32], NDArray[np.generic]]:
-        """Read a sub-volume; the row is inflated up to the last plane that is needed.
-
-        Parameters
-        ----------
-        scan : Scan
-            One of this store's `scans()`.
-        origin, size : tuple of int
-            First voxel, and number of voxels along each axis.
-
-        Returns
-        -------
-        image : ndarray of float32, shape `size`
-            Normalised.
-        label : ndarray of uint8, shape `size`
-
-        Raises
-        ------
-        ScanFault
-            If the box lies outside or the row has changed since it was opened.
-        """
-        return self.read_image(scan, origin, size), self.read_label(scan, origin, size)
-
     def read_image(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.float32]:
-        """Read the normalised image of a sub-volume; see `read`."""
+        """Read the normalised image of a sub-volume; the row is inflated up to the last plane that is needed."""
         values = self._values(scan, _IMAGE, Box(origin, size))
         return normalise.apply(values, 1.0, scan.low, scan.high, _SCHEME)
 
@@ -160,33 +126,7 @@ class PeerStore:
         values = self._values(scan, self._columns.label, Box(origin, size))
         return np.rint(values * self._rows[scan.key].scale).astype(np.uint8)
 
-    def close(self) -> None:
-        """Close the file for all threads."""
-        with self._guard:
-            self._closed = True
-            while self._connections:
-                self._connections.pop().close()
-
-    def __enter__(self) -> PeerStore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            with self._guard:
-                if self._closed:
-                    raise StoreError("the scan database has already been closed", str(self._path))
-                connection = self._local.connection = schema.connect(self._path)
-                self._connections.append(connection)
-        return connection
-
-    def _survey(self) -> dict[int, _Row]:
-        connection = self._connect()
+    def _survey(self, connection: sqlite3.Connection) -> dict[int, _Row]:
         keys = [int(key) for (key,) in connection.execute(self._columns.keys())]
         if not keys:
             raise StoreError("the peer's table holds no rows; check which table and file you mean")

@@ -26,7 +26,7 @@ from computation.scans.fingerprint import fingerprint
 from computation.scans.records import Affine, Native, Scan, pack
 
 if TYPE_CHECKING:
-    from computation.scans.store import SqliteStore
+    from computation.scans.database import SqliteStore
 
 __all__ = ["Entry", "Header", "Writer", "create"]
 
@@ -152,9 +152,10 @@ class Writer:
         self._splits: dict[str, str] = {}
         self._scans = 0
         self._blocks = 0
-        # Small pages waste little of the last one of each block: 4096 would make the file 6 % larger and no faster.
+        # Small pages waste little of the last one of each block: 4096 bytes make the file 6 % larger, and 512 need
+        # twice the reads of 1024 and save 1 %.
         # No journal: a failed file is thrown away.
-        connection.execute("PRAGMA page_size = 512")
+        connection.execute("PRAGMA page_size = 1024")
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         schema.create(connection)

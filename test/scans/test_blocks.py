@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from computation.scans import blocks, filters
+from computation.scans.assembly import assemble
 from computation.scans.blocks import BlockGrid, Box
 from computation.scans.faults import Fault, ScanFault
 
@@ -23,6 +24,7 @@ def boxes(draw, shape):
     return Box(origin, tuple(draw(st.integers(1, side - start)) for side, start in zip(shape, origin, strict=True)))
 
 
+MOST = {"zstd+bits2": 4, "zstd+bits4": 16}
 FITTING = {
     "uint8": ["zstd", "zstd+delta", "zstd+shuffle"],
     "int16": ["zstd", "zstd+delta", "zstd+shuffle"],
@@ -33,16 +35,38 @@ FITTING = {
 
 def decoded(data, crc32, size, dtype, codec="zstd", start=0):
     raw = blocks.unpack(data, crc32, size, np.dtype(dtype), zstandard.ZstdDecompressor(), codec, start)
-    return filters.undo(codec, [raw], size, np.dtype(dtype))[0] if raw else np.zeros(size, dtype)
+    return filters.undo(codec, raw, size, np.dtype(dtype)) if raw else np.zeros(size, dtype)
 
 
-def test_several_blocks_at_once_are_what_each_is_alone():
-    rng = np.random.default_rng(4)
-    for dtype, codecs in FITTING.items():
-        for codec in codecs:
-            many = [rng.integers(0, 200, (3, 5, 4)).astype(dtype) for _ in range(7)]
-            found = filters.undo(codec, [filters.apply(codec, one) for one in many], (3, 5, 4), np.dtype(dtype))
-            assert (found == np.stack(many)).all() and found.dtype == dtype
+@settings(max_examples=150, deadline=None)
+@given(st.data(), SHAPES, SIDES)
+def test_any_sub_volume_of_any_blocks_is_that_of_the_volume(data, shape, side):
+    """For every codec and type, also where blocks at the edge are smaller and blocks of zeros are left out."""
+    dtype = np.dtype(data.draw(st.sampled_from(sorted(FITTING))))
+    packing = list(MOST) if dtype == np.uint8 else []
+    codec = data.draw(st.sampled_from(FITTING[dtype.name] + packing))
+    volume = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, MOST.get(codec, 200), shape).astype(dtype)
+    volume[: shape[0] // 2] = 0
+    grid, box = BlockGrid(shape, side), data.draw(boxes(shape))
+    places = [grid.box(block) for run in grid.runs(box) for block in run]
+    found = [(here, filters.apply(codec, volume[here.slices()])) for here in places if volume[here.slices()].any()]
+    voxels = assemble(grid, box, found, codec, dtype)
+    assert voxels.dtype == dtype and voxels.tobytes() == np.ascontiguousarray(volume[box.slices()]).tobytes()
+
+
+@settings(deadline=None)
+@given(st.data(), SHAPES, SIDES)
+def test_sweeps_cut_a_box_between_blocks_and_touch_few(data, shape, side):
+    grid, box = BlockGrid(shape, side), data.draw(boxes(shape))
+    parts = list(grid.sweeps(box))
+    assert [start for part in parts for start in range(part.origin[0], part.stop[0])] == [
+        *range(box.origin[0], box.stop[0])
+    ]
+    for part in parts:
+        assert (part.origin[1:], part.size[1:]) == (box.origin[1:], box.size[1:])
+        assert sum(map(len, grid.runs(part))) <= 64 or part.size[0] <= side
+    touched = [block for part in parts for run in grid.runs(part) for block in run]
+    assert len(touched) == len(set(touched)), "no block is read twice"
 
 
 @settings(deadline=None)

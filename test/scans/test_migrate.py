@@ -129,6 +129,6 @@ def test_a_hostile_table_name_is_only_a_name(tools, table):
 def test_a_new_database_has_small_pages(tools):
     """The size bar rests on it: see `writer.py`."""
     connection = sqlite3.connect(tools.database())
-    assert connection.execute("PRAGMA page_size").fetchone() == (512,)
+    assert connection.execute("PRAGMA page_size").fetchone() == (1024,)
     codecs = {codec for (codec,) in connection.execute("SELECT DISTINCT codec FROM volumes")}
     assert codecs <= set(blocks.CODECS) and codecs == {"zstd+delta", "zstd+bits2"}
