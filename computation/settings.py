@@ -209,6 +209,12 @@ class Settings:
         _TRAINING,
         "Random flips, small affine changes, contrast, bias field, noise and blur of the training sub-volumes.",
     )
+    sampling: str = _choice(
+        "uniform",
+        ("uniform", "foreground", "centre"),
+        _TRAINING,
+        "Where training sub-volumes are drawn: anywhere, around a foreground voxel, or near the middle.",
+    )
     learning_rate: float = _number(0.02, 0, 10, _TRAINING, "Peak learning rate of the optimiser.", positive=True)
     schedule: str = _choice(
         "one-cycle",
