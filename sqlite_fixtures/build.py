@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from computation.errors import ImportScanError
 from computation.scans import geometry, images, labels, normalise, writer
-from computation.scans.ingest import versions
+from computation.scans.provenance import versions
 from computation.scans.records import SPLITS, affine_of
 
 __all__ = ["Site", "Subjects", "Template", "build", "load_template", "site_of"]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.oasis.effects import SITES, Person, Scanner, assigned, changed, scanner
-from computation.scans.ingest import import_table, versions
+from computation.scans.ingest import import_table
+from computation.scans.provenance import versions
 from computation.scans.store import SqliteStore, Store, open_store
 from computation.scans.writer import Header, create
 

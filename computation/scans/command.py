@@ -18,12 +18,14 @@ from computation.errors import ImportScanError
 from computation.scans import figure, images, labels, normalise, sources
 from computation.scans.conform import LIKE, Target
 from computation.scans.faults import ScanFault
-from computation.scans.ingest import ImportSummary, Options, import_scans
+from computation.scans.ingest import import_scans
 from computation.scans.migrate import from_peer, migrate
+from computation.scans.options import Options
 from computation.scans.recipe import Recipe
 from computation.scans.records import SPLITS, Scan
 from computation.scans.split import Fractions
 from computation.scans.store import SqliteStore, Store, open_store
+from computation.scans.summary import ImportSummary
 
 __all__ = ["add_arguments", "run", "run_import", "run_inspect", "run_migrate"]
 

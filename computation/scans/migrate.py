@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from computation.errors import ImportScanError, StoreError
 from computation.scans import images, labels, writer
 from computation.scans.blocks import Box
-from computation.scans.ingest import versions
 from computation.scans.peer import PeerStore
+from computation.scans.provenance import versions
 from computation.scans.records import Scan
 from computation.scans.store import SqliteStore, open_store
 
@@ -57,15 +58,8 @@ def migrate(source: Path, target: Path, *, overwrite: bool = False, progress: Pr
     with open_store(source, cache_bytes=0) as store:
         if not isinstance(store, SqliteStore):
             raise StoreError("this is not one of our databases; a peer's is taken with `import --from-peer`")
-        with writer.create(target, _header(store)) as out:
-            for done, scan in enumerate(store.scans(), 1):
-                store.verify(scan)
-                out.add(_entry(store, scan))
-                if progress is not None:
-                    progress(done, len(store.scans()), scan.subject)
-            if "skipped" in store.meta:
-                out.note("skipped", store.meta["skipped"])
-        return len(store.scans())
+        notes = {"skipped": store.meta["skipped"]} if "skipped" in store.meta else {}
+        return _write(target, _header(store), store.scans(), lambda scan: _entry(store, scan), notes, progress)
 
 
 def from_peer(
@@ -121,17 +115,31 @@ def from_peer(
             split={"by": "row", "as": "the peer's table is read"},
             provenance={"made": "from the peer's table", "versions": versions(), "parameters": {"storage": storage}},
         )
-        with writer.create(target, header) as out:
-            for done, scan in enumerate(store.scans(), 1):
-                out.add(_peer_entry(store, scan, storage))
-                if progress is not None:
-                    progress(done, len(store.scans()), scan.subject)
-        return len(store.scans())
+        return _write(target, header, store.scans(), lambda scan: _peer_entry(store, scan, storage), {}, progress)
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise ImportScanError("the database exists already; choose another name or ask to replace it", str(target))
+
+
+def _write(
+    target: Path,
+    header: writer.Header,
+    scans: Sequence[Scan],
+    entry: Callable[[Scan], writer.Entry],
+    notes: Mapping[str, Any],
+    progress: Progress | None,
+) -> int:
+    """Write each scan's entry, one at a time, and return how many there were."""
+    with writer.create(target, header) as out:
+        for done, scan in enumerate(scans, 1):
+            out.add(entry(scan))
+            if progress is not None:
+                progress(done, len(scans), scan.subject)
+        for name, value in notes.items():
+            out.note(name, value)
+    return len(scans)
 
 
 def _header(store: SqliteStore) -> writer.Header:
@@ -148,15 +156,11 @@ def _header(store: SqliteStore) -> writer.Header:
 
 
 def _entry(store: SqliteStore, scan: Scan) -> writer.Entry:
+    store.verify(scan)
     whole = Box((0, 0, 0), scan.shape)
     image, *label = (store.stored(scan, volume.kind, whole) for volume in store.volumes(scan))
     return writer.Entry(
-        subject=scan.subject,
-        session=scan.session,
-        split=scan.split,
-        affine=scan.affine,
-        low=scan.low,
-        high=scan.high,
+        **_known(scan),
         image=image,
         label=label[0] if label else None,
         slope=store.volumes(scan)[0].slope,
@@ -167,18 +171,18 @@ def _entry(store: SqliteStore, scan: Scan) -> writer.Entry:
     )
 
 
+def _known(scan: Scan) -> dict[str, Any]:
+    """Return what both kinds of store know of a scan."""
+    return {name: getattr(scan, name) for name in ("subject", "session", "split", "affine", "low", "high")}
+
+
 def _peer_entry(store: PeerStore, scan: Scan, storage: str) -> writer.Entry:
     whole = (0, 0, 0), scan.shape
     values = store.values(scan, *whole)
     stored, slope = images.storable(values, storage)
     digest = hashlib.sha256(np.ascontiguousarray(values, "<f4").data).hexdigest()
     return writer.Entry(
-        subject=scan.subject,
-        session=scan.session,
-        split=scan.split,
-        affine=scan.affine,
-        low=scan.low,
-        high=scan.high,
+        **_known(scan),
         image=stored,
         label=store.read_label(scan, *whole),
         slope=slope,

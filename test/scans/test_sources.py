@@ -9,7 +9,8 @@ import pytest
 from computation.errors import ImportScanError
 from computation.scans import sources
 from computation.scans.conform import Target
-from computation.scans.ingest import Options, import_scans
+from computation.scans.ingest import import_scans
+from computation.scans.options import Options
 from computation.scans.recipe import Recipe
 from computation.scans.store import open_store
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import ImportScanError
-from computation.scans import images, ingest, recipe, split
+from computation.scans import images, recipe, split, spool
 from computation.scans.ingest import import_table
 from computation.scans.split import Fractions
 from computation.scans.store import open_store
@@ -21,7 +21,7 @@ def counted(monkeypatch):
     """Count the scans that are really made."""
     made = []
     real = recipe.make
-    monkeypatch.setattr(ingest.recipe, "make", lambda row, *rest: made.append(row.subject) or real(row, *rest))
+    monkeypatch.setattr(recipe, "make", lambda row, *rest: made.append(row.subject) or real(row, *rest))
     return made
 
 
@@ -185,7 +185,7 @@ def test_a_process_that_dies_is_named(tools, monkeypatch):
         def shutdown(self, **named):
             pass
 
-    monkeypatch.setattr(ingest, "ProcessPoolExecutor", Broken)
+    monkeypatch.setattr(spool, "ProcessPoolExecutor", Broken)
     with pytest.raises(ImportScanError, match="died, most likely for want of memory; import with fewer jobs"):
         import_table(table, folder / "site.db", **SMALL, jobs=2)
 

@@ -1,0 +1,159 @@
+"""Which scans an import has to make, which it can take over from the old database, and which part each is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from computation.errors import ImportScanError, StoreError
+from computation.scans import recipe, schema, split
+from computation.scans.faults import ScanFault
+from computation.scans.labels import LabelSet
+from computation.scans.options import Options
+from computation.scans.records import Scan, pack
+from computation.scans.sources import LeftOut, Listing, Row
+from computation.scans.store import SqliteStore
+
+__all__ = ["Task", "plan", "previous"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A scan to be had.
+
+    Attributes
+    ----------
+    row : Row
+        Whose it is, and its files.
+    split : str
+        Its part of the split.
+    source : mapping
+        Its files' checksums.
+    old : int or None
+        Key of the same scan in the old database, if it can be taken over.
+    state : str
+        As in `Taken`.
+    """
+
+    row: Row
+    split: str
+    source: Mapping[str, str]
+    old: int | None
+    state: str
+
+
+@contextmanager
+def previous(database: Path, options: Options, chosen: LabelSet) -> Iterator[SqliteStore | None]:
+    """Open the database that is to be updated, and check that its scans were made in the same way.
+
+    Parameters
+    ----------
+    database : Path
+        Where it would be.
+    options : Options
+        How the import goes.
+    chosen : LabelSet
+        Its classes.
+
+    Yields
+    ------
+    SqliteStore or None
+        None where there is nothing to update.
+
+    Raises
+    ------
+    ImportScanError
+        If it cannot be read, is not one of ours, or was made in another way.
+    """
+    if not (options.update and database.exists()):
+        yield None
+        return
+    try:
+        connection = schema.connect(database)
+        found = schema.version(connection)
+        connection.close()
+        old = SqliteStore(database, 0) if found is not None else None
+    except StoreError as error:
+        raise ImportScanError(f"the database cannot be updated: {error.public}", error.private) from error
+    if old is None:
+        raise ImportScanError("the database cannot be updated: it is not one of ours; choose another name")
+    with old:
+        known = old.meta.get("provenance", {}).get("parameters"), old.meta.get("label_names"), old.normalisation
+        wanted = options.recipe.parameters(chosen), list(chosen.names), options.recipe.normalisation
+        if found != schema.VERSION or pack(known) != pack(wanted):
+            text = "the database was made with another grid, label set, normalisation, storage or schema"
+            raise ImportScanError(f"{text}; give the same options, or ask to replace it", f"{known} / {wanted}")
+        yield old
+
+
+def plan(
+    listing: Listing, old: SqliteStore | None, options: Options
+) -> tuple[list[Task], list[LeftOut], Mapping[str, Any]]:
+    """Decide for every scan, listed now or kept from before, where it comes from and which part it is in.
+
+    Parameters
+    ----------
+    listing : Listing
+        The scans that there are now.
+    old : SqliteStore or None
+        The database that is to be updated.
+    options : Options
+        How the import goes.
+
+    Returns
+    -------
+    tasks : list of Task
+        In the order in which they are written.
+    refused : list of LeftOut
+        Scans whose files cannot be read.
+    how : mapping
+        How people were divided into the parts of the split.
+
+    Raises
+    ------
+    ImportScanError
+        If the split that is asked for contradicts itself.
+    """
+    held = {} if old is None else {(scan.subject, scan.session): scan for scan in old.scans()}
+    listed = {(row.subject, row.session) for row in listing.rows}
+    parts, how = _split(listing.rows, {scan.subject: scan.split for scan in held.values()}, options)
+    kept = [scan for scan in held.values() if (scan.subject, scan.session) not in listed]
+    tasks = [Task(_no_row(scan), parts[scan.subject], {}, scan.key, "unchanged") for scan in kept]
+    refused = []
+    for row in listing.rows:
+        before = held.get((row.subject, row.session))
+        try:
+            source = recipe.checksums(row)
+        except ImportScanError as error:
+            refused.append(LeftOut(row.subject, row.session, error.public))
+            continue
+        same = old is not None and before is not None and _sound(old, before, source)
+        state = "unchanged" if same else "new" if before is None else "changed"
+        tasks.append(Task(row, parts[row.subject], source, before.key if same and before else None, state))
+    return tasks, refused, how
+
+
+def _no_row(scan: Scan) -> Row:
+    return Row(scan.subject, scan.session, scan.split, Path(), None)
+
+
+def _sound(old: SqliteStore, scan: Scan, source: Mapping[str, str]) -> bool:
+    """Tell whether a scan was made from these files, and is undamaged."""
+    try:
+        if old.source(scan) != source:
+            return False
+        old.verify(scan)
+    except ScanFault:
+        return False
+    return True
+
+
+def _split(rows: Sequence[Row], kept: Mapping[str, str], options: Options) -> tuple[Mapping[str, str], dict[str, Any]]:
+    if any(row.split for row in rows):
+        stated = [*kept.items(), *((row.subject, row.split) for row in rows)]
+        return split.given(stated), {"by": "table"}
+    how = {"by": "subject", "fractions": list(astuple(options.fractions)), "seed": options.seed}
+    return split.assign((row.subject for row in rows), options.fractions, options.seed, kept), how
