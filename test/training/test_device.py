@@ -1,6 +1,10 @@
 """Devices: which one and why, its arithmetic, and what happens when it is full; all on the CPU's semantics."""
 
+import resource
+import sys
 import weakref
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +161,27 @@ def test_a_full_device_gets_its_activations_back_while_the_error_is_held(trainer
         ours.gradient(1)
     assert held[0]() is None
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+
+@contextmanager
+def room_for(size):
+    """Let this process have `size` more bytes than it has now."""
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (held + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own file")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("room", [8 << 20, 40 << 20])
+def test_a_step_that_truly_runs_out_of_memory_can_be_done_again_later(trainer, precision, room):
+    ours = trainer(sampler=One(side=80), precision=precision)
+    with room_for(room), pytest.raises(DeviceError, match="ran out of memory") as caught:
+        ours.gradient(1)
+    assert "allocate memory" in caught.value.private
+    again, fresh = ours.gradient(1), trainer(sampler=One(side=80), precision=precision).gradient(1)
+    assert np.array_equal(again.vector, fresh.vector)
