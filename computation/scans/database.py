@@ -200,8 +200,8 @@ class SqliteStore(OpenFile):
         """
         wanted = iter(range(len(volume.grid)))
         for key, crc32, data in self._rows(volume.first, volume.first + len(volume.grid) - 1):
-            block = next(wanted)
-            if key != volume.first + block or not isinstance(data, bytes):
+            block = next(wanted, None)
+            if block is None or key != volume.first + block or not isinstance(data, bytes):
                 raise ScanFault(Fault.MISSING, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
             if zlib.crc32(data, self._start(volume, block)) != crc32:
                 raise ScanFault(Fault.CHECKSUM, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
@@ -232,8 +232,9 @@ class SqliteStore(OpenFile):
         """Read, check and keep the blocks of a run; yield those that are not all zeros; faults say which block."""
         wanted = iter(run)
         for key, crc32, data in self._rows(volume.first + run.start, volume.first + run.stop - 1):
-            block = next(wanted)
-            if key != volume.first + block:
+            block = next(wanted, None)
+            # A damaged tree can also yield rows twice, or more of them than there are.
+            if block is None or key != volume.first + block:
                 raise ScanFault(Fault.MISSING, f"block {block}")
             here = volume.grid.box(block)
             try:

@@ -19,7 +19,7 @@ from computation.scans import blocks, schema
 from computation.scans.blocks import Box
 from computation.scans.faults import Fault, ScanFault
 from computation.scans.records import Native
-from computation.scans.store import SqliteStore, open_store
+from computation.scans.store import open_store
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=14)
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -176,24 +176,25 @@ def test_no_module_of_this_room_fetches_all_rows_or_unpickles():
 class TestBadDatabase:
     """Each fault is named in words that hold no path and no subject."""
 
-    def refusal(self, path, message):
-        with pytest.raises(StoreError, match=message) as caught:
+    def refusal(self, path):
+        """Return the one named error that opening ends in."""
+        with pytest.raises(StoreError) as caught:
             open_store(path)
         assert path.parent.name not in caught.value.public and "anna" not in caught.value.public
-        return caught.value
+        return caught.value.public
 
     def test_missing(self, tmp_path):
-        self.refusal(tmp_path / "none.db", "the scan database is missing; check the `data` setting")
+        assert "the scan database is missing; check the `data` setting" in self.refusal(tmp_path / "none.db")
 
     def test_a_folder(self, tmp_path):
         (tmp_path / "site.db").mkdir()
-        self.refusal(tmp_path / "site.db", "the scan database is missing")
+        assert "the scan database is missing" in self.refusal(tmp_path / "site.db")
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
     def test_unreadable(self, tools):
         path = tools.database()
         path.chmod(0)
-        self.refusal(path, "check its permissions")
+        assert "check its permissions" in self.refusal(path)
 
     def test_unreadable_as_sqlite_reports_it(self, tools, monkeypatch):
         """The same for root, who may read everything: SQLite's own words for it."""
@@ -203,27 +204,23 @@ class TestBadDatabase:
             raise sqlite3.OperationalError("unable to open database file")
 
         monkeypatch.setattr(schema.sqlite3, "connect", refuse)
-        self.refusal(path, "the scan database cannot be opened; check its permissions")
+        assert "the scan database cannot be opened; check its permissions" in self.refusal(path)
 
     @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n" * 40, b"\x1f\x8b" * 600])
     def test_not_sqlite(self, tmp_path, content):
         (tmp_path / "site.db").write_bytes(content)
-        self.refusal(
-            tmp_path / "site.db", "is not a SQLite file, or is damaged; build it with `coinstac-meshnet import`"
-        )
+        found = self.refusal(tmp_path / "site.db")
+        assert "is not a SQLite file, or is damaged; build it with `coinstac-meshnet import`" in found
 
     @pytest.mark.parametrize("statements", [[], ["CREATE TABLE notes (text)"]])
     def test_sqlite_but_no_scans(self, tools, tmp_path, statements):
         path = tools.spoil(tmp_path / "site.db", *statements)
-        self.refusal(path, "neither our schema nor the peer's table")
+        assert "neither our schema nor the peer's table" in self.refusal(path)
 
-    def test_a_newer_version(self, tools):
-        path = tools.spoil(tools.database(), "PRAGMA user_version = 7")
-        self.refusal(path, "has schema version 7, this software reads 1 and 2; update this software")
-
-    def test_an_older_version(self, tools):
-        path = tools.spoil(tools.database(), "PRAGMA user_version = 0")
-        self.refusal(path, "has schema version 0, this software reads 1 and 2; import the scans again")
+    @pytest.mark.parametrize(("version", "todo"), [(7, "update this software"), (0, "import the scans again")])
+    def test_another_version(self, tools, version, todo):
+        found = self.refusal(tools.spoil(tools.database(), f"PRAGMA user_version = {version}"))
+        assert found == f"the scan database has schema version {version}, this software reads 1 and 2; {todo}"
 
     @pytest.mark.parametrize(
         ("statement", "message"),
@@ -250,7 +247,7 @@ class TestBadDatabase:
         ],
     )
     def test_malformed_tables(self, tools, statement, message):
-        self.refusal(tools.spoil(tools.database([tools.entry("anna")]), statement), message)
+        assert message in self.refusal(tools.spoil(tools.database([tools.entry("anna")]), statement))
 
 
 class TestBadScan:
@@ -405,23 +402,3 @@ class TestBadScan:
             except (StoreError, ScanFault):
                 continue
             raise AssertionError(f"{end} of {len(content)} bytes were accepted")
-
-    @settings(max_examples=60, deadline=None)
-    @given(st.data())
-    def test_fuzz_bytes_of_the_file(self, tools, data):
-        """Any bytes anywhere in the file: a value or one named error."""
-        if not hasattr(type(self), "content"):
-            type(self).content = tools.database().read_bytes()
-            type(self).path = tools.folder() / "bad.db"
-        bad = bytearray(self.content)
-        for _ in range(data.draw(st.integers(1, 30))):
-            bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
-        self.path.write_bytes(bad)
-        try:
-            with open_store(self.path) as store:
-                assert isinstance(store, SqliteStore)
-                for scan in store.scans():
-                    store.verify(scan)
-                    store.read(scan, *whole(scan))
-        except (StoreError, ScanFault):
-            pass
