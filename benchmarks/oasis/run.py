@@ -32,7 +32,10 @@ def main() -> int:
     if not options.report_only:
         different = results.agree(options.out, facts(options))
         if different:
-            print(f"{options.out} was made otherwise; move it away or give another --out", *different, sep="\n  ")
+            beside = options.out.with_suffix(".json").name
+            print(f"{options.out} was made otherwise; move it away, give another --out, or, where you know that a")
+            print(f"difference changes nothing, such as a new setting whose default is the old way, edit {beside}:")
+            print("", *different, sep="  \n  ")
             return 2
     failed = [] if options.report_only else _run(options)
     rows = results.load(options.out)

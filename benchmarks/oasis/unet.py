@@ -106,6 +106,7 @@ def _sampler(training: Training, settings: Settings) -> PatchSampler:
         batch_size=len(SITES) * settings.batch_size * settings.local_steps,
         seed=training.seed,
         site="pooled",
+        place=settings.sampling,
         augmentation=USUAL if settings.augmentation == "usual" else NONE,
     )
 
