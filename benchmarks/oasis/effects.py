@@ -88,7 +88,8 @@ def changed(person: Person, effect: str, folder: Path) -> Person:
         return person
     image = nibabel.load(person.image)
     voxels = np.asarray(image.dataobj, dtype=np.float32)
-    path = folder / f"{person.subject}.nii.gz"
+    # Not compressed: it is read once and goes.
+    path = folder / f"{person.subject}.nii"
     seen = scanned(voxels, scanner(effect, person.site), SITES.index(person.site), int(person.subject))
     nibabel.save(nibabel.Nifti1Image(np.rint(seen).astype(np.int16), image.affine), path)
     return replace(person, image=path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -132,6 +133,7 @@ def _import(folder: Path, everybody: Sequence[Person], spacing: float, effect: s
         jobs=2,
         progress=_tell,
     )
+    shutil.rmtree(images)
 
 
 def _tell(done: int, total: int, subject: str) -> None:

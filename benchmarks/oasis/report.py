@@ -98,7 +98,7 @@ def figure(rows: Sequence[Row], path: Path) -> None:
     axes.plot([], [], "D", color="black", label="mean, 95 % interval")
     names = [arm if effect == "none" else f"{arm}\n({effect})" for effect, arm in found]
     axes.set_xticks(range(len(found)), names, rotation=30, ha="right", fontsize=8)
-    axes.set_ylabel("foreground Dice of a test person")
+    axes.set_ylabel("foreground Dice of a person")
     axes.set_title(f"OASIS, four simulated sites, {rows[0].spacing:g} mm", fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=7, loc="lower left", ncols=2)
