@@ -146,6 +146,18 @@ def test_a_bad_scan_does_not_stop_the_others(tools, tmp_path, capsys):
     assert {row["scan"] for row in table(tmp_path / "out" / "volumes.csv")} == {"good", "late"}
 
 
+def test_nan_outside_the_head_is_told_and_changes_nothing(tools, tmp_path, capsys):
+    image, _, affine = tools.head()
+    for name, hole in (("zero", 0.0), ("masked", np.nan)):
+        nib.save(nib.Nifti1Image(np.where(image == 0, np.float32(hole), image), affine), tmp_path / f"{name}.nii.gz")
+    model = tools.threshold(tmp_path / "model")
+    scans = [tmp_path / "zero.nii.gz", tmp_path / "masked.nii.gz"]
+    assert tools.command("predict", model, *scans, "--output", tmp_path / "out", "--no-figure") == 0
+    assert f"{np.sum(image == 0)} voxels were NaN or infinite" in " ".join(capsys.readouterr().out.split())
+    one, other = (nib.load(tmp_path / "out" / f"{name}_dseg.nii.gz").dataobj for name in ("zero", "masked"))
+    assert np.asarray(one).any() and (np.asarray(one) == np.asarray(other)).all()
+
+
 def test_a_cut_head_is_told(tools, tmp_path, capsys):
     raw = tools.scan(tmp_path / "a.nii.gz")
     model = tools.threshold(tmp_path / "model", {**tools.how, "grid": [8, 8, 8]})
