@@ -132,7 +132,8 @@ def _onto(image: SpatialImage, label: SpatialImage | None, target: Target) -> Co
         conformed = lia.robust(voxels, conformed)
     if label is None:
         return Conformed(conformed, None, affine_of(new.tolist()), outside(voxels, old, new, shape), broken)
-    classes, place = volumes.numbers(label), np.asarray(label.affine, np.float64)
+    # What is as good as one grid is one: image and label are then read from the same voxels.
+    classes, place = volumes.numbers(label), old if _one_grid(image, label) else np.asarray(label.affine, np.float64)
     mapped, cut = resample(classes, place, new, shape, order=0), outside(classes, place, new, shape)
     return Conformed(conformed, mapped, affine_of(new.tolist()), cut, broken)
 
@@ -143,10 +144,15 @@ def _check_aligned(image: SpatialImage, label: SpatialImage) -> None:
         raise ImportScanError(
             f"image and label have different grids, {sizes} voxels; resample the label onto the image"
         )
-    apart = geometry.apart(np.asarray(image.affine), np.asarray(label.affine), image.shape)
-    if apart > _APART * geometry.spacing(image.affine).min():
+    if not _one_grid(image, label):
+        apart = geometry.apart(image.affine, label.affine, image.shape)
         text = f"image and label have different grids: their corners lie {apart:.2f} mm apart"
         raise ImportScanError(f"{text}; resample the label onto the image, or repair its header")
+
+
+def _one_grid(image: SpatialImage, label: SpatialImage) -> bool:
+    limit = _APART * float(geometry.spacing(image.affine).min())
+    return image.shape == label.shape and geometry.apart(image.affine, label.affine, image.shape) <= limit
 
 
 def _grid(affine: NDArray[np.float64], shape: Triple, target: Target) -> tuple[NDArray[np.float64], Triple]:
