@@ -9,9 +9,9 @@ grid can. Conforming reads each conformed voxel from one native voxel, its sourc
 2. A native voxel that is no source (the native grid is finer, or turned) takes the class with the largest share when
    the shares of all classes (each 1 or 0) are interpolated linearly: smooth surfaces, not stairs.
 
-**Probabilities** (`shares_to_native`) are interpolated linearly, smoothed first along axes that become coarser, and
-each native voxel takes the most probable class. That is nearer to the truth than any way back of a label map, because a
-label map has forgotten how near a voxel was to the other class.
+**Probabilities** (`shares_to_native`) are interpolated linearly, and each native voxel takes the most probable class.
+That is nearer to the truth than any way back of a label map, because a label map has forgotten how near a voxel was to
+the other class. Smoothing them first towards coarser grids was measured and is worse.
 
 Outside the conformed grid both are 0. Classes go one after the other, each within the box in which it can win, so that
 memory does not grow with their number.
@@ -102,7 +102,7 @@ def shares_to_native(shares: NDArray[np.float32], scan: Scan) -> nib.Nifti1Image
 
 
 def _margin(scan: Scan, native: Native) -> int:
-    """Return how many voxels away a voxel can still weigh: a neighbour, or four sigma of the smoothing."""
+    """Return how many voxels away a voxel can still weigh: as far as a native one reaches, and a neighbour."""
     steps = resampling.steps_between(np.array(scan.affine), np.array(native.affine))
     longest = float(np.linalg.norm(steps[:3, :3], axis=1).max())
     return 2 + math.ceil(2 * longest)
@@ -153,7 +153,7 @@ def _most(layers: Iterable[tuple[int, NDArray[np.float32], _Box]], scan: Scan, n
             continue
         i, j, k = best[target].shape
         there = new @ _shift([side.start for side in target])
-        part = resampling.resample(padded, here, there, (i, j, k), order=1)
+        part = resampling.resample(padded, here, there, (i, j, k), order=1, smooth=False)
         better = part > best[target]
         best[target][better] = part[better]
         found[target][better] = value

@@ -126,9 +126,7 @@ def test_boxes_change_nothing(tools, spacing, like):
     raw[0] += np.linalg.norm(np.indices(scan.shape) - np.array(scan.shape).reshape(3, 1, 1, 1) / 2, axis=0) - 8
     shares = (np.exp(raw) / np.exp(raw).sum(0)).astype(np.float32)
     steps = np.linalg.inv(np.array(scan.affine)) @ image.affine
-    sigma = np.sqrt(np.maximum(np.sum(steps[:3, :3] ** 2, 1) - 1, 0)) / 2.3548
-    smooth = [ndimage.gaussian_filter(one.astype(float), sigma) for one in shares]
-    wanted = np.stack([ndimage.affine_transform(one, steps, output_shape=image.shape, order=1) for one in smooth])
+    wanted = np.stack([ndimage.affine_transform(one, steps, output_shape=image.shape, order=1) for one in shares * 1.0])
     found = np.asarray(shares_to_native(shares, scan).dataobj)
     assert set(np.unique(found)) == set(range(5))
     chosen = np.take_along_axis(wanted, found[None].astype(int), 0)[0]
