@@ -1,4 +1,4 @@
-"""Reversible filters that make a block compress better; chosen by `benchmarks/scans_store.py`.
+"""Reversible filters that make a block compress better; chosen by `benchmarks/scans_store/`.
 
 - ``zstd``: none. What version 1 of the schema wrote.
 - ``zstd+delta``: for images of whole numbers. The difference to the neighbour before it along all three axes, modulo

@@ -1,0 +1,1 @@
+"""The scan database against the peer's table; see `__main__`."""
