@@ -2,9 +2,9 @@
 
 Run: `.venv/bin/python -m benchmarks.scans_store [--data FOLDER] [--scans 10] [--like ras] [--codecs]`. FOLDER holds a
 `subjects.csv` with the columns subject, image, label (the OASIS-25 set); without it the scans are made from the MNI152
-template. Prints one table and writes benchmarks/results/scans_store.csv; `--codecs` also measures every filter and level
-into scans_codecs.csv, which takes minutes. Times are medians on whatever machine this is; ratios are taken
-between measurements that were interleaved, and carry over better.
+template. Prints one table and writes benchmarks/results/scans_store.csv; with `--codecs` every filter and level is
+measured, too, into scans_codecs.csv, which takes minutes. Times are medians on whatever machine this is; ratios are
+taken between measurements that were interleaved, and carry over better.
 
 The peer's side is written from the description of its format and loader: one row a scan, `Image` and `GWlabels` each
 zlib(float32) of the whole cube, both scaled to 0..1 because its writer treated the label like an image. Its loader
