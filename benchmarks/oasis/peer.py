@@ -19,8 +19,9 @@ Where the descriptions leave a choice, it was made in the peer's favour:
   (`--peer-patch 0` is the whole scan). They label whole scans at once, without the seams of its cubes.
 - Minimum and maximum are those of the brain, not of the empty background around it.
 - Learning rate: RMSprop at 7e-4, constant, is on record; the peak of the one-cycle is not. `peer-intended` has the peak
-  below, a rise over a tenth of the run and a start at a hundredth of the peak, as on record for the one-cycle of its
-  laboratory. The course follows the clock, so that it ends when the time does.
+  that did best on the validation people after 15 rounds at 2 mm (foreground Dice 0.44 with 7e-3, 0.30 with 2e-2, and
+  0.34 with the constant 7e-4), a rise over a tenth of the run and a start at a hundredth of the peak, as on record for
+  the one-cycle of its laboratory. The course follows the clock, so that it ends when the time does.
 - Cross-entropy has its label smoothing of 0.01 in `peer-intended` and equal class weights in both.
 - Nothing of its overhead counts: no COINSTAC, no JSON coding, no decompression of scans up to the wanted one.
 """

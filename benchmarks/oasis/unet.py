@@ -4,8 +4,8 @@ MONAI's residual U-Net with the widths of its own spleen tutorial, 16 to 256 in 
 (4.8 million parameters), twice as wide where that is not fifty times the MeshNet of the settings; instance
 normalisation. It gets what the pooled arm gets: everybody's scans, as many sub-volumes a step, the same draws, loss,
 augmentation, AdamW and one-cycle, whose course follows the clock instead of the count of steps. Choices in its favour:
-its own peak learning rate (`--unet-rate`), PyTorch's faster memory layout, and MONAI's sliding window
-with Gaussian weights and half an overlap for labelling.
+its own peak learning rate (`--unet-rate`, to be tuned with `--split valid`; the default is usual and was not tuned),
+channels innermost in memory, and MONAI's sliding window with Gaussian weights and half an overlap for labelling.
 """
 
 from __future__ import annotations
