@@ -1,0 +1,99 @@
+"""What a network consists of, as the kernels see it: tensors of each convolution, and the style that all share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from computation.errors import ModelError
+from computation.model.native import calls
+
+__all__ = ["NORMS", "Block", "Style", "check"]
+
+NORMS = ("none", "instance", "batch")
+
+
+@dataclass(frozen=True)
+class Block:
+    """The tensors of one convolution and its normalisation.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (out, in, k, k, k), k 1 or 3.
+    bias : Tensor or None
+        (out,).
+    gamma, beta : Tensor or None
+        (out,), the affine part of the normalisation.
+    running_mean, running_var : Tensor or None
+        (out,), batch normalisation only; updated in place by a training step.
+    dilation : int
+        Also the padding.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+    running_mean: Tensor | None = None
+    running_var: Tensor | None = None
+    dilation: int = 1
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all blocks of a network share.
+
+    Parameters
+    ----------
+    norm : str
+        "none", "instance" (GroupNorm with as many groups as channels) or "batch".
+    activation : str
+        "none", "relu", "elu" or "gelu" (the exact one).
+    training : bool
+        Batch normalisation by the statistics of the batch, and running averages updated; else by the running ones.
+    momentum : float
+        Weight of the new statistics in the running averages.
+    eps : float
+        Added to variances.
+    keep : int
+        1 stores every convolution's output for backward; k every k-th, recomputing the others.
+    """
+
+    norm: str = "instance"
+    activation: str = "elu"
+    training: bool = True
+    momentum: float = 0.1
+    eps: float = 1e-5
+    keep: int = 1
+
+
+def check(x: Tensor, blocks: Sequence[Block], head: Block | None, style: Style) -> None:
+    """Refuse a network whose convolutions cannot follow each other, or an unknown style.
+
+    Parameters
+    ----------
+    x : Tensor
+        (batch, in, D, H, W), the input.
+    blocks, head, style
+        As in `functional.stack`.
+
+    Raises
+    ------
+    ModelError
+        Says what was found and what was wanted.
+    """
+    if style.norm not in NORMS or style.activation not in calls.ACTIVATIONS or style.keep < 1:
+        raise ModelError(f"unknown layer style: norm {style.norm}, activation {style.activation}, keep {style.keep}")
+    channels = x.shape[1]
+    for block in [*blocks, *([head] if head else [])]:
+        shape = tuple(block.weight.shape)
+        if len(shape) != 5 or shape[1] != channels or shape[2:] not in ((1, 1, 1), (3, 3, 3)) or block.dilation < 1:
+            raise ModelError(
+                f"a convolution of weights {shape}, dilation {block.dilation} cannot follow {channels} channels"
+            )
+        if block.weight.dtype != x.dtype:
+            raise ModelError(f"weights are {block.weight.dtype}, the input is {x.dtype}; use one type")
+        channels = shape[0]
