@@ -5,7 +5,8 @@
     python benchmarks/kernels.py --channels 5 --sizes 64 --repeats 9 --csv kernels.csv
 
 Arms of one row run interleaved, so that a busy machine slows all of them; the table shows medians and ratios of
-medians, the CSV every single time. A training step is forward, cross entropy + Dice, and backward of MeshNet with
+medians, the CSV every single time, after a comment that says when and on what each run was taken (``--append`` adds a
+run to the file). A training step is forward, cross entropy + Dice, and backward of MeshNet with
 dilations 1,2,4,8,16,8,4,2,1, instance normalisation and ELU, without the optimiser. The native step is timed with the
 loss in torch, like the others, and with the native one.
 """
@@ -16,6 +17,7 @@ import argparse
 import copy
 import csv
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -145,6 +147,17 @@ def measure(arms: dict[str, Arm], repeats: int) -> dict[str, list[float]]:
     return times
 
 
+def conditions() -> str:
+    """Say on what, and beside how much other work, the times are taken."""
+    policy = {os.SCHED_OTHER: "normal", os.SCHED_RR: "real-time (chrt -r)", os.SCHED_FIFO: "real-time (chrt -f)"}
+    scheduling = policy.get(os.sched_getscheduler(0), "other")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M')}; {native.status().reason}; torch {torch.__version__}; "
+        f"{torch.get_num_threads()} threads on {os.cpu_count()} cores; {scheduling} scheduling; load averages {load}"
+    )
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -229,13 +242,15 @@ def main() -> None:
     parser.add_argument("--what", nargs="*", choices=["kernels", "steps", "full"], default=["kernels", "steps"])
     parser.add_argument("--full-size", type=int, default=256)
     parser.add_argument("--csv", type=Path, default=Path("kernels.csv"))
+    parser.add_argument("--append", action="store_true")
     parser.add_argument("--alone", nargs=5)
     chosen = parser.parse_args()
     if chosen.alone:
         name, *numbers = chosen.alone
         return alone(name, *map(int, numbers))
     rows: list[list[object]] = []
-    say(f"{native.status().reason}; {torch.get_num_threads()} threads, torch {torch.__version__}")
+    taken = conditions()
+    say(taken)
     if "kernels" in chosen.what:
         for channels, size, dilation in product(chosen.channels, chosen.sizes, DILATIONS[:5:2]):
             rows += report_kernels(channels, size, dilation, 3 * chosen.repeats)
@@ -246,8 +261,9 @@ def main() -> None:
         for name, channels, keep in FULL_ROWS:
             if channels in (1, *chosen.channels):
                 rows += report_full(name, channels, chosen.full_size, keep, 2)
-    with chosen.csv.open("w", newline="") as file:
+    with chosen.csv.open("a" if chosen.append else "w", newline="") as file:
         writer = csv.writer(file)
+        file.write(f"# {taken}\n")
         writer.writerow(["what", "channels", "size", "dilation or keep", "arm or bytes", "turn", "seconds"])
         writer.writerows(rows)
     return None

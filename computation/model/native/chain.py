@@ -141,7 +141,8 @@ class Chain:
     def _differentiate_end(self, grad: Tensor, output: Tensor, pre: Pre | None, needs: list[bool]) -> Gradients:
         if self.head:
             wants = (True, needs[-2], needs[-1])
-            return calls.backward(grad, None, output, pre, self.head.weight, self.head.dilation, needs=wants)
+            weight, dilation = self.head.weight, self.head.dilation
+            return calls.backward(grad, None, output, pre, weight, dilation, needs=wants, hidden=True)
         if pre is None:
             return Gradients(grad, None, None, output.new_empty(0))
         return calls.pointwise_backward(grad, output, pre)
