@@ -27,8 +27,9 @@ __all__ = [
 
 _KERNEL: Final = 3
 
-#: Bytes of layer outputs that a training step stores without a second thought, and at most.
-_STORED, _MOST_STORED = 2 << 30, 7 << 30
+#: Bytes of layer outputs that a training step may store, and the recomputation for which the next one is not tried.
+_STORED: Final = (2 << 30, 3 << 30, 7 << 30)
+_CHEAP: Final = 3
 
 
 class Convolution(nn.Module):
@@ -141,7 +142,8 @@ class Layer(nn.Module):
 def _keep(images: Tensor, architecture: Architecture) -> int:
     """Store every layer's output for the backward pass where they are small, and otherwise recompute some of them."""
     size = (images.numel(), architecture.width, len(architecture.dilations))
-    return 1 if native.keep_within(_STORED, *size) == 1 else native.keep_within(_MOST_STORED, *size)
+    choices = [native.keep_within(memory, *size) for memory in _STORED]
+    return next((keep for keep in choices if keep <= _CHEAP), choices[-1])
 
 
 def _norm(kind: str, width: int) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from computation.model.architecture import Architecture, named
-from computation.model.network import MeshNet, build, parameter_count, receptive_field
+from computation.model.network import MeshNet, _keep, build, parameter_count, receptive_field
 from computation.settings import MODELS
 
 # Parameters with three classes, convolution bias and affine batch normalisation; the 10-layer and 8-layer counts agree
@@ -161,3 +161,10 @@ def test_dropout_streams_differ_between_layers():
 
 def test_untouched_network_is_finite():
     assert MeshNet(named("meshnet-10x5", classes=3))(torch.ones(1, 1, 4, 4, 4)).abs().sum() == 0
+
+
+@pytest.mark.parametrize(("name", "keep"), [("meshnet-10x5", 2), ("meshnet-10x8", 2), ("meshnet-10x16", 2)])
+def test_a_full_volume_step_stores_only_some_layers(name, keep):
+    shape = named(name, classes=3)
+    assert _keep(torch.empty(1, 1, 256, 256, 256, device="meta"), shape) == keep
+    assert _keep(torch.empty(1, 1, 96, 96, 96, device="meta"), shape) == 1
