@@ -56,9 +56,9 @@ def test_a_vault_s_csv_that_names_a_missing_file(tmp_path, mode):
 
 @pytest.mark.process_only
 def test_settings_of_an_older_version(tmp_path, mode):
-    settings = sites(tmp_path, 2)
-    older = [{**site, "lr": 0.01} for site in settings]
-    assert_told(drive(tmp_path, mode, older), "local0", "lr")
+    # At one site: of two errors at once, COINSTAC tells the second site of its own as the bare word "Error".
+    older, other = sites(tmp_path, 2)
+    assert_told(drive(tmp_path, mode, [{**older, "lr": 0.01}, other]), "local0", "lr")
 
 
 @pytest.mark.process_only
