@@ -47,9 +47,7 @@ def inputspec() -> list[dict[str, Any]]:
     site = {
         "data": {"value": ["site.db"]},
         "model": {"value": "meshnet-10x5"},
-        "patch_size": {"value": 64},
         "epochs": {"value": 75},
-        "learning_rate": {"value": 0.02},
         "validate_every": {"value": 100},
         "seed": {"value": 1},
     }

@@ -193,7 +193,7 @@ class Settings:
     epochs: int = _whole(40, 1, _MANY, _TRAINING, "Passes over the training scans of the largest site.")
     batch_size: int = _whole(1, 1, 1024, _TRAINING, "Sub-volumes in one step.")
     patch_size: tuple[int, int, int] = _option(
-        (64, 64, 64),
+        (48, 48, 48),
         Option(
             _check_patch,
             "number",
@@ -210,12 +210,12 @@ class Settings:
         "Random flips, small affine changes, contrast, bias field, noise and blur of the training sub-volumes.",
     )
     sampling: str = _choice(
-        "uniform",
+        "foreground",
         ("uniform", "foreground", "centre"),
         _TRAINING,
         "Where training sub-volumes are drawn: anywhere, around a foreground voxel, or near the middle.",
     )
-    learning_rate: float = _number(0.02, 0, 10, _TRAINING, "Peak learning rate of the optimiser.", positive=True)
+    learning_rate: float = _number(0.04, 0, 10, _TRAINING, "Peak learning rate of the optimiser.", positive=True)
     schedule: str = _choice(
         "one-cycle",
         ("one-cycle", "step", "exponential", "constant"),
