@@ -3,9 +3,10 @@
 - `gradient-mean`, `fedavg`: four sites, each round weighted as the settings say. Federated averaging makes eight local
   steps between two averages, unless the settings say otherwise, and as many fewer rounds.
 - `pooled`: one machine with everybody's scans.
-- `single`: each site alone; a row for each test person and site.
+- `single`, `single-own`: each site alone; a row for each test person and site.
 
-All learn from as many sub-volumes a step: four sites with one each, or one machine with four.
+All but `single-own` learn from as many sub-volumes a step: four sites with one each, or one machine with four. In
+`single-own` a site does what it does in the federation, a quarter of that work.
 """
 
 from __future__ import annotations
@@ -131,14 +132,19 @@ def pooled(training: Training) -> list[Outcome]:
 
 
 def single(training: Training, site: str) -> list[Outcome]:
-    """Train a site alone."""
+    """Train a site alone, with as many sub-volumes a step as all sites together have."""
     return [_alone(training, site, site)]
 
 
-def _alone(training: Training, site: str, named_as: str) -> Outcome:
-    steps = int(training.changes.get("local_steps", 1)) * len(SITES)
+def single_own(training: Training, site: str) -> list[Outcome]:
+    """Train a site alone, with the sub-volumes that it has in the federation."""
+    return [_alone(training, site, site, shares=1)]
+
+
+def _alone(training: Training, site: str, named_as: str, shares: int = len(SITES)) -> Outcome:
+    steps = int(training.changes.get("local_steps", 1)) * shares
     settings = training.settings(strategy="gradient-mean", local_steps=steps)
-    rounds = max(1, training.batches * len(SITES) // steps)
+    rounds = max(1, training.batches * shares // steps)
     trainer = _trainer(training, settings, rounds, site)
     training.watch.start()
     for number in range(1, rounds + 1):

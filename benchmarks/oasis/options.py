@@ -15,7 +15,9 @@ from benchmarks.oasis import effects, peer, unet
 from computation.settings import parse
 
 #: In the order in which they run: the arms that go by the clock want the time of the first.
-ARMS = ("gradient-mean", "pooled", "single", "fedavg", "unet", "peer-intended", "peer-literal")
+ARMS = ("gradient-mean", "pooled", "single", "single-own", "fedavg", "unet", "peer-intended", "peer-literal")
+#: What each site trains by itself.
+SINGLE = ("single", "single-own")
 TIMED = ("unet", "peer-intended", "peer-literal")
 #: What runs under a site effect.
 EFFECT_ARMS = ("gradient-mean", "pooled")

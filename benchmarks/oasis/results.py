@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.oasis.options import SINGLE
 from benchmarks.oasis.outcome import Dices
 
 
@@ -54,7 +55,7 @@ class Row:
     @property
     def job(self) -> Job:
         """Which training it comes from."""
-        return Job(self.arm, self.effect, self.seed, self.site if self.arm == "single" else "")
+        return Job(self.arm, self.effect, self.seed, self.site if self.arm in SINGLE else "")
 
 
 def load(path: Path) -> list[Row]:

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.oasis import arms, effects, peer, report, results, unet
 from benchmarks.oasis.clock import Watch
-from benchmarks.oasis.options import ARMS, TIMED, facts, parsed
+from benchmarks.oasis.options import ARMS, SINGLE, TIMED, facts, parsed
 from benchmarks.oasis.outcome import compare
 from benchmarks.oasis.prepare import Bench, prepare
 from benchmarks.oasis.results import Job, Row
@@ -53,7 +53,7 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
         for effect in options.effects:
             chosen = options.arms if effect == "none" else options.effect_arms
             for arm in (arm for arm in ARMS if arm in chosen):
-                yield from (Job(arm, effect, seed, site) for site in (effects.SITES if arm == "single" else ("",)))
+                yield from (Job(arm, effect, seed, site) for site in (effects.SITES if arm in SINGLE else ("",)))
 
 
 def _run(options: argparse.Namespace) -> list[Job]:
@@ -130,6 +130,7 @@ def _arms(job: Job, options: argparse.Namespace) -> dict[str, Callable[[arms.Tra
         "fedavg": arms.fedavg,
         "pooled": arms.pooled,
         "single": partial(arms.single, site=job.site),
+        "single-own": partial(arms.single_own, site=job.site),
         "unet": partial(unet.unet, rate=options.unet_rate),
         "peer-intended": partial(peer.train, recipe=recipe, patch=options.peer_patch),
         "peer-literal": partial(peer.train, recipe=peer.LITERAL, patch=options.peer_patch),
