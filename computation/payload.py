@@ -27,7 +27,6 @@ import os
 import stat
 import struct
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -38,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from computation.errors import PayloadError, unwritable
+from computation.files import replacing
 
 __all__ = [
     "COMBINATION",
@@ -188,16 +188,10 @@ def write(path: Path, payload: Payload) -> int:
 
 def _write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     # The temporary name carries the prefix too: what a crash leaves behind may travel and must harm nobody.
-    partial = path.with_name(f"{PREFIX}partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.writelines(pieces)
-            os.fchmod(file.fileno(), 0o644)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    named = path.with_name(f"{PREFIX}partial-{os.getpid()}")
+    with replacing(path, named) as partial, partial.open("wb") as file:
+        file.writelines(pieces)
+        os.fchmod(file.fileno(), 0o644)
 
 
 def read(

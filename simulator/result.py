@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from computation.files import replacing
 
 __all__ = ["Cycle", "Result", "write_summary"]
 
@@ -100,6 +101,5 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
         If a number is not finite.
     """
     text = json.dumps(summary, indent=2, allow_nan=False)
-    arriving = path.with_name(f".{path.name}.{os.getpid()}")
-    arriving.write_text(f"{text}\n", encoding="utf-8")
-    arriving.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(f"{text}\n", encoding="utf-8")

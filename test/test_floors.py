@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # what only one room needs lies beneath that room.
 FLOORS = {
     "errors": 0,
+    "files": 0,
     "checks": 1,
     "reader": 2,
     "settings": 3,

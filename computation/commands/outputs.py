@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from computation.errors import MeshNetError
+from computation.files import replacing
 
 __all__ = ["table_text", "write", "write_json", "write_table"]
 
@@ -24,14 +23,11 @@ def write(path: Path, blob: bytes) -> None:
     MeshNetError
         If the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(blob)
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(blob)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise MeshNetError("an output file cannot be written; check folder and free space", str(error)) from error
 
 

@@ -7,7 +7,6 @@ digest the one in the JSON, and both files are bounded before they are read.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import numpy as tensors
 from computation import payload
 from computation.checks import is_digest, is_text
 from computation.errors import ModelError
+from computation.files import replacing
 from computation.model import architecture, vector
 from computation.model.network import MeshNet
 from computation.payload import Manifest, Vector
@@ -110,9 +110,8 @@ def _split(manifest: Manifest, values: Vector) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, blob: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(blob)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(blob)
 
 
 def load_model(path: Path) -> tuple[MeshNet, Metadata]:

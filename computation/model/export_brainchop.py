@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from computation.errors import ModelError
+from computation.files import replacing
 from computation.model.export import Metadata
 from computation.model.network import Layer, MeshNet
 
@@ -279,9 +279,8 @@ def _json(value: Mapping[str, Any]) -> bytes:
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, blob in files.items():
-        partial = folder / f".{name}.{os.getpid()}"
-        partial.write_bytes(blob)
-        partial.replace(folder / name)
+        with replacing(folder / name) as partial:
+            partial.write_bytes(blob)
 
 
 def read_brainchop(folder: Path) -> tuple[list[dict[str, Any]], Weights]:

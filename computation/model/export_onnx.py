@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from computation.errors import ModelError
+from computation.files import replacing
 from computation.model.export import Metadata
 from computation.model.network import Layer, MeshNet
 
@@ -64,18 +65,15 @@ def save_onnx(path: Path, model: MeshNet, metadata: Metadata) -> float:
         If a package is missing, the file cannot be written, or the scores differ by more than 1e-4.
     """
     blob = _serialised(copy.deepcopy(model).cpu().float().eval(), metadata)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(blob)
-        difference = _difference(partial, model)
-        if not difference <= _TOLERANCE:
-            raise ModelError(f"ONNX Runtime's scores differ by {difference:.2g}; wanted at most {_TOLERANCE:g}")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(blob)
+            difference = _difference(partial, model)
+            if not difference <= _TOLERANCE:
+                raise ModelError(f"ONNX Runtime's scores differ by {difference:.2g}; wanted at most {_TOLERANCE:g}")
     except OSError as error:
         raise ModelError("the ONNX file cannot be written; check folder and free space", str(error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return difference
 
 

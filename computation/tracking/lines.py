@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from computation.errors import MeshNetError
+from computation.files import replacing
 
 __all__ = ["append", "mend", "replace", "whole_lines"]
 
@@ -57,15 +58,13 @@ def replace(path: Path, text: str) -> None:
     MeshNetError
         If the file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.replace(path)
+            partial.chmod(0o644)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -23,7 +23,6 @@ import os
 import re
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import ResumeError, unwritable
+from computation.files import replacing
 
 __all__ = ["iterations", "load", "save"]
 
@@ -96,16 +96,9 @@ def _digest(pieces: list[Any]) -> bytes:
 
 
 def _write(path: Path, pieces: list[Any]) -> None:
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb", buffering=0) as file:
-            for piece in pieces:
-                _write_all(file.fileno(), piece)
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):  # on a full disk its bytes are wanted back
-            partial.unlink(missing_ok=True)
-        raise
+    with replacing(path, path.with_suffix(".partial")) as partial, partial.open("wb", buffering=0) as file:
+        for piece in pieces:
+            _write_all(file.fileno(), piece)
 
 
 def _write_all(handle: int, piece: Any) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from computation.errors import DeviceError, ModelError
+from computation.files import replacing
 from computation.model.architecture import Architecture
 from computation.model.network import MeshNet, receptive_field
 from computation.scans.blocks import Triple
@@ -256,6 +256,5 @@ def save(path: Path, labels: NDArray[np.uint8], scan: Scan) -> None:
 def write(path: Path, volume: Any) -> None:
     """Write a NIfTI image, whole or not at all; equal images give equal bytes."""
     blob = volume.to_bytes()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(gzip.compress(blob, mtime=0) if path.suffix == ".gz" else blob)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(gzip.compress(blob, mtime=0) if path.suffix == ".gz" else blob)
