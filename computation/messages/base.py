@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-__all__ = ["MOST_ROUNDS", "PROTOCOL", "is_count", "plain"]
+from computation.reader import Reader
+
+__all__ = ["MOST_ROUNDS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
 
 #: Version of this protocol; sites that speak another one are refused at join.
 PROTOCOL = 1
@@ -17,6 +19,19 @@ _MOST_VOXELS = 2**53
 def is_count(value: Any) -> bool:
     """Tell whether a foreign value is a number of voxels or scans."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_VOXELS
+
+
+def opened(kind: str, phase: str, raw: Any) -> Reader:
+    """Return a reader of a message past its envelope; raises `MessageError` for another protocol or phase."""
+    reader = Reader(kind, raw)
+    reader.constant("protocol", PROTOCOL)
+    reader.constant("phase", phase)
+    return reader
+
+
+def enveloped(phase: str, record: Any) -> dict[str, Any]:
+    """Return a message as plain JSON, in the envelope that `opened` takes off."""
+    return {"protocol": PROTOCOL, "phase": phase, **plain(record)}
 
 
 def plain(record: Any) -> dict[str, Any]:

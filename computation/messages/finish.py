@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from computation.messages.base import MOST_ROUNDS, PROTOCOL, plain
+from computation.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.messages.evaluation import Evaluation
-from computation.reader import Reader
 
 __all__ = ["FinishOffer", "Results"]
 
@@ -33,9 +32,7 @@ class FinishOffer:
     @classmethod
     def parse(cls, raw: Any) -> FinishOffer:
         """Read a finishing message; raises `MessageError`."""
-        reader = Reader("finishing message", raw)
-        reader.constant("protocol", PROTOCOL)
-        reader.constant("phase", "finish")
+        reader = opened("finishing message", "finish", raw)
         step = reader.text("step", 10)
         table = reader.mapping("evaluations", 2)
         record = cls(
@@ -49,7 +46,7 @@ class FinishOffer:
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
-        return {"protocol": PROTOCOL, "phase": "finish", **plain(self)}
+        return enveloped("finish", self)
 
 
 @dataclass(frozen=True)
@@ -80,9 +77,7 @@ class Results:
     @classmethod
     def parse(cls, raw: Any) -> Results:
         """Read the results; raises `MessageError`."""
-        reader = Reader("results", raw)
-        reader.constant("protocol", PROTOCOL)
-        reader.constant("phase", "finish")
+        reader = opened("results", "finish", raw)
         record = cls(
             rounds=reader.whole("rounds", MOST_ROUNDS, 1),
             final=reader.digest("final"),
@@ -96,4 +91,4 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
-        return {"protocol": PROTOCOL, "phase": "finish", **plain(self)}
+        return enveloped("finish", self)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from computation.messages.base import MOST_ROUNDS, PROTOCOL, is_count, plain
-from computation.reader import MANY, Reader
+from computation.messages.base import MOST_ROUNDS, enveloped, is_count, opened
+from computation.reader import MANY
 
 __all__ = ["JoinOffer", "Plan"]
 
@@ -47,9 +47,7 @@ class JoinOffer:
     @classmethod
     def parse(cls, raw: Any) -> JoinOffer:
         """Read a join offer; raises `MessageError`."""
-        reader = Reader("join message", raw)
-        reader.constant("protocol", PROTOCOL)
-        reader.constant("phase", "join")
+        reader = opened("join message", "join", raw)
         scans = reader.mapping("scans", 3)
         fits = set(scans) == {"train", "valid", "test"} and all(map(is_count, scans.values()))
         record = cls(
@@ -67,7 +65,7 @@ class JoinOffer:
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
-        return {"protocol": PROTOCOL, "phase": "join", **plain(self)}
+        return enveloped("join", self)
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,7 @@ class Plan:
     @classmethod
     def parse(cls, raw: Any) -> Plan:
         """Read a plan; raises `MessageError`."""
-        reader = Reader("plan", raw)
-        reader.constant("protocol", PROTOCOL)
-        reader.constant("phase", "plan")
+        reader = opened("plan", "plan", raw)
         record = cls(
             run=reader.text("run", 64),
             rounds=reader.whole("rounds", MOST_ROUNDS, 1),
@@ -114,4 +110,4 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
-        return {"protocol": PROTOCOL, "phase": "plan", **plain(self)}
+        return enveloped("plan", self)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from computation.errors import MessageError
-from computation.messages.base import MOST_ROUNDS, PROTOCOL, plain
+from computation.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.messages.evaluation import Evaluation, optional
-from computation.reader import MANY, Reader
+from computation.reader import MANY
 
 __all__ = ["REASONS", "RoundOffer", "Verdict"]
 
@@ -61,9 +61,7 @@ class RoundOffer:
     @classmethod
     def parse(cls, raw: Any) -> RoundOffer:
         """Read a round's offer; raises `MessageError`."""
-        reader = Reader("contribution", raw)
-        reader.constant("protocol", PROTOCOL)
-        reader.constant("phase", "train")
+        reader = opened("contribution", "train", raw)
         record = cls(
             round=reader.whole("round", MOST_ROUNDS, 1),
             status=reader.text("status", 10),
@@ -86,7 +84,7 @@ class RoundOffer:
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
-        return {"protocol": PROTOCOL, "phase": "train", **plain(self)}
+        return enveloped("train", self)
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,7 @@ class Verdict:
     @classmethod
     def parse(cls, raw: Any) -> Verdict:
         """Read a verdict; raises `MessageError`."""
-        reader = Reader("verdict", raw)
-        reader.constant("protocol", PROTOCOL)
-        reader.constant("phase", "train")
+        reader = opened("verdict", "train", raw)
         record = cls(
             round=reader.whole("round", MOST_ROUNDS, 1),
             void=reader.flag("void"),
@@ -152,4 +148,4 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON; `jump_to_next` is how coinstac-computation learns that a phase ends."""
-        return {"protocol": PROTOCOL, "phase": "train", "jump_to_next": self.last, **plain(self)}
+        return {"jump_to_next": self.last, **enveloped("train", self)}
