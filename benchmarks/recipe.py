@@ -25,6 +25,7 @@ from benchmarks.oasis.arms import Training, gradient_mean
 from benchmarks.oasis.clock import Watch
 from benchmarks.oasis.outcome import compare
 from benchmarks.oasis.prepare import prepare
+from benchmarks.oasis.results import append
 
 RESULTS = Path(__file__).parent / "results" / "recipe.csv"
 
@@ -41,7 +42,7 @@ BASE: dict[str, Any] = {
     "augmentation": "none",
 }
 
-#: One choice changed at a time.
+#: One choice changed at a time; `normalisation` is a choice of the import.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "seed 1": {"seed": 1},
@@ -59,10 +60,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "soft Dice": {"loss": "dice"},
     "SGD 0.1": {"optimizer": "sgd", "learning_rate": 0.1},
     "RMSprop 0.002": {"optimizer": "rmsprop", "learning_rate": 0.002},
+    "constant rate 0.01": {"schedule": "constant", "learning_rate": 0.01},
+    "exponential decay": {"schedule": "exponential"},
+    "no label smoothing": {"label_smoothing": 0.0},
+    "no weight decay": {"weight_decay": 0.0},
+    "dropout 0.1": {"dropout": 0.1},
     "augmented": {"augmentation": "usual"},
     "5 channels": {"model": "meshnet-10x5"},
     "16 channels": {"model": "meshnet-10x16"},
     "8 layers, 21 channels": {"model": "meshnet-8x21"},
+    "min-max": {"normalisation": "min-max"},
+    "z-score": {"normalisation": "z-score"},
 }
 
 
@@ -80,14 +88,14 @@ def main() -> None:
     done = {(row["variant"], row["spacing"], row["rounds"]) for row in _rows(options.out)}
     for name in options.variants:
         if (name, f"{options.spacing:g}", str(options.rounds)) not in done:
-            _append(options.out, _row(name, options))
+            append(options.out, [_row(name, options)])
 
 
 def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train with one variant, and compare on the validation people."""
     changes = {**BASE, **VARIANTS[name]}
     seed = changes.pop("seed", 0)
-    bench = prepare(options.data, options.work, options.spacing, "none", "quantile")
+    bench = prepare(options.data, options.work, options.spacing, "none", changes.pop("normalisation", "quantile"))
     try:
         training = Training(bench, changes, seed, options.rounds, 0.0, "cpu", 0, Watch(name))
         began = time.process_time()
@@ -117,15 +125,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(row))
-        if fresh:
-            table.writeheader()
-        table.writerow(row)
 
 
 if __name__ == "__main__":
