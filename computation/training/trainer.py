@@ -261,8 +261,10 @@ class Trainer(Learner):
             )
 
     def _check_labels(self, batch: Batch) -> None:
-        # On a GPU an index outside ends the process's use of the device, so it is refused here.
-        if not 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < self.architecture.classes:
+        # On a GPU an index outside ends the process's use of the device, so it is refused here; by NumPy, because
+        # waking torch's threads takes longer than a sub-volume's labels.
+        labels = batch.labels.numpy()
+        if not 0 <= labels.min() <= labels.max() < self.architecture.classes:
             raise ScanFault(Fault.LABEL, f"scans {batch.scans}")
 
     def _backward(self, step: int, batch: Batch) -> tuple[float, Vector]:
