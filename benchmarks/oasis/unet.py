@@ -19,12 +19,11 @@ from benchmarks.oasis.arms import Training
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome
 from computation.model import architecture, network
-from computation.scans.augment import NONE, USUAL
 from computation.scans.prefetch import Prefetcher
-from computation.scans.sampling import PatchSampler
 from computation.settings import Settings
 from computation.training import loss
 from computation.training.device import choose
+from computation.training.sampler import patch_sampler
 from computation.training.schedule import learning_rate
 
 #: Peak learning rate; MeshNet's would be too high for a network with instance normalisation and this many parameters.
@@ -86,7 +85,8 @@ def unet(training: Training, rate: float = RATE) -> list[Outcome]:
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=settings.weight_decay)
     criterion = loss.criterion(settings)
     watch, done = training.watch, 0
-    with Prefetcher(_sampler(training, settings)) as sampler:
+    together = len(SITES) * settings.batch_size * settings.local_steps
+    with Prefetcher(patch_sampler(training.bench.pooled, settings, site="pooled", batch_size=together)) as sampler:
         watch.start()
         while watch.seconds < training.budget or not done:
             batch = sampler.batch(done)
@@ -96,19 +96,6 @@ def unet(training: Training, rate: float = RATE) -> list[Outcome]:
             watch.tell(min(1, watch.seconds / training.budget), f"step {done}, loss {value:.3f}")
         seconds = watch.seconds
     return [Outcome("", _labeller(model, settings, device), seconds, done, done, 0, 0, parameters(model))]
-
-
-def _sampler(training: Training, settings: Settings) -> PatchSampler:
-    return PatchSampler(
-        training.bench.pooled,
-        "train",
-        patch_size=settings.patch_size,
-        batch_size=len(SITES) * settings.batch_size * settings.local_steps,
-        seed=training.seed,
-        site="pooled",
-        place=settings.sampling,
-        augmentation=USUAL if settings.augmentation == "usual" else NONE,
-    )
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, rate: float, share: float) -> None:

@@ -19,11 +19,10 @@ from computation.errors import ScanError
 from computation.model import vector
 from computation.model.architecture import Architecture
 from computation.payload import Vector
-from computation.scans.augment import NONE, USUAL
 from computation.scans.faults import Fault, ScanFault
 from computation.scans.prefetch import Prefetcher
 from computation.scans.records import Scan
-from computation.scans.sampling import Batch, PatchSampler, Skipped
+from computation.scans.sampling import Batch, Skipped
 from computation.scans.store import Store
 from computation.settings import Settings
 from computation.training import inference, loss
@@ -31,15 +30,13 @@ from computation.training.device import arithmetic, autocast, computing, decide
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
 from computation.training.metrics import Counts
+from computation.training.sampler import patch_sampler
 
 __all__ = ["Gradient", "LocalResult", "Sampler", "Trainer"]
 
-#: Share of the training scans that may be unreadable before a site gives up.
-_MOST_BAD = 0.5
-
 
 class Sampler(Protocol):
-    """Where batches come from; `PatchSampler` is one."""
+    """Where batches come from; a `PatchSampler` is one."""
 
     @property
     def samples(self) -> int:
@@ -149,19 +146,7 @@ class Trainer(Learner):
         self.skipped: list[Skipped] = []
         self.fallbacks: set[str] = set()
         self._loss = loss.criterion(settings)
-        self._sampler: Sampler = sampler or Prefetcher(
-            PatchSampler(
-                store,
-                "train",
-                patch_size=None if settings.whole_volume else settings.patch_size,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
-                site=site,
-                place=settings.sampling,
-                augmentation=USUAL if settings.augmentation == "usual" else NONE,
-                most_bad=_MOST_BAD,
-            )
-        )
+        self._sampler: Sampler = sampler or Prefetcher(patch_sampler(store, settings, site=site))
 
     def close(self) -> None:
         """Stop reading ahead; call it before the store is closed."""
