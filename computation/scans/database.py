@@ -198,16 +198,16 @@ class SqliteStore(OpenFile):
         ScanFault
             If a block is missing or fails its checksum.
         """
-        wanted = iter(range(len(volume.grid)))
-        for key, crc32, data in self._rows(volume.first, volume.first + len(volume.grid) - 1):
-            block = next(wanted, None)
-            if block is None or key != volume.first + block or not isinstance(data, bytes):
-                raise ScanFault(Fault.MISSING, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
-            if zlib.crc32(data, self._start(volume, block)) != crc32:
-                raise ScanFault(Fault.CHECKSUM, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
-            yield data
-        for block in wanted:
-            raise ScanFault(Fault.MISSING, f"{self._path}: scan {volume.scan}, {volume.kind}, block {block}")
+        place = f"{self._path}: scan {volume.scan}, {volume.kind}"
+        try:
+            for block, crc32, data in self._run(volume, range(len(volume.grid))):
+                if not isinstance(data, bytes):
+                    raise ScanFault(Fault.MISSING, f"block {block}")
+                if zlib.crc32(data, self._start(volume, block)) != crc32:
+                    raise ScanFault(Fault.CHECKSUM, f"block {block}")
+                yield data
+        except ScanFault as fault:
+            raise ScanFault(fault.fault, f"{place}, {fault.private}") from fault
 
     @property
     def block_side(self) -> int:
@@ -230,20 +230,25 @@ class SqliteStore(OpenFile):
 
     def _unpacked(self, volume: Volume, run: range) -> Iterator[tuple[Box, bytes]]:
         """Read, check and keep the blocks of a run; yield those that are not all zeros; faults say which block."""
+        for block, crc32, data in self._run(volume, run):
+            here = volume.grid.box(block)
+            try:
+                raw = self._unpack(volume, block, here.size, crc32, data)
+            except ScanFault as fault:
+                raise ScanFault(fault.fault, f"block {block}: {fault.private}") from fault
+            self._cache.put(volume.first + block, raw)
+            if raw:
+                yield here, raw
+
+    def _run(self, volume: Volume, run: range) -> Iterator[tuple[int, Any, Any]]:
+        """Yield number, checksum and bytes of each block of a run; none is missing, and none comes twice."""
         wanted = iter(run)
         for key, crc32, data in self._rows(volume.first + run.start, volume.first + run.stop - 1):
             block = next(wanted, None)
             # A damaged tree can also yield rows twice, or more of them than there are.
             if block is None or key != volume.first + block:
                 raise ScanFault(Fault.MISSING, f"block {block}")
-            here = volume.grid.box(block)
-            try:
-                raw = self._unpack(volume, block, here.size, crc32, data)
-            except ScanFault as fault:
-                raise ScanFault(fault.fault, f"block {block}: {fault.private}") from fault
-            self._cache.put(key, raw)
-            if raw:
-                yield here, raw
+            yield block, crc32, data
         for block in wanted:
             raise ScanFault(Fault.MISSING, f"block {block}")
 
