@@ -171,7 +171,7 @@ def _build(
     taken = []
     for place, task in enumerate(tasks):
         if place not in failures:
-            taken.append(_copy(out, task, old if task.old is not None else None, wanted.get(place)))
+            taken.append(_copy(out, task, old, wanted.get(place)))
     left_out = [
         LeftOut(tasks[place].row.subject, tasks[place].row.session, failures[place]) for place in sorted(failures)
     ]
@@ -179,10 +179,9 @@ def _build(
 
 
 def _copy(out: writer.Writer, task: Task, old: SqliteStore | None, part: Path | None) -> Taken:
-    if old is not None:
-        scan = next(scan for scan in old.scans() if scan.key == task.old)
-        out.copy(old, scan, subject=task.row.subject, split=task.split)
-        return _taken(task, scan)
+    if old is not None and task.old is not None:
+        out.copy(old, task.old, subject=task.row.subject, split=task.split)
+        return _taken(task, task.old)
     with SqliteStore(part or Path(), 0) as store:
         (scan,) = store.scans()
         out.copy(store, scan, subject=task.row.subject, split=task.split)

@@ -32,8 +32,8 @@ class Task:
         Its part of the split.
     source : mapping
         Its files' checksums.
-    old : int or None
-        Key of the same scan in the old database, if it can be taken over.
+    old : Scan or None
+        The same scan in the old database, if it can be taken over.
     state : str
         As in `Taken`.
     """
@@ -41,7 +41,7 @@ class Task:
     row: Row
     split: str
     source: Mapping[str, str]
-    old: int | None
+    old: Scan | None
     state: str
 
 
@@ -121,7 +121,7 @@ def plan(
     listed = {(row.subject, row.session) for row in listing.rows}
     parts, how = _split(listing.rows, {scan.subject: scan.split for scan in held.values()}, options)
     kept = [scan for scan in held.values() if (scan.subject, scan.session) not in listed]
-    tasks = [Task(_no_row(scan), parts[scan.subject], {}, scan.key, "unchanged") for scan in kept]
+    tasks = [Task(_no_row(scan), parts[scan.subject], {}, scan, "unchanged") for scan in kept]
     refused = []
     for row in listing.rows:
         before = held.get((row.subject, row.session))
@@ -132,7 +132,7 @@ def plan(
             continue
         same = old is not None and before is not None and _sound(old, before, source)
         state = "unchanged" if same else "new" if before is None else "changed"
-        tasks.append(Task(row, parts[row.subject], source, before.key if same and before else None, state))
+        tasks.append(Task(row, parts[row.subject], source, before if same else None, state))
     return tasks, refused, how
 
 

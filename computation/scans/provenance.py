@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sqlite3
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +17,8 @@ from computation.scans.recipe import Recipe
 __all__ = ["header", "versions"]
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of everything that had a hand in an import."""
     packages = {name: version(name) for name in ("nibabel", "numpy", "scipy", "zstandard")}
     own = {"coinstac-meshnet": __version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
