@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -136,19 +135,9 @@ def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
     write_site_report(run.folder, page)
     last = [item for item in page.rounds if item.own_dice][-1:]
     own = {run.site: [Scores(f"validation scans, round {item.validated}", item.own_dice) for item in last]}
-    _write_card(
-        run.folder / "model" / "README.md", page, parameter_count(run.trainer.model), metadata.preprocessing, own
-    )
-
-
-def _write_card(
-    path: Path,
-    page: ReportData,
-    parameters: int,
-    preparation: Mapping[str, Any],
-    site_scores: Mapping[str, Sequence[Scores]],
-) -> None:
-    lines.replace(path, card(page, parameters=parameters, preparation=preparation, site_scores=site_scores))
+    size = parameter_count(run.trainer.model)
+    told = card(page, parameters=size, preparation=metadata.preprocessing, site_scores=own)
+    lines.replace(run.folder / "model" / "README.md", told)
 
 
 def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
@@ -246,4 +235,5 @@ def report_centre(run: CentreOutcome) -> None:
         for site, offer in run.evaluations.items()
     }
     preparation = {site: ", ".join(offer.preparation.values()) for site, offer in sorted(run.offers.items())}
-    _write_card(run.folder / "model-card.md", page, run.parameters, preparation, site_scores)
+    told = card(page, parameters=run.parameters, preparation=preparation, site_scores=site_scores)
+    lines.replace(run.folder / "model-card.md", told)
