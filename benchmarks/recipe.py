@@ -101,7 +101,7 @@ def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
         began = time.process_time()
         (outcome,) = gradient_mean(training)
         spent = time.process_time() - began
-        found = compare(outcome, bench.pooled, "valid", 3).values()
+        found = compare(outcome.label, bench.pooled, "valid", 3).values()
     finally:
         bench.close()
     white, grey = (statistics.mean(dices[label] or 0.0 for dices in found) for label in (1, 2))

@@ -17,14 +17,14 @@ from typing import Any
 
 from benchmarks.oasis.clock import Watch
 from benchmarks.oasis.effects import SITES
-from benchmarks.oasis.outcome import Outcome, Point
+from benchmarks.oasis.outcome import Outcome, Point, compare
 from benchmarks.oasis.prepare import Bench
 from computation import payload
 from computation.model import architecture, network
 from computation.settings import Settings, parse
 from computation.strategies import Contribution, named
 from computation.training import inference
-from computation.training.metrics import Counts, dice, mean
+from computation.training.metrics import mean
 from computation.training.trainer import Trainer
 
 #: Local steps of federated averaging where the settings name none.
@@ -186,11 +186,8 @@ def _look(training: Training, trainers: list[Trainer], number: int, rounds: int,
 
 def _validation(trainer: Trainer) -> list[tuple[float | None, ...]]:
     """Return the Dice of each class for each of a site's validation people."""
-    found = []
-    for scan in trainer.store.scans("valid"):
-        truth = trainer.store.read_label(scan, (0, 0, 0), scan.shape)
-        found.append(dice(Counts.of(trainer.predict(scan), truth, trainer.architecture.classes)))
-    return found
+    found = compare(lambda _, scan: trainer.predict(scan), trainer.store, "valid", trainer.architecture.classes)
+    return list(found.values())
 
 
 Arm = Callable[[Training], list[Outcome]]

@@ -13,6 +13,8 @@ from computation.scans.store import Store
 from computation.training.metrics import Counts, dice
 
 Dices = tuple[float | None, ...]
+#: Maps a store and one of its scans to labels.
+Label = Callable[[Store, Scan], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Outcome:
     site : str
         Whose model it is; empty for one that all share.
     label : callable
-        Maps a store and one of its scans to labels.
+        Labels a scan of any store.
     seconds : float
         That training took, all sites one after another on this machine.
     rounds, steps : int
@@ -36,7 +38,7 @@ class Outcome:
     """
 
     site: str
-    label: Callable[[Store, Scan], NDArray[np.integer]]
+    label: Label
     seconds: float
     rounds: int
     steps: int
@@ -55,10 +57,10 @@ class Point:
     dices: Dices
 
 
-def compare(outcome: Outcome, store: Store, split: str, classes: int) -> dict[str, Dices]:
-    """Return the Dice of each class for each person of a split."""
+def compare(label: Label, store: Store, split: str, classes: int) -> dict[str, Dices]:
+    """Return the Dice of each class for each person of a split, as something labels them."""
     found = {}
     for scan in store.scans(split):
         truth = store.read_label(scan, (0, 0, 0), scan.shape)
-        found[scan.subject] = dice(Counts.of(outcome.label(store, scan), truth, classes))
+        found[scan.subject] = dice(Counts.of(label(store, scan), truth, classes))
     return found

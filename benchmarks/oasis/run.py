@@ -163,7 +163,7 @@ def _tested(job: Job, outcomes: list[Any], bench: Bench, options: argparse.Names
     rows, busy = [], os.getloadavg()[0]
     store = bench.test if options.split == "test" else bench.pooled
     for outcome in outcomes:
-        found = compare(outcome, store, options.split, len(settings.classes))
+        found = compare(outcome.label, store, options.split, len(settings.classes))
         rows += results.rows_of(job, options.spacing, outcome, found, bench.ages, busy)
     mean = sum(row.foreground or 0 for row in rows) / len(rows)
     print(f"  {job}: foreground Dice {mean:.3f}, {outcomes[0].seconds:.0f} s, {outcomes[0].steps} steps", flush=True)

@@ -159,7 +159,7 @@ def test_the_peers_labels_are_whole_and_its_dice_is_found_for_each_person(bench)
     assert set(np.unique(site._batch(0).labels)) <= {0, 1, 2}
     site.close()
     for outcome in peer.train(training, replace(peer.INTENDED, channels=1), 8):
-        (values,) = compare(outcome, bench.test, "test", 3).values()
+        (values,) = compare(outcome.label, bench.test, "test", 3).values()
         assert len(values) == 3 and outcome.sent > 276 * 4
 
 
