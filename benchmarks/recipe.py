@@ -49,6 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learning rate 0.01": {"learning_rate": 0.01},
     "learning rate 0.02": {"learning_rate": 0.02},
     "learning rate 0.08": {"learning_rate": 0.08},
+    "learning rate 0.16": {"learning_rate": 0.16},
     "drawn uniformly": {"sampling": "uniform"},
     "drawn near the centre": {"sampling": "centre"},
     "patch 32": {"patch_size": 32},
