@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from computation.errors import ModelError
 from computation.model import native
-from computation.model.native import build, calls, chain, loader, volumes
+from computation.model.native import build, chain, loader, volumes
 
 needs_kernels = pytest.mark.skipif(not native.status().available, reason=native.status().reason)
 INSTRUCTIONS = [name for name in ("avx512", "avx2", "portable") if loader.use(name)]
@@ -212,9 +212,9 @@ def test_same_bits_whatever_the_threads():
 @pytest.fixture
 def live(monkeypatch):
     """Count the volumes that exist at once, kept ones included, through the one function that makes them."""
-    alive, most, made = weakref.WeakSet(), [0], volumes.allocate
+    alive, most, made = weakref.WeakSet(), [0], volumes.fresh
 
-    def allocate(x, channels):
+    def fresh(x, channels):
         out = made(x, channels)
         alive.add(out)
         most[0] = max(most[0], len(alive))
@@ -222,8 +222,7 @@ def live(monkeypatch):
 
     volumes.trim()
     volumes._STORE.select(None)
-    monkeypatch.setattr(calls, "allocate", allocate)
-    monkeypatch.setattr(volumes, "allocate", allocate)
+    monkeypatch.setattr(volumes, "fresh", fresh)
     return most
 
 
@@ -241,9 +240,22 @@ def test_used_memory_never_reaches_a_caller(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(chain, "give", lambda volume: None)
         expected = reuse()
+    monkeypatch.setattr(volumes, "HUGE", 1)  # so that results lie in used memory, too
     for _ in range(3):
         for mine, fresh in zip(reuse(), expected, strict=True):
             assert torch.equal(mine, fresh)
+
+
+@needs_kernels
+def test_a_result_s_memory_is_used_again_once_nobody_holds_it(monkeypatch):
+    monkeypatch.setattr(volumes, "HUGE", 1)
+    x, weight = tensor(1, 5, 6, 7, 8), torch.zeros(5, 5, 3, 3, 3)
+    result = native.conv3d(x, weight)
+    address, part = result.data_ptr(), result[0, 1:]
+    del result
+    assert native.conv3d(x, weight).data_ptr() != address
+    del part
+    assert native.conv3d(x, weight).data_ptr() == address
 
 
 def reuse():
