@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 __all__ = ["is_digest", "is_number", "is_text"]
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a JSON value is a finite number (a boolean is not)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a JSON value is a finite number (a boolean is not) that a float can hold."""
+    # JSON has whole numbers of any length; comparing them is exact, where `math.isfinite` would raise OverflowError.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_text(value: Any, longest: int) -> bool:

@@ -13,6 +13,11 @@ __all__ = ["MANY", "Reader"]
 #: Entries that an object or list may have unless its reader says otherwise: more sites than any consortium.
 MANY = 10_000
 
+#: What single precision holds. Averaging or drawing numbers near the end of double precision would overflow.
+_LARGEST = 3.4e38
+
+_NUMBER = f"a number from -{_LARGEST:g} to {_LARGEST:g}"
+
 T = TypeVar("T")
 
 
@@ -55,12 +60,12 @@ class Reader:
     def number(self, name: str) -> float:
         """Take a finite number."""
         value = self.pop(name)
-        return float(self.take(name, "a finite number", is_number(value), value))
+        return float(self.take(name, _NUMBER, _is_moderate(value), value))
 
     def number_or_null(self, name: str) -> float | None:
         """Take a finite number or nothing."""
         value: float | None = self.pop(name)
-        return self.take(name, "a finite number or null", value is None or is_number(value), value)
+        return self.take(name, f"{_NUMBER} or null", value is None or _is_moderate(value), value)
 
     def text(self, name: str, longest: int = 200) -> str:
         """Take a printable text of bounded length."""
@@ -92,8 +97,8 @@ class Reader:
     def numbers_by_name(self, name: str) -> dict[str, float | None]:
         """Take an object of finite numbers or nulls."""
         table = self.mapping(name)
-        fits = all(value is None or is_number(value) for value in table.values())
-        return self.take(name, "an object of finite numbers", fits, table)
+        fits = all(value is None or _is_moderate(value) for value in table.values())
+        return self.take(name, f"an object, each value {_NUMBER} or null", fits, table)
 
     def texts_by_name(self, name: str) -> dict[str, str]:
         """Take an object of texts."""
@@ -104,3 +109,7 @@ class Reader:
         """Refuse what is left."""
         if self._left:
             raise MessageError(f"the {self._what} carries an unknown field {sorted(map(str, self._left))[0][:40]!r}")
+
+
+def _is_moderate(value: Any) -> bool:
+    return is_number(value) and -_LARGEST <= value <= _LARGEST

@@ -71,6 +71,8 @@ def _broken(message, **changes):
     [
         (_broken(MESSAGES[2], protocol=2), "'protocol' of the contribution is 2; wanted 1"),
         (_broken(MESSAGES[2], loss=math.nan), "'loss' of the contribution"),
+        (_broken(MESSAGES[2], loss=10**400), "'loss' of the contribution"),
+        (_broken(MESSAGES[2], loss=1.7e308), "'loss' of the contribution"),
         (_broken(MESSAGES[2], samples=0), "at least one sample"),
         (_broken(MESSAGES[2], samples=True), "'samples'"),
         (_broken(MESSAGES[3], reason="the scan of Jane Doe"), "known reason"),
@@ -82,6 +84,14 @@ def test_refusals_name_the_field(raw, said):
     with pytest.raises(MessageError) as caught:
         RoundOffer.parse(raw)
     assert said in caught.value.public
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e39])
+def test_numbers_that_would_overflow_are_refused_from_the_centre_too(number):
+    with pytest.raises(MessageError, match="'loss' of the verdict"):
+        Verdict.parse(_broken(MESSAGES[4], loss=number))
+    with pytest.raises(MessageError, match="'dice' of the results"):
+        Results.parse(_broken(MESSAGES[7], dice={"x": number}))
 
 
 def test_impossible_counts_are_refused():
