@@ -8,6 +8,7 @@ The platform applies no defaults and checks nothing, so both happen here, at eac
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -138,9 +139,12 @@ def _check_csv(value: Any) -> tuple[str, ...]:
     raise ValueError("an object whose keys are file names, as COINSTAC makes it from a CSV file")
 
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?")
+
+
 def _check_device(value: Any) -> str:
     name = value.get("device", "") if isinstance(value, dict) else value
-    if isinstance(name, str) and (name in ("auto", "cpu", "cuda") or name.removeprefix("cuda:").isdigit()):
+    if isinstance(name, str) and _DEVICE.fullmatch(name):
         return name
     raise ValueError('"auto", "cpu", "cuda" or "cuda:N"')
 
@@ -336,11 +340,16 @@ def parse(inputs: Mapping[str, Any]) -> tuple[Settings, Member]:
     )
 
 
+_KINDS = {str: "a text", list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
+
+
 def _clean(name: str, value: Any, option: Option) -> Any:
     try:
         return option.check(value)
     except ValueError as wanted:
-        shown = "an object" if isinstance(value, dict) else repr(value)[:60]
+        # All sites read this, and what a member typed may be a path, or a key in the wrong place.
+        private = option.group == _SITE or isinstance(value, dict)
+        shown = _KINDS.get(type(value), "a number") if private else repr(value)[:60]
         raise SettingsError(f"setting {name!r} is {shown}; wanted {wanted}") from None
 
 

@@ -46,6 +46,10 @@ def test_json_round_trip_is_identity():
         ("class_weights", [1, 2], "one for each class"),
         ("data", "site.db", "a list of file names"),
         ("device", "gpu", '"cuda:N"'),
+        ("device", "7", '"cuda:N"'),
+        ("device", "cuda:²", '"cuda:N"'),
+        ("device", "cuda:99999999999999", '"cuda:N"'),
+        ("device", "cuda:01", '"cuda:N"'),
         ("wandb", {"key": "x"}, "an object with any of project"),
     ],
 )
@@ -54,6 +58,16 @@ def test_bad_values_are_refused_by_name(name, value, said):
         parse({name: value})
     assert name in caught.value.public
     assert said in caught.value.public
+
+
+@pytest.mark.parametrize("name", options(Member))
+@pytest.mark.parametrize("value", ["/hospital/jane-doe.db", ["jane-doe", 7], {"jane-doe": 7, "device": "jane-doe"}])
+def test_what_a_member_typed_is_never_repeated(name, value):
+    """Every site reads the refusal, and error.log keeps it; it may be a path, or an API key in the wrong place."""
+    try:
+        parse({name: value})
+    except SettingsError as error:
+        assert "jane-doe" not in str(error)
 
 
 def test_unknown_setting_suggests_the_nearest_name():
