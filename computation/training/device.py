@@ -79,11 +79,11 @@ def decide(name: str) -> Choice:
     Raises
     ------
     DeviceError
-        If a GPU was asked for by name and is not there, or does not work.
+        If there is no such name, or a GPU was asked for by name and is not there, or does not work.
     """
     if name == "cpu":
         return Choice(torch.device("cpu"), "cpu: set so")
-    wanted = torch.device("cuda:0" if name in ("auto", "cuda") else name)
+    wanted = _gpu(name)
     obstacle, private = _obstacle(wanted)
     if not obstacle:
         found = torch.cuda.get_device_properties(wanted)
@@ -93,6 +93,16 @@ def decide(name: str) -> Choice:
     raise DeviceError(f'the device {name!r} is not there: {obstacle}; set "device" to "auto"', private)
 
 
+def _gpu(name: str) -> torch.device:
+    try:
+        device = torch.device("cuda:0" if name in ("auto", "cuda") else name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type != "cuda":
+        raise DeviceError(f"there is no device {name[:40]!r}; wanted auto, cpu, cuda or cuda:N, such as cuda:1")
+    return device
+
+
 def _count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
@@ -100,9 +110,9 @@ def _count() -> int:
 def _obstacle(device: torch.device) -> tuple[str, str]:
     """Say why a device cannot compute, publicly and privately; nothing if it can."""
     count = _count()
-    if device.type != "cuda" or (device.index or 0) >= count:
+    if (device.index or 0) >= count:
         built = "" if torch.version.cuda or torch.version.hip else ", and PyTorch is built without CUDA"
-        return f"this machine has {count} GPUs{built}", ""
+        return f"this machine has {count} GPU{'' if count == 1 else 's'}{built}", ""
     try:
         torch.ones(1, device=device).add(1).item()
     except (RuntimeError, AssertionError) as error:

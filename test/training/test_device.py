@@ -73,8 +73,14 @@ def test_a_gpu_asked_for_by_name_is_never_replaced(pretended, name):
 
 
 def test_a_gpu_beyond_the_last_is_not_there(pretended):
-    with pytest.raises(DeviceError, match="this machine has 1 GPUs"):
+    with pytest.raises(DeviceError, match=r"this machine has 1 GPU[,;]"):
         choose("cuda:1")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:²", "mps", "0", ""])
+def test_what_is_no_device_is_told(name):
+    with pytest.raises(DeviceError, match="wanted auto, cpu, cuda or cuda:N"):
+        choose(name)
 
 
 def test_the_flags_of_a_gpu_are_those_that_are_written_down():
