@@ -62,7 +62,9 @@ def _archive(output: Path) -> None:
         return
     shelf = output / _SHELF
     shelf.mkdir(exist_ok=True)
-    place = shelf / f"{1 + sum(1 for _ in shelf.iterdir()):04d}"
+    # After the last, not as many as there are: somebody may have thrown older ones away.
+    last = max((int(path.name) for path in shelf.iterdir() if path.name.isdecimal()), default=0)
+    place = shelf / f"{last + 1:04d}"
     place.mkdir()
     for path in left:
         path.rename(place / path.name)

@@ -1,6 +1,7 @@
 """One run at a time in an output folder: whoever comes second is noticed, and nothing of an earlier run is lost."""
 
 import errno
+import shutil
 
 import pytest
 
@@ -26,6 +27,18 @@ def test_every_run_finds_an_empty_folder_and_the_earlier_ones_on_the_shelf(tmp_p
     shelf = tmp_path / "earlier-runs"
     assert [(shelf / name / "journal.jsonl").read_text() for name in ("0001", "0002")] == ["0", "1"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [claim.FILE, "earlier-runs", "journal.jsonl"]
+
+
+def test_an_earlier_run_may_be_thrown_away_and_other_things_may_lie_on_the_shelf(tmp_path):
+    shelf = tmp_path / "earlier-runs"
+    for number in range(3):
+        claim.take(tmp_path)
+        (tmp_path / "journal.jsonl").write_text(str(number))
+    shutil.rmtree(shelf / "0001")
+    (shelf / ".DS_Store").write_text("")
+    claim.take(tmp_path)
+    assert {path.name for path in shelf.iterdir()} == {"0002", "0003", ".DS_Store"}
+    assert (shelf / "0003" / "journal.jsonl").read_text() == "2"
 
 
 @pytest.mark.parametrize("spoil", [claim.take, lambda folder: (folder / claim.FILE).unlink()])
