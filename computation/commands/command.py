@@ -51,7 +51,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("subject", type=Path, metavar="MODEL|PREDICTION", help=f"{_MODEL}; or a label map")
     parser.add_argument("truth", type=Path, metavar="site.db|TRUTH", help="a scan database; or the true label map")
     splits = ("train", "valid", "test", "all")
-    parser.add_argument("--split", choices=splits, default="test", help="which scans of the database")
+    parser.add_argument("--split", choices=splits, help="which scans of the database; default: test")
     parser.add_argument("--labels", metavar="SET[:SOURCE]", help="label set that turns the true values into classes")
     parser.add_argument("--flips", action="store_true", help="average with the mirrored scan")
     parser.add_argument("--device", default="auto", help=_DEVICE)

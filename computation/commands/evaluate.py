@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from computation.commands import model as models
 from computation.commands import outputs, segmenting
 from computation.commands.distances import ClassScore, compare
 from computation.commands.model import Model
-from computation.errors import ImportScanError, MeshNetError, ScanError, StoreError
+from computation.errors import ImportScanError, MeshNetError, ModelError, ScanError, SettingsError, StoreError
 from computation.scans import images, labels
 from computation.scans.conform import Target, conform
 from computation.scans.records import Scan, spacing_of
 from computation.scans.store import Store, open_store
+from computation.settings import Settings
 from computation.training.metrics import Counts, dice, mean
+from computation.training.preprocessing import preprocessing_of
 
 __all__ = ["Evaluated", "evaluate_files", "evaluate_store", "run"]
 
@@ -42,6 +44,9 @@ _COLUMNS = (
 _TITLE = "per scan: mean ± standard deviation; volume: predicted minus true"
 _SQLITE = b"SQLite format 3\0"
 
+#: The highest label value, and the most different ones: above, somebody compares images.
+_HIGHEST, _MOST = 65535, 256
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
@@ -51,6 +56,8 @@ class Evaluated:
     ----------
     classes : tuple of str
         Names.
+    values : tuple of int
+        Label value of each class.
     scans : tuple of (str, tuple of ClassScore)
         Name of each scan, and its classes.
     counts : Counts
@@ -58,6 +65,7 @@ class Evaluated:
     """
 
     classes: tuple[str, ...]
+    values: tuple[int, ...]
     scans: tuple[tuple[str, tuple[ClassScore, ...]], ...]
     counts: Counts
 
@@ -77,10 +85,12 @@ def run(options: argparse.Namespace) -> int:
     """
     console = Console()
     failed = 0
-    if _is_database(options.truth):
+    database = _is_database(options.truth)
+    _check_together(options, database)
+    if database:
         model = models.read(options.subject, options.device)
         with open_store(options.truth, classes=model.metadata.labels) as store:
-            split = None if options.split == "all" else options.split
+            split = None if options.split == "all" else options.split or "test"
             found, failed = evaluate_store(model, store, split, flips=options.flips, console=console)
     else:
         found = evaluate_files(options.subject, options.truth, options.labels)
@@ -96,7 +106,21 @@ def _is_database(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
     except OSError as error:
-        raise MeshNetError("the truth cannot be read; wanted a scan database or a label map", str(error)) from error
+        wanted = "wanted a scan database or a label map, named after the model or the prediction"
+        raise MeshNetError(f"the truth cannot be read; {wanted}", str(error)) from error
+
+
+def _check_together(options: argparse.Namespace, database: bool) -> None:
+    """Refuse what would be left unused without a word."""
+    if database and options.labels:
+        raise SettingsError("--labels is for a true label map; the labels in a database are classes already")
+    if not database and (options.split or options.flips):
+        raise SettingsError("--split and --flips are for a model on a scan database, and the truth is none")
+    if not database and (options.subject.is_dir() or options.subject.suffix == ".json"):
+        raise ModelError(
+            "a model is evaluated on a scan database, and the truth is none; label the scan with `predict`, then "
+            "compare the two label maps"
+        )
 
 
 def evaluate_store(
@@ -147,7 +171,7 @@ def evaluate_store(
         total += counts
     if not done:
         raise StoreError(f"the database has no labelled scan in split {split or 'all'!r} that can be read")
-    return Evaluated(classes, tuple(done), total), failed
+    return Evaluated(classes, tuple(range(len(classes))), tuple(done), total), failed
 
 
 def _unlike(model: Model, store: Store) -> list[str]:
@@ -157,6 +181,10 @@ def _unlike(model: Model, store: Store) -> list[str]:
     notes = []
     if store.normalisation != how.normalisation:
         notes.append(f"the scans are normalised by {store.normalisation}; the model learnt from {how.normalisation}")
+    if (like := preprocessing_of(store, Settings()).like) != how.like:
+        notes.append(
+            f"the scans were conformed like {like}; the model learnt from {how.like}, whose axes run otherwise"
+        )
     if how.spacing and not all(np.allclose(spacing, how.spacing, atol=1e-3) for spacing in spacings):
         notes.append(f"the scans have spacings of {sorted(spacings)} mm; the model learnt from {how.spacing}")
     return notes
@@ -189,7 +217,7 @@ def evaluate_files(prediction: Path, truth: Path, label_set: str | None = None) 
     Raises
     ------
     ImportScanError
-        If a map cannot be read, is not of whole numbers, or lies on another grid.
+        If a map cannot be read, is not of whole numbers, lies on another grid, or both have too many values.
     """
     # Without a target, `conform` only checks that both lie on one grid and turns both the same way.
     guess, true = images.load(prediction), images.load(truth)
@@ -199,38 +227,48 @@ def evaluate_files(prediction: Path, truth: Path, label_set: str | None = None) 
     chosen = labels.named(label_set) if label_set else None
     if chosen:
         mapped = chosen.apply(mapped).astype(np.int32)
-    count = int(max(predicted.max(), mapped.max())) + 1
-    names = chosen.names if chosen else _names_beside(prediction, count)
-    scores, counts = _scores(predicted, mapped, spacing_of(both.affine), max(count, len(names)))
-    return Evaluated(_filled(names, max(count, len(names))), ((prediction.name, scores),), counts)
+    names = dict(enumerate(chosen.names)) if chosen else _names_beside(prediction)
+    values = _values(predicted, mapped, names)
+    # FreeSurfer's values go to 14175; what is counted and measured are the classes that there are.
+    places = np.zeros(_HIGHEST + 1, np.uint16)
+    places[values] = np.arange(len(values))
+    scores, counts = _scores(places[predicted], places[mapped], spacing_of(both.affine), len(values))
+    classes = tuple(names.get(value, f"class {value}" if value else "background") for value in values)
+    return Evaluated(classes, tuple(values), ((prediction.name, scores),), counts)
+
+
+def _values(predicted: NDArray[np.int32], truth: NDArray[np.int32], names: Mapping[int, str]) -> list[int]:
+    """Return the label values to compare: those that occur, those with a name, and the background."""
+    found = {int(value) for voxels in (predicted, truth) for value in np.flatnonzero(np.bincount(voxels.ravel()))}
+    if len(found) > _MOST:
+        raise ImportScanError(f"the label maps have {len(found)} values; wanted at most {_MOST}; is one an image?")
+    return sorted({0, *found, *(names if len(names) <= _MOST else ())})
 
 
 def _whole(voxels: NDArray[Any]) -> NDArray[np.int32]:
     whole: NDArray[np.int32] = np.rint(voxels).astype(np.int32)
-    if (whole != voxels).any() or whole.min() < 0 or whole.max() > 65535:
-        raise ImportScanError("a label map has values that are not whole numbers from 0 to 65535; is it an image?")
+    if (whole != voxels).any() or whole.min() < 0 or whole.max() > _HIGHEST:
+        raise ImportScanError(
+            f"a label map has values that are not whole numbers from 0 to {_HIGHEST}; is it an image?"
+        )
     return whole
 
 
-def _names_beside(prediction: Path, count: int) -> tuple[str, ...]:
+def _names_beside(prediction: Path) -> dict[int, str]:
     stem = prediction.name.removesuffix(".gz").removesuffix(".nii")
     try:
         with (prediction.parent / f"{stem}.tsv").open(newline="", encoding="utf-8") as file:
-            found = {int(row["index"]): row["name"] for row in csv.DictReader(file, delimiter="\t")}
-    except (OSError, ValueError, KeyError):
-        return ()
-    return tuple(found[index] for index in range(len(found))) if set(found) == set(range(len(found))) else ()
-
-
-def _filled(names: Sequence[str], count: int) -> tuple[str, ...]:
-    return (*names, *(f"class {index}" if index else "background" for index in range(len(names), count)))
+            found = {int(row["index"]): str(row["name"]) for row in csv.DictReader(file, delimiter="\t")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {value: name for value, name in found.items() if 0 <= value <= _HIGHEST}
 
 
 def _rows(found: Evaluated) -> Iterable[tuple[Any, ...]]:
     for scan, scores in found.scans:
-        for index, (name, one) in enumerate(zip(found.classes, scores, strict=True)):
+        for value, name, one in zip(found.values, found.classes, scores, strict=True):
             volumes = (one.truth_ml, one.predicted_ml, one.difference_ml, one.difference_percent)
-            yield (scan, index, name, one.dice, one.hausdorff95, *volumes)
+            yield (scan, value, name, one.dice, one.hausdorff95, *volumes)
 
 
 def _show(console: Console, found: Evaluated) -> None:

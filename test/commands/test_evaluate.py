@@ -208,3 +208,47 @@ def test_predict_and_evaluate_agree(tools, tmp_path):
     volumes = {row["name"]: float(row["ml"]) for row in rows(tmp_path / "volumes.csv")}
     assert {row["name"]: float(row["predicted_ml"]) for row in rows(tmp_path / "scores.csv")} == volumes
     shutil.rmtree(tmp_path)
+
+
+def test_values_that_are_far_apart_are_classes_like_others(tools, tmp_path, capsys):
+    truth = cube((5, 5, 5), (15, 15, 15)).astype(np.int32)
+    for name, voxels in (("guess", truth * 2035), ("truth", truth * 2035 + cube((20, 20, 20), (30, 30, 30)) * 65535)):
+        nib.save(nib.Nifti1Image(voxels.astype(np.int32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "guess.tsv").write_text("index\tname\n2035\tcortex\n41\tnowhere\n")
+    words = (tmp_path / "guess.nii.gz", tmp_path / "truth.nii.gz", "--csv", tmp_path / "scores.csv")
+    assert tools.command("evaluate", *words) == 0
+    found = [(row["label"], row["name"], row["dice"]) for row in rows(tmp_path / "scores.csv")]
+    assert [one[:2] for one in found] == [
+        ("0", "background"), ("41", "nowhere"), ("2035", "cortex"), ("65535", "class 65535"),
+    ]  # fmt: skip
+    assert [one[2] for one in found[1:]] == ["", "1", "0"]
+
+
+def test_an_image_is_no_label_map(tools, tmp_path, capsys):
+    voxels = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "image.nii.gz")
+    assert tools.command("evaluate", tmp_path / "image.nii.gz", tmp_path / "image.nii.gz") == 2
+    assert "1000 values; wanted at most 256" in capsys.readouterr().err
+
+
+def test_options_that_would_be_left_unused_are_refused(tools, tmp_path, capsys):
+    db, model = database(tools, tmp_path, ("test",)), tools.threshold(tmp_path / "model")
+    label = label_map(tmp_path / "truth.nii.gz", cube((5, 5, 5), (15, 15, 15)))
+    for words, wanted in (
+        ((model, db, "--labels", "gwm-white1-grey2"), "--labels is for"),
+        ((label, label, "--flips"), "--flips are for a model"),
+        ((label, label, "--split", "test"), "--split and"),
+        ((model, label), "label the scan with `predict`"),
+        ((model / "best.json", label), "label the scan with `predict`"),
+        ((db, model), "named after the model"),
+    ):
+        assert tools.command("evaluate", *words) == 2
+        assert wanted in capsys.readouterr().err
+
+
+def test_axes_that_run_otherwise_are_told(tools, tmp_path, capsys):
+    db, model = database(tools, tmp_path, ("test",), like="freesurfer"), tools.threshold(tmp_path / "model")
+    assert tools.command("evaluate", model, db) == 0
+    assert "conformed like freesurfer; the model learnt from ras" in " ".join(capsys.readouterr().out.split())
+    assert tools.command("evaluate", tools.threshold(tmp_path / "own", {**tools.how, "like": "freesurfer"}), db) == 0
+    assert "learnt from" not in capsys.readouterr().out
