@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from computation.colours import colour_of
 from computation.errors import MeshNetError
 
 __all__ = ["mosaic"]
-
-_COLOURS = ("#000000", "#e8b21a", "#cd3e4e", "#3aa0d0", "#63b35c", "#9c62c9", "#d97ab0", "#8c8c3a")
 
 #: Slices across each axis.
 _SLICES = 6
@@ -54,10 +53,14 @@ def mosaic(voxels: NDArray[np.float32], labels: NDArray[np.uint8], names: Sequen
         for plot, place in planes:
             here = (slice(None),) * axis + (place,)
             _slice(plot, voxels[here], labels[here], (low, max(high, low + 1e-6)))
-    shown = [(name, _COLOURS[index % len(_COLOURS)]) for index, name in enumerate(names)][1:9]
-    handles = [patches.Patch(color=colour, label=name) for name, colour in shown]
-    page.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, labelcolor="white", frameon=False)
-    page.suptitle(title, color="white", fontsize=9)
+    shown = list(enumerate(names))[1:9]
+    handles = [patches.Patch(color=colour_of(index), label=name) for index, name in shown]
+    legend = page.legend(
+        handles=handles, loc="outside lower center", ncols=4, fontsize=8, labelcolor="white", frameon=False
+    )
+    # Names are the user's: what stands between two dollars is no formula.
+    for text in (page.suptitle(title, color="white", fontsize=9), *legend.get_texts()):
+        text.set_parse_math(False)
     blob = io.BytesIO()
     page.savefig(blob, format="png", dpi=90)
     return blob.getvalue()
@@ -78,4 +81,4 @@ def _slice(plot: Any, image: NDArray[np.float32], labels: NDArray[np.uint8], spa
         mask = np.asarray((value == labels).T, np.float32)
         # A class that fills or misses the plane has no outline to draw.
         if min(mask.shape) > 1 and mask.min() < mask.max():
-            plot.contour(mask, levels=[0.5], colors=[_COLOURS[int(value) % len(_COLOURS)]], linewidths=0.6)
+            plot.contour(mask, levels=[0.5], colors=[colour_of(int(value))], linewidths=0.6)

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from computation.colours import colour_of
 from computation.errors import ModelError
 from computation.files import replacing
 from computation.model.export import Metadata
@@ -46,7 +47,6 @@ _TOLERANCE = 1e-5
 _NORMALISED, _EPSILON = "_gn", 1e-5
 
 _SIDE = 256
-_COLOURS = ("#000000", "#e8b21a", "#cd3e4e", "#3aa0d0", "#63b35c", "#9c62c9", "#d97ab0", "#8c8c3a")
 _ACTIVATIONS: dict[str, Any] = {
     "relu": torch.nn.functional.relu,
     "elu": torch.nn.functional.elu,
@@ -213,7 +213,7 @@ def _model_json(layers: Sequence[Mapping[str, Any]], weights: Weights, shards: S
 
 def _side_files(model: MeshNet, metadata: Metadata) -> dict[str, bytes]:
     names = metadata.labels
-    hexes = [_COLOURS[index % len(_COLOURS)] for index in range(len(names))]
+    hexes = [colour_of(index) for index in range(len(names))]
     colours = {channel: [int(one[at : at + 2], 16) for one in hexes] for channel, at in (("R", 1), ("G", 3), ("B", 5))}
     return {
         "labels.json": _json({str(index): name for index, name in enumerate(names)}),

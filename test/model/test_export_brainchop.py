@@ -63,6 +63,15 @@ def test_the_layout_is_brainchops(tmp_path):
     assert group["weights"][0] == {"name": "conv3d_0/kernel", "shape": [3, 3, 3, 1, 5], "dtype": "float32"}
     assert json.loads((tmp_path / "labels.json").read_text())["1"] == "white matter"
     assert json.loads((tmp_path / "colormap.json").read_text())["labels"] == list(NAMES)
+
+
+def test_no_class_has_the_colour_of_the_background(tmp_path):
+    names = tuple(f"class {index}" for index in range(18))
+    save_brainchop(tmp_path, trained(classes=18), Metadata(names, BRAINCHOP))
+    colours = json.loads((tmp_path / "colormap.json").read_text())
+    seen = list(zip(*(colours[channel] for channel in "RGB"), strict=True))
+    assert len(seen) == 18
+    assert [index for index, colour in enumerate(seen) if colour == (0, 0, 0)] == [0]
     assert json.loads((tmp_path / "brainchop.json").read_text())["enableQuantileNorm"] is False
 
 
