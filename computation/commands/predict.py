@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -173,7 +174,8 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     for depth in (1, 2, 3):
         counts = Counter(names)
         names = [
-            _longer(path.resolve(), name, depth) if counts[name] > 1 else name
+            # Links are not followed: DataLad's scans are links into folders that are named by checksums.
+            _longer(Path(os.path.abspath(path)), name, depth) if counts[name] > 1 else name  # noqa: PTH100
             for path, name in zip(paths, names, strict=True)
         ]
     counts = Counter(names)

@@ -126,8 +126,13 @@ def _mirrored(name: str) -> list[str]:
 
 
 def _replaced(name: str, one: str, other: str) -> list[str]:
-    """Replace a word in each place where it stands, keeping a capital."""
+    """Replace a word in each place where it stands, keeping capitals."""
     parts = re.split(r"([^A-Za-z]+)", name)
-    hits = [place for place, part in enumerate(parts) if part.lower() == one]
-    words = [(place, other.capitalize() if parts[place][0].isupper() else other) for place in hits]
-    return ["".join([*parts[:place], word, *parts[place + 1 :]]) for place, word in words]
+    hits = [(place, _cased(other, part)) for place, part in enumerate(parts) if part.lower() == one]
+    return ["".join([*parts[:place], word, *parts[place + 1 :]]) for place, word in hits]
+
+
+def _cased(word: str, like: str) -> str:
+    if like.isupper():
+        return word.upper()
+    return word.capitalize() if like[0].isupper() else word

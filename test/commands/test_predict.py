@@ -119,6 +119,8 @@ def test_every_class_has_its_counterpart():
         0, 2, 1, 4, 3,
     ]  # fmt: skip
     assert counterparts(("background", "left lobe", "cleft", "l")) == [0, 1, 2, 3]
+    assert counterparts(("background", "LH_cortex", "RH_cortex", "LEFT lobe", "RIGHT lobe")) == [0, 2, 1, 4, 3]
+    assert counterparts(("background", "L", "R", "l-x", "r-x")) == [0, 2, 1, 4, 3]
     for name in labels.names():
         source = next(iter(json.loads(_file(name))["sources"]))
         names = labels.named(f"{name}:{source}").names
@@ -207,8 +209,46 @@ def test_the_figure_is_drawn_or_said_to_be_left_out(tools, tmp_path, capsys, mon
         assert (tmp_path / "out" / "a_dseg.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_dollars_in_names_are_no_formulas(tools, tmp_path):
+    pytest.importorskip("matplotlib")
+    raw = tools.scan(tmp_path / "a$b_$c{.nii.gz")
+    model = tools.threshold(tmp_path / "model", labels=("background", "$x_$", "\\$y^$"))
+    assert tools.command("predict", model, raw, "--output", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "a$b_$c{_dseg.png").exists()
+
+
+def test_every_class_is_outlined_in_a_colour_that_is_not_black():
+    pytest.importorskip("matplotlib")
+    import io
+
+    from matplotlib.image import imread
+
+    from computation.commands.figure import mosaic
+
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[5:15, 5:15, 5:15] = 8
+    page = mosaic(np.zeros(labels.shape, np.float32), labels, [""] * 9, "")
+    pixels = imread(io.BytesIO(page))[..., :3]
+    # The image and the page are black, so what is bright above the legend is the outline.
+    assert pixels[: int(0.9 * len(pixels))].max() > 0.5
+
+
 def test_names_of_outputs_are_unique():
     from pathlib import Path
 
     paths = [Path("/d/s1/T1.nii.gz"), Path("/d/s2/T1.nii"), Path("/d/x.mgz"), Path("/d/x.mgz"), Path("/T1.nii")]
     assert names_of(paths) == ["s1_T1", "s2_T1", "d_x_3", "d_x_4", "T1"]
+
+
+def test_outputs_of_linked_scans_are_named_by_where_the_links_lie(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    for person in ("sub-1", "sub-2"):
+        stored = tmp_path / "annex" / f"MD5E-{person}" / "T1.nii.gz"
+        stored.parent.mkdir(parents=True)
+        stored.write_text(person)
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "T1.nii.gz").symlink_to(stored)
+    assert names_of([tmp_path / "sub-1" / "T1.nii.gz", tmp_path / "sub-2" / "T1.nii.gz"]) == ["sub-1_T1", "sub-2_T1"]
+    monkeypatch.chdir(tmp_path / "sub-1")
+    assert names_of([Path("T1.nii.gz"), Path("../sub-2/../sub-2/T1.nii.gz")]) == ["sub-1_T1", "sub-2_T1"]
