@@ -126,7 +126,8 @@ def import_scans(
         if dry_run:
             return ImportSummary(tuple(_taken(task) for task in tasks), tuple(left_out))
         parts = database.with_name(f".{database.name}.parts")
-        with writer.create(database, provenance.header(chosen, options.recipe, how)) as out:
+        spool.folder(parts)
+        with writer.create(database, provenance.header(chosen, options.recipe, how), parts) as out:
             taken, failed = _build(out, tasks, old, parts, options, progress)
             left_out += failed
             if not taken:

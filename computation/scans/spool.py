@@ -20,7 +20,22 @@ from computation.scans.plan import Task
 from computation.scans.recipe import Recipe
 from computation.scans.records import pack
 
-__all__ = ["made", "part"]
+__all__ = ["folder", "made", "part"]
+
+
+def folder(spool: Path) -> None:
+    """Make the hidden folder, if it is not there.
+
+    Raises
+    ------
+    ImportScanError
+        If it cannot be made.
+    """
+    try:
+        spool.mkdir(exist_ok=True)
+    except OSError as error:
+        text = "the scan database cannot be written; check that its folder exists, is writable and has space"
+        raise ImportScanError(text, f"{spool}: {error}") from error
 
 
 def part(spool: Path, task: Task, how: Recipe) -> Path:
@@ -55,12 +70,10 @@ def made(
     Raises
     ------
     ImportScanError
-        If the folder cannot be written, or a process died.
+        If a process died.
     """
     todo = {place: path for place, path in wanted.items() if not path.exists()}
     yield from ((place, None) for place in wanted if place not in todo)
-    for path in todo.values():
-        _folder(path.parent)
     if options.jobs == 1 or len(todo) < 2:
         for place, path in todo.items():
             yield place, _work(tasks[place], path, options.recipe)
@@ -104,11 +117,3 @@ def _work(task: Task, path: Path, how: Recipe) -> tuple[str, str] | None:
     except MemoryError as error:
         return "the scan needs more memory than there is; import with fewer jobs", str(error)
     return None
-
-
-def _folder(path: Path) -> None:
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        text = "the scan database cannot be written; check that its folder exists, is writable and has space"
-        raise ImportScanError(text, f"{path}: {error}") from error

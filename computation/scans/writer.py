@@ -1,8 +1,10 @@
 """Writing a scan database: whole or not at all.
 
 Everything goes into a partial file beside the target, without a journal because a failed partial file is deleted;
-at the end it is vacuumed, flushed to disk and renamed over the target in one step. A full disk or a killed process
-leaves the old database as it was. Equal input gives equal bytes on one machine: no time, host or path is stored.
+at the end it is vacuumed into a second one, which is flushed to disk and renamed over the target in one step. (Vacuumed
+in place, SQLite would put a copy of the whole file into the system's temporary folder, which may be small or memory.) A
+full disk or a killed process leaves the old database as it was. Equal input gives equal bytes on one machine: no time,
+host or path is stored.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ class Entry:
 
 
 @contextmanager
-def create(path: Path, header: Header) -> Iterator[Writer]:
+def create(path: Path, header: Header, folder: Path | None = None) -> Iterator[Writer]:
     """Write a database; it appears at `path`, replacing what was there, only when the block ends without an error.
 
     Parameters
@@ -113,6 +115,9 @@ def create(path: Path, header: Header) -> Iterator[Writer]:
         The target.
     header : Header
         Facts about the whole file.
+    folder : Path, optional
+        Where the unfinished file is, on the target's own disk; by default beside the target. What a killed process
+        leaves there is for the caller to clear away.
 
     Yields
     ------
@@ -124,23 +129,25 @@ def create(path: Path, header: Header) -> Iterator[Writer]:
     ImportScanError
         If the target cannot be written or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial, packed = (
+        (folder or path.parent) / f".{path.name}.{state}-{os.getpid()}" for state in ("partial", "packed")
+    )
     try:
-        partial.unlink(missing_ok=True)
+        _discard(partial, packed)
         connection = sqlite3.connect(partial, isolation_level=None)
         try:
             writer = Writer(connection, header)
             yield writer
-            writer.finish()
+            writer.finish(packed)
         finally:
             connection.close()
-        _flush(partial)
-        partial.replace(path)
+        _flush(packed)
+        packed.replace(path)
     except (sqlite3.OperationalError, OSError) as error:
         text = "the scan database cannot be written; check that its folder exists, is writable and has space"
         raise ImportScanError(text, f"{path}: {error}") from error
     finally:
-        _discard(partial)
+        _discard(partial, packed)
 
 
 class Writer:
@@ -234,10 +241,10 @@ class Writer:
             self._described(volume.kind, volume.dtype.name, volume.slope, volume.codec, volume.foreground)
         return self._scans
 
-    def finish(self) -> None:
-        """Commit and vacuum."""
+    def finish(self, packed: Path) -> None:
+        """Commit, and write the database without a gap into a file of its own."""
         self._connection.execute("COMMIT")
-        self._connection.execute("VACUUM")
+        self._connection.execute("VACUUM INTO ?", (str(packed),))
 
     def _enrol(self, subject: str, split: str) -> None:
         if subject not in self._splits:
@@ -310,7 +317,8 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _discard(partial: Path) -> None:
-    """Remove what a failure left; after success the rename has already taken it."""
-    for name in (partial, partial.with_name(f"{partial.name}-journal")):
-        name.unlink(missing_ok=True)
+def _discard(*unfinished: Path) -> None:
+    """Remove what is not the database: after success the rename has already taken that."""
+    for path in unfinished:
+        for name in (path, path.with_name(f"{path.name}-journal")):
+            name.unlink(missing_ok=True)

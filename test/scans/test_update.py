@@ -1,6 +1,9 @@
 """A second run adds what is new or changed; a killed run goes on; one process or several give the same bytes."""
 
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -132,6 +135,21 @@ def test_a_killed_import_goes_on_where_it_stopped(tools, monkeypatch, counted):
     import_table(table, folder / "whole.db", **SMALL)
     assert (folder / "site.db").read_bytes() == (folder / "whole.db").read_bytes()
     assert not (folder / ".site.db.parts").exists()
+
+
+def test_an_import_killed_while_it_puts_the_scans_together_leaves_nothing_once_it_is_repeated(tools):
+    folder = tools.folder()
+    table = tools.table(folder, 2)
+    script = f"""if True:
+        import os, pathlib, signal
+        from computation.scans import ingest
+        ingest._copy = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+        ingest.import_table(pathlib.Path({str(table)!r}), pathlib.Path({str(folder / "site.db")!r}), grid=24, spacing=2)
+    """
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL and not (folder / "site.db").exists()
+    import_table(table, folder / "site.db", **SMALL)
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_what_was_put_by_is_not_used_for_other_files_or_options(tools, counted):

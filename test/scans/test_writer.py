@@ -1,6 +1,8 @@
 """A database appears whole or not at all, and equal input gives equal bytes."""
 
 import sqlite3
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +58,26 @@ def test_a_full_disk_leaves_the_old_database(tools):
         out.add(tools.entry(image=noise))
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["site.db"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="nobody can say which files are open")
+def test_no_copy_of_the_file_goes_into_the_systems_temporary_folder(tools):
+    seen = set()
+
+    def look():
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):
+                seen.add(descriptor.readlink().name)
+
+    path = tools.folder() / "site.db"
+    noise = np.random.default_rng(1).integers(1, 250, (150,) * 3).astype(np.uint8)
+    with writer.create(path, tools.header(block_side=32)) as out:
+        out.add(tools.entry(image=noise))
+        # SQLite calls this while it works; what it keeps in memory below its cache of two megabytes does not count.
+        out._connection.set_progress_handler(look, 100)
+    assert path.stat().st_size > 3_000_000 and any("site.db" in name for name in seen)
+    # SQLite's own name backwards is how it calls its temporary files.
+    assert not [name for name in seen if name.startswith("etilqs")]
 
 
 def test_a_folder_that_does_not_exist(tmp_path, tools):
