@@ -5,6 +5,8 @@ Fedorov et al. 2016, "End-to-end learning of brain tissue segmentation from impe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -91,9 +93,12 @@ class ChannelDropout(nn.Module):
         """Drop channels of `(N, C, D, H, W)`."""
         if not self.training:
             return volume
-        shape = (*volume.shape[:2], 1, 1, 1)
-        kept = torch.rand(shape, generator=self.stream, dtype=torch.float64) >= self.share
-        return volume * (kept.to(volume) / (1 - self.share))
+        return volume * self.factors(volume.shape[0], volume.shape[1])[..., None, None, None].to(volume)
+
+    def factors(self, samples: int, channels: int) -> Tensor:
+        """Draw what each channel of each sample is multiplied by, shape `(samples, channels)`, float64."""
+        kept = torch.rand((samples, channels), generator=self.stream, dtype=torch.float64) >= self.share
+        return kept / (1 - self.share)
 
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
@@ -184,21 +189,52 @@ class MeshNet(nn.Module):
         Tensor
             Shape `(N, classes, D, H, W)`, before the softmax.
         """
-        if not (self._drops() or native.obstacle(images)):
-            return self._native(images)
+        if not native.obstacle(images):
+            if not self._drops():
+                return self._native(images, self._blocks())
+            if not self._mixes(images):
+                return self._native_dropping(images)
         volume = arrange(images)
         for layer in self.layers:
             volume = layer(volume)
         scores: Tensor = self.head(volume)
         return scores
 
+    @property
+    def _hidden(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
     def _drops(self) -> bool:
         return self.training and self.architecture.dropout > 0
 
-    def _native(self, images: Tensor) -> Tensor:
+    def _mixes(self, images: Tensor) -> bool:
+        """Tell whether samples meet in a batch's statistics, so that they cannot be computed one by one."""
+        norm = self._hidden[0].norm
+        return len(images) > 1 and isinstance(norm, BatchNorm) and norm.training
+
+    def _native_dropping(self, images: Tensor) -> Tensor:
+        """Drop channels in the weights that read them, which are then another network for each sample."""
+        width = self.architecture.width
+        drawn = (layer.dropout for layer in self._hidden)
+        factors = [dropout.factors(len(images), width) for dropout in drawn if isinstance(dropout, ChannelDropout)]
+        return torch.cat(
+            [
+                self._native(image[None], self._blocks([factor[sample] for factor in factors]))
+                for sample, image in enumerate(images)
+            ]
+        )
+
+    def _blocks(self, factors: Sequence[Tensor] = ()) -> list[native.Block]:
+        """Return the tensors of all layers and the head, with each layer's channels multiplied by its factors."""
+        blocks = [*(layer.block() for layer in self._hidden), native.Block(self.head.weight, self.head.bias)]
+        for reader, factor in enumerate(factors, 1):
+            weight = blocks[reader].weight
+            blocks[reader] = replace(blocks[reader], weight=weight * factor[:, None, None, None].to(weight))
+        return blocks
+
+    def _native(self, images: Tensor, blocks: list[native.Block]) -> Tensor:
         """Compute on the native kernels: the same network in one fused pass over the layers."""
-        layers = [layer for layer in self.layers if isinstance(layer, Layer)]
-        norm = layers[0].norm
+        norm = self._hidden[0].norm
         style = native.Style(
             norm={"group": "instance"}.get(self.architecture.norm, self.architecture.norm),
             activation=self.architecture.activation,
@@ -207,8 +243,7 @@ class MeshNet(nn.Module):
             eps=getattr(norm, "eps", 1e-5),
             keep=_keep(images, self.architecture),
         )
-        head = native.Block(self.head.weight, self.head.bias)
-        return native.stack(images, [layer.block() for layer in layers], head, style)
+        return native.stack(images, blocks[:-1], blocks[-1], style)
 
     def freeze_statistics(self) -> None:
         """Make every batch normalisation use its stored statistics and never update them."""

@@ -152,6 +152,23 @@ def test_dropout_is_seeded_scaled_and_off_in_evaluation():
     assert torch.equal(dropout(volume), volume)
 
 
+@pytest.mark.parametrize(("norm", "samples"), [("group", 1), ("group", 2), ("batch", 1), ("batch", 2)])
+def test_dropping_in_the_weights_equals_dropping_channels_layer_by_layer(norm, samples):
+    model = build(named("meshnet-10x5", classes=3, norm=norm, activation="gelu", dropout=0.4), 1)
+    stream = torch.Generator().manual_seed(0)
+    volume, probe = (torch.randn(samples, channels, 9, 8, 10, generator=stream) for channels in (1, 3))
+
+    def learn(forward):
+        model.seed_dropout(4)
+        model.zero_grad()
+        scores = forward(volume)
+        (scores * probe).sum().backward()
+        return [scores.detach(), *(parameter.grad for parameter in model.parameters())]
+
+    for found, wanted in zip(learn(model), learn(torch.nn.Sequential(*model.layers, model.head)), strict=True):
+        torch.testing.assert_close(found.contiguous(), wanted.contiguous(), rtol=1e-3, atol=1e-3)
+
+
 def test_dropout_streams_differ_between_layers():
     model = build(Architecture("probe", 64, (1, 1), 2, "none", "relu", 0.5), 0)
     model.seed_dropout(7)
