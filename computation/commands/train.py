@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from computation.errors import SettingsError, StoreError
+from computation.errors import SettingsError, SimulatorError, StoreError, unwritable
 from computation.scans.store import open_store
 from computation.settings import Settings, parse
 from simulator.command import simulate
@@ -58,19 +58,30 @@ def train(db: Path, output: Path, settings: Sequence[str], console: Console) -> 
     StoreError
         If the database cannot be opened, or has no scan to train on.
     SimulatorError
-        If the run fails.
+        If the output folder cannot be used, or the run fails.
     """
     inputs = inputs_of(db, settings)
     sites = output / "site"
-    place = sites / _SITE / RUN
-    place.mkdir(parents=True, exist_ok=True)
-    for old in place.iterdir():
-        old.unlink()
-    # The run links or copies it from here; the database itself is only read.
-    (place / db.name).symlink_to(db.resolve())
+    _link(db, sites / _SITE / RUN)
     return simulate(
         [{name: {"value": value} for name, value in inputs.items()}], inputs=sites, output=output, console=console
     )
+
+
+def _link(db: Path, place: Path) -> None:
+    """Make a link to the database all that is in a folder: the run links or copies it from there, and only reads it."""
+    target = db.resolve()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        found = list(place.iterdir())
+        if foreign := [old for old in found if not old.is_symlink()]:
+            text = "the folder for the run's scans holds files that no earlier run left there; choose another --output"
+            raise SimulatorError(text, str(foreign[0]))
+        for old in found:
+            old.unlink()
+        (place / db.name).symlink_to(target)
+    except OSError as error:
+        raise SimulatorError(unwritable("output"), str(error)) from error
 
 
 def inputs_of(db: Path, settings: Sequence[str]) -> dict[str, Any]:

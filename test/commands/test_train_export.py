@@ -42,6 +42,18 @@ def test_settings_are_checked_before_anything_starts(tools, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_nothing_of_the_users_is_replaced_by_the_link_to_the_database(tools, tmp_path, capsys):
+    db = database(tmp_path / "study" / "site" / "local0" / "simulatorRun" / "site.db")
+    before = db.read_bytes()
+    words = [word for text in FAST for word in ("--setting", text)]
+    assert tools.command("train", db, "--output", tmp_path / "study", *words) == 2
+    assert "choose another --output" in capsys.readouterr().err
+    assert db.read_bytes() == before
+    (tmp_path / "file").write_text("")
+    assert tools.command("train", db, "--output", tmp_path / "file", *words) == 2
+    assert "output folder" in capsys.readouterr().err
+
+
 def test_inputs_take_json_words_and_the_databases_classes(tmp_path):
     db = database(tmp_path / "site.db", names=("background", "lesion"))
     found = inputs_of(db, ["strategy=fedavg", "patch_size=[8,8,8]", 'model="meshnet-10x5"', "learning_rate=1e-3"])
