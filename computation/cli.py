@@ -7,9 +7,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from computation import __version__
 from computation.errors import MeshNetError
+
+if TYPE_CHECKING:
+    from computation.settings import Option
 
 __all__ = ["main"]
 
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(_: argparse.Namespace) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from computation.settings import Member, Settings, options
@@ -68,16 +73,37 @@ def _settings(_: argparse.Namespace) -> None:
     for title, record in (("Owner: one value for all sites", Settings), ("Member: each site's own", Member)):
         table = Table("setting", "default", "allowed", "meaning", title=title)
         for name, (default, option) in options(record).items():
-            allowed = ", ".join(option.values) or (f"{option.low:g} to {option.high:g}" if option.high else option.kind)
-            table.add_row(name, str(default), allowed, option.help)
+            table.add_row(name, *map(escape, (_typed(default), _allowed(option), option.help)))
         Console().print(table)
 
 
+def _typed(value: Any) -> str:
+    """Return a setting's value as `train --setting NAME=VALUE` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _allowed(option: Option) -> str:
+    if option.values:
+        return ", ".join(option.values)
+    if option.low is None or option.high is None:
+        return option.kind
+    try:
+        option.check(option.low)
+    except ValueError:
+        return f"above {_plain(option.low)}, to {_plain(option.high)}"
+    return f"{_plain(option.low)} to {_plain(option.high)}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) else f"{value:g}"
+
+
 def _specs(options: argparse.Namespace) -> None:
+    from computation.commands.outputs import write_json
     from computation.compspec import compspec, inputspec
 
     for name, value in (("compspec.json", compspec()), ("inputspec.json", inputspec())):
-        (options.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        write_json(options.folder / name, value)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def write(path: Path, blob: bytes) -> None:
         raise MeshNetError("an output file cannot be written; check folder and free space", str(error)) from error
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write JSON; raises `MeshNetError` as `write`."""
     write(path, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
 
