@@ -21,6 +21,9 @@ _MOST_POINTS = 800
 #: Up to so many points each is marked with a dot.
 _MOST_DOTS = 40
 
+#: Values closer than this are one: near the end of the floats' range a step between ticks would be zero.
+_LEAST = 1e-300
+
 Point = tuple[float, float]
 
 
@@ -140,8 +143,8 @@ def _value(point: Point) -> float:
 
 def _axis(low: float, high: float, start: int, end: int, whole: bool = False) -> _Axis:
     """Return an axis whose ticks are 1, 2 or 5 times a power of ten apart (Heckbert, Graphics Gems, 1990)."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        slack = 1.0 if whole else abs(low) / 2 or 1.0
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), _LEAST):
+        slack = 1.0 if whole or abs(low) <= _LEAST else abs(low) / 2
         low, high = low - slack, high + slack
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))

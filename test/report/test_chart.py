@@ -52,7 +52,7 @@ def test_without_a_value_it_says_so(values):
 
 
 @settings(deadline=None)
-@given(values=st.lists(VALUES, max_size=60))
+@given(values=st.lists(VALUES | st.sampled_from([5e-324, -1e-320, 1e-310, -3.4e38, 3.4e38]), max_size=60))
 def test_every_coordinate_is_finite_and_inside_the_drawing(values):
     figure = drawn(values)
     for node in figure.iter():
