@@ -22,6 +22,7 @@ __all__ = [
     "SettingsError",
     "SimulatorError",
     "StoreError",
+    "public_text",
     "unwritable",
 ]
 
@@ -44,6 +45,11 @@ class MeshNetError(Exception):
 
     def __str__(self) -> str:
         return f"{self.public} [{self.private}]" if self.private else self.public
+
+
+def public_text(error: BaseException) -> str:
+    """Return what every site may read of an exception; of one that we did not write, not even its text."""
+    return error.public if isinstance(error, MeshNetError) else f"unexpected {type(error).__name__}"
 
 
 def unwritable(kind: str) -> str:

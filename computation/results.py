@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from computation import __version__
-from computation.errors import DeviceError, ScanError
+from computation.errors import public_text
 from computation.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results
 from computation.model import export, native
 from computation.model.network import parameter_count
@@ -27,7 +28,16 @@ from computation.training.metrics import Counts, dice
 from computation.training.preprocessing import preprocessing_of
 from computation.training.trainer import Trainer
 
-__all__ = ["CentreOutcome", "SiteOutcome", "as_counts", "deliver", "dice_of", "report_centre", "versions"]
+__all__ = [
+    "CentreOutcome",
+    "SiteOutcome",
+    "as_counts",
+    "deliver",
+    "dice_of",
+    "report_centre",
+    "tell_fallbacks",
+    "versions",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,15 +162,23 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
         try:
             labels = run.trainer.predict(scan)
             truth = run.store.read_label(scan, (0, 0, 0), scan.shape) if scan.labelled else None
-        except (DeviceError, ScanError) as error:
-            run.tracker.notice("skipped", f"scan {scan.key} was not segmented: {error.public}")
+        except Exception as error:  # one scan's segmentation is not worth everybody's run
+            run.tracker.event("segmentation-failed", scan=scan.key, traceback=traceback.format_exc())
+            run.tracker.notice("skipped", f"scan {scan.key} was not segmented: {public_text(error)}")
             continue
         inference.save(run.folder / name, labels, scan)
         if scan.native is not None:
             inference.write(run.folder / name.replace(".nii", "-native.nii"), to_native(labels, scan))
         scores = dice(Counts.of(labels, truth, len(run.settings.classes))) if truth is not None else ()
         written.append(Prediction(name, f"{split} scan", dict(zip(run.settings.classes, scores, strict=False))))
+    tell_fallbacks(run.trainer, run.tracker, run.announced.rounds)
     return tuple(written)
+
+
+def tell_fallbacks(trainer: Trainer, tracker: Tracker, round: int) -> None:
+    """Note what did not go as it should when the trainer labelled scans."""
+    while trainer.fallbacks:
+        tracker.notice("fallback", trainer.fallbacks.pop(), round=round)
 
 
 def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:

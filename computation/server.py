@@ -34,7 +34,7 @@ from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-from computation.errors import MeshNetError, MessageError
+from computation.errors import MeshNetError, MessageError, public_text
 
 __all__ = ["MODES", "REPLY_LIMIT", "REQUEST_LIMIT", "Handler", "Loader", "Responder", "run", "serve"]
 
@@ -175,11 +175,10 @@ def _success(result: Mapping[str, Any]) -> str:
 
 
 def _public_line(error: BaseException, where: str) -> str:
-    """Return one line without anything of the site: not even the text of an exception that we did not write."""
-    if isinstance(error, MeshNetError):
-        text = error.public
-    else:
-        text = f"unexpected {type(error).__name__}; the details are in error.log in that node's own output folder"
+    """Return one line without anything of the site."""
+    text = public_text(error)
+    if not isinstance(error, MeshNetError):
+        text += "; the details are in error.log in that node's own output folder"
     return " ".join(f"{where}: {text}".split())[:_LONGEST_LINE]
 
 

@@ -22,6 +22,7 @@ from computation.errors import (
     ScanError,
     SettingsError,
     StoreError,
+    public_text,
 )
 from computation.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
 from computation.model import architecture, native
@@ -31,6 +32,7 @@ from computation.scans.store import Store, open_store
 from computation.settings import Member, Settings, parse
 from computation.strategies import Combined, named
 from computation.tracking import RoundNumbers, Tracker
+from computation.training.faults import NotFiniteError
 from computation.training.trainer import Trainer
 
 __all__ = ["SiteRun"]
@@ -244,15 +246,15 @@ class SiteRun:
         return self.evaluate("valid") if due else None
 
     def evaluate(self, split: str) -> Evaluation | None:
-        """Return the voxel counts of one split, or none where no scan can be read or the device is full."""
+        """Return the voxel counts of one split, or none where it has no labelled scan or cannot be evaluated."""
         try:
             counts = self.trainer.evaluate(split)
-        except (DeviceError, ScanError) as error:
-            self.tracker.event("evaluation-failed", round=self.round, split=split, error=str(error))
-            self.tracker.notice("skipped", f"split {split!r} was not evaluated: {error.public}", round=self.round)
+        except Exception as error:  # as in `contribute`
+            self.tracker.event("evaluation-failed", round=self.round, split=split, traceback=traceback.format_exc())
+            said = f"split {split!r} was not evaluated: {public_text(error)}"
+            self.tracker.notice("skipped", said, round=self.round)
             return None
-        while self.trainer.fallbacks:
-            self.tracker.notice("fallback", self.trainer.fallbacks.pop(), round=self.round)
+        results.tell_fallbacks(self.trainer, self.tracker, self.round)
         if counts is None:
             return None
         intersection, predicted, truth = (
@@ -336,4 +338,6 @@ def _reason(error: Exception) -> str:
     """Return the word of the protocol for what went wrong in this round."""
     if isinstance(error, MemoryError | DeviceError):
         return "out-of-memory"
-    return "unreadable" if isinstance(error, ScanError | StoreError) else str(getattr(error, "reason", "failed"))
+    if isinstance(error, ScanError | StoreError):
+        return "unreadable"
+    return error.reason if isinstance(error, NotFiniteError) else "failed"

@@ -186,6 +186,17 @@ def _failing(error, rounds=(2,), site="local1"):
     return Failing
 
 
+def _failing_at(verb, error):
+    """Return a trainer with one verb that always fails at local1."""
+
+    def fail(self, *words):
+        if self.site == "local1":
+            raise error
+        return getattr(Trainer, verb)(self, *words)
+
+    return type("Failing", (Trainer,), {verb: fail})
+
+
 def _with_trainer(trainer):
     from computation import local
 
@@ -206,6 +217,54 @@ def test_an_unexpected_error_skips_with_one_word_and_stays_in_the_sites_own_jour
     assert _verdicts(loop)[1]["skipped"] == {"local1": "failed"}
     assert "Jane" not in json.dumps([reply for *_, reply in loop.log])
     assert "Jane" in (loop.folder("output", "local1") / "journal.jsonl").read_text()
+
+
+def test_an_error_with_a_reason_of_its_own_skips_like_any_other(tmp_path):
+    error = UnicodeDecodeError("utf-8", b"Jane", 0, 1, "invalid start byte")
+    loop = consortium(tmp_path, **_with_trainer(_failing(error)))
+    loop.run()
+    assert _verdicts(loop)[1]["skipped"] == {"local1": "failed"}
+
+
+ODD = [MemoryError("Jane Doe"), OSError("Jane Doe"), RuntimeError("Jane Doe")]
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
+def test_a_site_that_cannot_validate_trains_on_and_says_so_in_its_own_folder(tmp_path, error):
+    loop = consortium(tmp_path, **_with_trainer(_failing_at("evaluate", error)))
+    final = loop.run()
+    assert final["sites"]["local1"]["rounds_counted"] == final["rounds"]
+    assert set(final["dice"]) == {"pooled", "local0"}
+    assert "Jane" not in json.dumps([reply for *_, reply in loop.log])
+    journal = (loop.folder("output", "local1") / "journal.jsonl").read_text()
+    assert "Jane Doe" in journal and "split 'valid' was not evaluated: unexpected" in journal
+    assert "Jane" not in (loop.folder("output", "local1") / "index.html").read_text()
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
+def test_a_scan_that_cannot_be_segmented_at_the_end_costs_nobody_the_run(tmp_path, error):
+    loop = consortium(tmp_path, scans=[(2, 0, 1)] * 2, **_with_trainer(_failing_at("predict", error)))
+    loop.run()
+    output = loop.folder("output", "local1")
+    assert (output / "model" / "best.safetensors").exists() and not list((output / "predictions").iterdir())
+    assert "was not segmented: unexpected" in (output / "journal.jsonl").read_text()
+
+
+def test_a_fallback_while_the_last_scans_are_segmented_is_noted(tmp_path):
+    class Falling(Trainer):
+        def predict(self, scan):
+            if scan.key == 4:
+                self.fallbacks.add("smaller tiles were used")
+            return super().predict(scan)
+
+    loop = consortium(tmp_path, **_with_trainer(Falling))
+    for site in loop.specs:  # without a label, the test scan is segmented and never evaluated
+        with sqlite3.connect(loop.folder("input", site) / "site.db") as connection:
+            connection.execute("DELETE FROM volumes WHERE scan = 4 AND kind = 'label'")
+    loop.run()
+    notes = (loop.folder("output", "local1") / "journal.jsonl").read_text()
+    assert "smaller tiles were used" in notes
+    assert "smaller tiles were used" in (loop.folder("output", "local1") / "index.html").read_text()
 
 
 def test_a_damaged_scan_is_left_out_and_counted(tmp_path):
