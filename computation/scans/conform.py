@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from computation.errors import ImportScanError
 from computation.scans import geometry, lia, volumes
 from computation.scans.blocks import Triple
-from computation.scans.records import Affine, affine_of
+from computation.scans.records import Affine, affine_of, holds
 from computation.scans.resampling import outside, resample
 
 __all__ = ["LIKE", "Conformed", "Target", "conform"]
@@ -163,6 +163,9 @@ def _grid(affine: NDArray[np.float64], shape: Triple, target: Target) -> tuple[N
     spacing = own if target.spacing is None else np.array(target.spacing)
     # A header's 0.99999 mm is the wanted 1 mm; resampling it would only blur.
     spacing = np.where(np.isclose(spacing, own, rtol=_SAME, atol=0), own, spacing)
-    extent = np.ceil(np.array(shape) * own / spacing - _SAME).astype(int)
+    extent = np.ceil(np.array(shape) * own / spacing - _SAME)
     i, j, k = target.grid or (int(length) for length in extent)
+    if not holds((i, j, k)):
+        text = f"the conformed image would have {i} x {j} x {k} voxels"
+        raise ImportScanError(f"{text}; give a grid or a larger spacing, or repair the header")
     return geometry.rescaled(affine, shape, spacing.tolist(), (i, j, k)), (i, j, k)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import ImportScanError
-from computation.scans.oddities import other_affine
+from computation.scans.oddities import other_affine, unit
 from computation.scans.records import Native, affine_of
 
 __all__ = ["STORAGES", "checksum", "load", "native", "storable"]
@@ -76,7 +76,7 @@ def native(image: nib.spatialimages.SpatialImage) -> Native:
     second = other_affine(image)
     same = second is None or bool(np.allclose(second, image.affine, rtol=0, atol=1e-4))
     qform = None if second is None or same else affine_of(second.tolist())
-    return Native((i, j, k), affine, *codes, str(header.get_xyzt_units()[0]), qform)
+    return Native((i, j, k), affine, *codes, unit(image), qform)
 
 
 def checksum(path: Path) -> str:

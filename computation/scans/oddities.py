@@ -10,7 +10,7 @@ from nibabel.spatialimages import SpatialImage
 
 from computation.scans import geometry
 
-__all__ = ["broken", "odd", "other_affine"]
+__all__ = ["broken", "odd", "other_affine", "unit"]
 
 #: Affines whose corners are further apart than this, in voxels, disagree.
 _APART = 0.05
@@ -50,11 +50,29 @@ def broken(count: int) -> str:
 
 
 def other_affine(image: SpatialImage) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Return the qform of a NIfTI image whose sform was used, if it has one."""
+    """Return the qform of a NIfTI image whose sform was used, if it has one that is an affine."""
     header: Any = image.header
-    if not isinstance(image.header, nib.Nifti1Header) or not (header["sform_code"] > 0 and header["qform_code"] > 0):
+    if not _two_forms(image):
         return None
-    return np.asarray(header.get_qform(), np.float64)
+    try:
+        qform = np.asarray(header.get_qform(), np.float64)
+    except (ValueError, nib.spatialimages.HeaderDataError):
+        return None
+    return qform if np.isfinite(qform).all() and np.linalg.det(qform) != 0 else None
+
+
+def unit(image: SpatialImage) -> str:
+    """Return the spatial unit that a NIfTI header names; ``unknown`` where it names none that exists."""
+    header: Any = image.header
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
+def _two_forms(image: SpatialImage) -> bool:
+    header: Any = image.header
+    return isinstance(image.header, nib.Nifti1Header) and header["sform_code"] > 0 and header["qform_code"] > 0
 
 
 def _header(image: SpatialImage) -> list[str]:
@@ -66,9 +84,11 @@ def _header(image: SpatialImage) -> list[str]:
     found = []
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         found.append("the header gives no orientation (sform and qform codes are 0); nibabel's convention was taken")
-    if (units := header.get_xyzt_units()[0]) not in ("mm", "unknown"):
+    if (units := unit(image)) not in ("mm", "unknown"):
         found.append(f"the header counts in {units}, not mm; its numbers were taken as mm")
     qform = other_affine(image)
+    if qform is None and _two_forms(image):
+        found.append("the header's qform is malformed; the sform was taken")
     apart = 0.0 if qform is None else geometry.apart(image.affine, qform, image.shape[:3])
     if apart > _APART * geometry.spacing(image.affine).min():
         found.append(f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken")

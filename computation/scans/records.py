@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,7 +16,7 @@ from computation.errors import StoreError
 from computation.scans import geometry
 from computation.scans.blocks import Triple
 
-__all__ = ["SPLITS", "Affine", "Native", "Scan", "affine_of", "pack", "spacing_of", "triple_of", "unpack"]
+__all__ = ["SPLITS", "Affine", "Native", "Scan", "affine_of", "holds", "pack", "spacing_of", "triple_of", "unpack"]
 
 #: The parts of a split, in the order in which they are listed everywhere.
 SPLITS = ("train", "valid", "test")
@@ -120,6 +121,11 @@ def unpack(text: object, what: str) -> Any:
         raise StoreError(f"the scan database holds a malformed {what}; import the scans again", str(error)) from error
 
 
+def holds(sides: Sequence[int]) -> bool:
+    """Tell whether a database may hold a volume of these sides: up to 4096 each, and 2^31 voxels."""
+    return all(1 <= side <= _LONGEST for side in sides) and prod(sides) <= _MOST_VOXELS
+
+
 def triple_of(value: Any, what: str = "shape") -> Triple:
     """Check a volume's shape.
 
@@ -129,11 +135,7 @@ def triple_of(value: Any, what: str = "shape") -> Triple:
         If it is not three whole numbers from 1 to 4096, or the volume has more than 2^31 voxels.
     """
     sides = value if isinstance(value, list | tuple) else ()
-    if (
-        len(sides) == 3
-        and all(type(side) is int and 1 <= side <= _LONGEST for side in sides)
-        and prod(sides) <= _MOST_VOXELS
-    ):
+    if len(sides) == 3 and all(type(side) is int for side in sides) and holds(sides):
         return (sides[0], sides[1], sides[2])
     raise StoreError(f"the scan database holds a malformed {what}; import the scans again", repr(value)[:200])
 

@@ -21,6 +21,9 @@ _nib: Any = nib
 #: Voxels smaller than this, in cubic millimetres, come from a broken header.
 _FLAT = 1e-9
 
+#: The largest and the smallest values that float32 holds in full; an image beyond them was scaled by mistake.
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+
 #: With a larger share of the head missing than this, what is left is no scan of it.
 _MISSING = 0.01
 
@@ -86,12 +89,15 @@ def repaired(image: SpatialImage, label: SpatialImage | None) -> tuple[NDArray[A
     Raises
     ------
     ImportScanError
-        If the voxels are no numbers, or if more than a hundredth of the head is NaN or infinite.
+        If the voxels are no numbers or none that float32 can hold, or if more than a hundredth of the head is NaN or
+        infinite.
     """
     voxels = _real(image)
     if voxels.dtype.kind != "f" or (broken := ~np.isfinite(voxels)).sum() == 0:
+        _check_range(voxels)
         return voxels, 0
     voxels = np.where(broken, np.zeros((), voxels.dtype), voxels)
+    _check_range(voxels)
     inside = ndimage.binary_fill_holes(voxels != 0) if label is None else _on(image, label)
     count, missing = int(broken.sum()), int(np.count_nonzero(broken & inside)) / max(1, int(np.count_nonzero(inside)))
     if missing > _MISSING:
@@ -100,6 +106,12 @@ def repaired(image: SpatialImage, label: SpatialImage | None) -> tuple[NDArray[A
         )
         raise ImportScanError(f"{text}; repair the image first")
     return voxels, count
+
+
+def _check_range(voxels: NDArray[Any]) -> None:
+    furthest = max(abs(float(voxels.min())), abs(float(voxels.max())))
+    if furthest > _LARGEST or 0 < furthest < _SMALLEST:
+        raise ImportScanError(f"the image's values reach {furthest:.3g}, which float32 cannot hold; rescale the image")
 
 
 def _on(image: SpatialImage, label: SpatialImage) -> NDArray[np.bool_]:

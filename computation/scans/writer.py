@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from computation.checks import is_number
 from computation.errors import ImportScanError
 from computation.scans import blocks, filters, schema
 from computation.scans.blocks import BlockGrid, Box, Triple
 from computation.scans.fingerprint import fingerprint
-from computation.scans.records import Affine, Native, Scan, pack
+from computation.scans.records import Affine, Native, Scan, holds, pack
 
 if TYPE_CHECKING:
     from computation.scans.database import SqliteStore
@@ -297,6 +298,10 @@ def _check(entry: Entry, classes: int) -> None:
         raise ImportScanError(f"an image must be 3-D and of {', '.join(blocks.DTYPES)}", f"{image.shape} {image.dtype}")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise ImportScanError("the image holds voxels that are NaN or infinite; repair it first", entry.subject)
+    if not holds(image.shape) or (entry.native is not None and not holds(entry.native.shape)):
+        raise ImportScanError("an image may have 4096 voxels a side and 2^31 in all", f"{image.shape} {entry.native}")
+    if not all(map(is_number, (entry.low, entry.high, entry.slope))):
+        raise ImportScanError("the normalisation constants or the slope are not finite", entry.subject)
     if not entry.subject or not entry.high > entry.low or not entry.slope > 0:
         raise ImportScanError("a scan needs a subject, high above low, and a positive slope", repr(entry.subject))
     if label is None:

@@ -153,6 +153,54 @@ class TestBadScan:
         (folder / "1_t1.nii.gz").write_bytes(gzip.compress(bytes(raw)))
         assert "truncated or damaged" in self.left_out(folder)
 
+    def header(self, folder, **changes):
+        """Change fields of one image's header behind nibabel's back, which would mend them."""
+        content = bytearray(gzip.decompress((folder / "1_t1.nii.gz").read_bytes()))
+        fields = np.frombuffer(content, nib.nifti1.header_dtype, 1)
+        for name, value in changes.items():
+            fields[name][0] = value
+        (folder / "1_t1.nii.gz").write_bytes(gzip.compress(bytes(content)))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"quatern_b": 0.9, "quatern_c": 0.9, "quatern_d": 0.9}, {"qoffset_x": np.nan}],
+    )
+    def test_a_malformed_qform_beside_a_good_sform_is_told(self, tools, changes):
+        folder = self.prepared(tools)
+        self.header(folder, qform_code=1, sform_code=1, **changes)
+        summary = import_table(folder / "table.csv", folder / "site.db", **SMALL)
+        assert len(summary.taken) == 4 and not summary.left_out
+        assert "the header's qform is malformed; the sform was taken" in summary.taken[1].warnings
+
+    def test_a_unit_that_does_not_exist_is_unknown(self, tools):
+        folder = self.prepared(tools)
+        self.header(folder, xyzt_units=7)
+        import_table(folder / "table.csv", folder / "site.db", **SMALL)
+        with open_store(folder / "site.db") as store:
+            assert store.scans()[1].native.units == "unknown"
+
+    def test_an_image_longer_than_a_database_may_hold(self, tools):
+        folder = self.prepared(tools)
+        voxels = np.arange(4100 * 16).reshape(4100, 4, 4).astype(np.int16) % 50
+        for name in ("1_t1.nii.gz", "1_seg.nii.gz"):
+            tools.nifti(folder / name, voxels if "t1" in name else (voxels > 9).astype(np.uint8))
+        assert self.left_out(folder) == "an image may have 4096 voxels a side and 2^31 in all"
+
+    def test_a_header_that_makes_the_conformed_image_immense(self, tools):
+        folder = self.prepared(tools)
+        for name in ("1_t1.nii.gz", "1_seg.nii.gz"):
+            voxels = np.asanyarray(nib.load(folder / name).dataobj)
+            tools.nifti(folder / name, voxels, np.diag([2000.0, 2000, 2000, 1]))
+        summary = import_table(folder / "table.csv", folder / "site.db", spacing=2.0, grid=None)
+        assert len(summary.taken) == 3 and "20000 x 18000 x 22000 voxels" in summary.left_out[0].reason
+
+    @pytest.mark.parametrize("factor", [1e300, 1e40, 1e-300])
+    def test_values_that_float32_cannot_hold(self, tools, factor):
+        folder = self.prepared(tools)
+        image, _ = tools.head(seed=1)
+        tools.nifti(folder / "1_t1.nii.gz", image * factor, np.diag([2, 2, 2, 1]))
+        assert "which float32 cannot hold; rescale the image" in self.left_out(folder)
+
     @pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 400])
     def test_wrong_magic(self, tools, content):
         folder = self.prepared(tools)
