@@ -35,6 +35,7 @@ __all__ = [
     "deliver",
     "dice_of",
     "report_centre",
+    "scan_counts",
     "tell_fallbacks",
     "versions",
 ]
@@ -98,6 +99,11 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def scan_counts(store: Store, trainer: Trainer) -> dict[str, int]:
+    """Return the number of scans in each part of the split; to train on, a scan needs a label."""
+    return {"train": trainer.samples, **{split: len(store.scans(split)) for split in ("valid", "test")}}
 
 
 def as_counts(evaluation: Evaluation) -> Counts:
@@ -183,7 +189,6 @@ def tell_fallbacks(trainer: Trainer, tracker: Tracker, round: int) -> None:
 
 def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:
     announced, entries = run.announced, read(run.folder / "journal.jsonl")
-    splits = ("train", "valid", "test")
     return ReportData(
         run=run.plan.run,
         site=run.site,
@@ -202,7 +207,7 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
         rounds=rounds(entries),
         best=announced.best,
         scores=_scores(announced),
-        scans={run.site: {split: len(run.store.scans(split)) for split in splits}},
+        scans={run.site: scan_counts(run.store, run.trainer)},
         digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
         notices=notices(entries),
         predictions=predictions,

@@ -82,7 +82,7 @@ class SiteRun:
         return JoinOffer(
             settings=self.settings.as_json(),
             classes=self.store.label_names,
-            scans={split: len(self.store.scans(split)) for split in ("train", "valid", "test")},
+            scans=results.scan_counts(self.store, self.trainer),
             steps=self.trainer.steps_per_epoch,
             preparation=self.preparation,
             device=self.trainer.device.type,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 from itertools import permutations
 
 import numpy as np
@@ -110,6 +111,21 @@ def _train_pooled(model, settings, samplers, weights, rounds):
             share = weights[site] / sum(weights.values())
             (share * loss(model(images), batch.labels)).backward()
         optimiser.step()
+
+
+def test_a_site_weighs_as_many_scans_as_it_trains_on(tmp_path):
+    """Site local1 has six training scans, four of them without a label: both sites train on two."""
+    loop = consortium(tmp_path, scans=[(2, 1, 1), (6, 1, 1)])
+    with sqlite3.connect(loop.folder("input", "local1") / "site.db") as connection:
+        connection.execute("DELETE FROM volumes WHERE kind = 'label' AND scan BETWEEN 3 AND 6")
+    losses = {}
+
+    def look(loop, client, iteration):
+        if (client, iteration) == ("local0", 3):
+            losses.update({name: reply["output"]["loss"] for name, now, reply in loop.log if now == 2})
+
+    loop.run(look)
+    assert losses["remote"] == pytest.approx((losses["local0"] + losses["local1"]) / 2, rel=1e-12)
 
 
 def test_batch_norm_synced_is_the_mean_of_each_sites_own_statistics(tmp_path):

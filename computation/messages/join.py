@@ -22,7 +22,7 @@ class JoinOffer:
     classes : tuple of str
         Label names stored in the site's database.
     scans : dict
-        Number of scans in `train`, `valid` and `test`.
+        Number of scans in `train`, `valid` and `test`; in `train`, of those with a label, which decide the weight.
     steps : int
         Batches in one pass over the training scans.
     preparation : dict of str
