@@ -8,6 +8,7 @@ for what is here one question: which T1w has which dseg.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -61,7 +62,8 @@ def table(path: Path, where: Mapping[str, str]) -> Listing:
     ----------
     path : Path
         With the columns ``subject``, ``image`` and ``label``, and optionally ``session`` and ``split``. Relative paths
-        start at the table's own folder. An empty label means that the scan has none.
+        start at the table's own folder. An empty label means that the scan has none. Rows without any value are passed
+        over.
     where : mapping
         Values that a row must have in certain columns; empty takes all rows.
 
@@ -72,23 +74,22 @@ def table(path: Path, where: Mapping[str, str]) -> Listing:
     Raises
     ------
     ImportScanError
-        If the table cannot be read, lacks a column or a cell, has no rows, or names a scan twice.
+        If the table cannot be read, lacks a column or a cell, has a column twice or a cell too many, has no rows, or
+        names a scan twice.
     """
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        columns, *cells = _cells(path.read_text("utf-8-sig")) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ImportScanError(
             "the table cannot be read; wanted a CSV or TSV file in UTF-8", f"{path}: {error}"
         ) from error
-    lines = text.splitlines()
-    reader = csv.DictReader(lines, delimiter="\t" if "\t" in (lines or [""])[0] else ",", skipinitialspace=True)
-    columns = tuple(name.strip() for name in reader.fieldnames or ())
     missing = [name for name in (*_NEEDED, *where) if name not in columns]
     if missing:
         raise ImportScanError(f"the table has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    reader.fieldnames = columns
-    cells = [{name: (value or "").strip() for name, value in line.items() if name} for line in reader]
-    rows = [_row(line, path.parent) for line in cells if all(line[name] == value for name, value in where.items())]
+    if twice := [name for name, count in Counter(columns).items() if name and count > 1]:
+        raise ImportScanError(f"the table has more than one column {', '.join(twice)}; rename or remove all but one")
+    lines = [_named(columns, line) for line in cells]
+    rows = [_row(line, path.parent) for line in lines if all(line[name] == value for name, value in where.items())]
     return Listing(_checked(rows, "the table has no rows to import"))
 
 
@@ -173,9 +174,29 @@ def bids(folder: Path, *, derivatives: str = "", desc: str = "", suffix: str = "
     return Listing(_checked(rows, "the BIDS dataset holds no scan that can be imported"), tuple(left_out))
 
 
+def _cells(text: str) -> list[list[str]]:
+    """Return the rows of a table that hold anything, without the blanks around their cells."""
+    first = text.lstrip().partition("\n")[0]
+    # Strict: a quotation mark that is never closed would swallow the rows after it.
+    reader = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in first else ",", skipinitialspace=True, strict=True)
+    rows = [[cell.strip() for cell in row] for row in reader]
+    return [row for row in rows if any(row)]
+
+
+def _named(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    if any(cells[len(columns) :]):
+        text = f"a row of the table has {len(cells)} cells for {len(columns)} columns; put what holds a comma in quotes"
+        raise ImportScanError(text, str(cells))
+    return dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))
+
+
 def _row(line: Mapping[str, str], folder: Path) -> Row:
     if not line["subject"] or not line["image"]:
         raise ImportScanError("a row of the table lacks its subject or image", str(dict(line)))
+    if "\0" in line["image"] + line["label"]:
+        raise ImportScanError(
+            "a path in the table holds a character of value 0, which no file name can", str(dict(line))
+        )
     label = folder / line["label"] if line["label"] else None
     return Row(line["subject"], line.get("session", ""), line.get("split", ""), folder / line["image"], label)
 

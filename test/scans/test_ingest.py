@@ -98,6 +98,55 @@ def test_tsv_byte_order_mark_blanks_and_non_ascii_paths(tools):
     assert import_table(folder / "table.tsv", folder / "site.db", spacing=None, grid=None).taken[0].subject == "ä"
 
 
+class TestTable:
+    """Whatever a spreadsheet makes of a table, no row and no label is lost without a word."""
+
+    def changed(self, tools, old, new):
+        folder = tools.folder()
+        path = tools.table(folder, 3)
+        text = path.read_text("utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), "utf-8", newline="")
+        return path
+
+    def listed(self, path):
+        return [(row.subject, row.label.name if row.label else None) for row in sources.table(path, {}).rows]
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("\n", "\n,,\n"),
+            ("\n", "\n  \n"),
+            ("\n", "\r\n"),
+            ("\n", "\r"),
+            ("subject,", "\n\nsubject,"),
+            (".nii.gz\n", ".nii.gz,,\n"),
+            ("label\n", "label,,\n"),
+            ("p1,", ' "p1" , '),
+        ],
+    )
+    def test_blank_rows_cells_and_line_ends_do_no_harm(self, tools, old, new):
+        wanted = [(f"p{index}", f"{index}_seg.nii.gz") for index in range(3)]
+        assert self.listed(self.changed(tools, old, new)) == wanted
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("1_t1.nii.gz,1_seg", "1_t1.nii.gz,,1_seg", "a row of the table has 4 cells for 3 columns"),
+            ("image,label", "image,label,label", "more than one column label"),
+            ("p1,1_t1", 'p1,"1_t1', "the table cannot be read"),
+            ("1_t1", "1\0t1", "a path in the table holds a character of value 0|the table cannot be read"),
+            ("1_t1", "1" * 200_000, "the table cannot be read"),
+        ],
+    )
+    def test_what_would_lose_a_row_or_a_label_is_refused(self, tools, old, new, message):
+        with pytest.raises(ImportScanError, match=message):
+            self.listed(self.changed(tools, old, new))
+
+    def test_a_line_separator_inside_a_cell_ends_no_row(self, tools):
+        assert self.listed(self.changed(tools, "p1,", "p\u2028one,"))[1] == ("p\u2028one", "1_seg.nii.gz")
+
+
 @pytest.mark.parametrize("name", ["scan.mgz", "scan.nii", "scan.img"])
 def test_other_formats(tools, name):
     folder = tools.folder()
