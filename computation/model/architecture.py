@@ -39,7 +39,7 @@ class Architecture:
     Attributes
     ----------
     name : str
-        Such as `meshnet-10x5`: layers x channels.
+        Such as `meshnet-10x5`: layers, the 1x1x1 one among them, x channels. Those of 2025 are called 11 and have ten.
     width : int
         Channels of every hidden layer.
     dilations : tuple of int
