@@ -20,6 +20,8 @@ __all__ = ["left_packed"]
 
 #: Members that one site's archive may have; our own has one, and a stray file or two may travel along.
 _MOST_MEMBERS = 64
+#: Bytes that an archive may unpack to beyond twice the wanted file: headers, and a stray file or two.
+_ROOM = 2**18
 
 
 def left_packed(folder: Path, name: str, length: int) -> bytes | None:
@@ -46,10 +48,11 @@ def left_packed(folder: Path, name: str, length: int) -> bytes | None:
         # tarfile's own "r|gz" raises TypeError on a truncated head; gzip's errors are all named.
         with (
             gzip.GzipFile(fileobj=io.BufferedReader(_Joined(parts))) as plain,
-            tarfile.open(fileobj=plain, mode="r|") as archive,
+            tarfile.open(fileobj=_Bounded(plain, 2 * length + _ROOM), mode="r|") as archive,
         ):
             return _find(archive, name, length)
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError):
+    # tarfile calls itself for each of the long names that stand before a member.
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, RecursionError):
         return None
 
 
@@ -63,10 +66,22 @@ def _find(archive: tarfile.TarFile, name: str, length: int) -> bytes | None:
         if member.isreg() and member.name.removeprefix("./") == name and member.size == length:
             file = archive.extractfile(member)
             return file.read(length) if file else None
-        # Reading over a large member could cost hours of decompression.
-        if member.size > length:
-            return None
     return None
+
+
+class _Bounded(io.RawIOBase):
+    """So many bytes of a stream, and an error beyond: tarfile would take a name of gigabytes into memory."""
+
+    def __init__(self, stream: gzip.GzipFile, most: int) -> None:
+        self._stream, self._left = stream, most
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; raises `OSError` where there are too many."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError("the archive unpacks to more than its one file can need")
+        return data
 
 
 class _Joined(io.RawIOBase):

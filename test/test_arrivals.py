@@ -1,8 +1,10 @@
 """Files that the platform left packed: found by name and exact length, and nothing else is ever unpacked."""
 
+import gzip
 import io
 import shutil
 import tarfile
+import tracemalloc
 
 import pytest
 from consortium import consortium
@@ -50,6 +52,26 @@ def test_links_and_bombs_are_not_followed(tmp_path):
     assert left_packed(tmp_path / "bomb", NAME, 3) is None
     _leave(tmp_path / "many", _archive([(f"file{number}", b"") for number in range(70)] + [(NAME, b"abc")]))
     assert left_packed(tmp_path / "many", NAME, 3) is None
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_cannot_fill_the_memory(tmp_path, kind):
+    info = tarfile.TarInfo("name")
+    info.size, info.type = 30_000_000, kind
+    _leave(tmp_path, gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(info.size + 1024), 1))
+    tracemalloc.start()
+    try:
+        assert left_packed(tmp_path, NAME, 100) is None
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_upon_headers_are_an_archive_without_the_file(tmp_path):
+    info = tarfile.TarInfo("name")
+    info.size, info.type = 0, tarfile.GNUTYPE_LONGNAME
+    _leave(tmp_path, gzip.compress(info.tobuf(tarfile.GNU_FORMAT) * 3000))
+    assert left_packed(tmp_path, NAME, 10**6) is None
 
 
 @settings(max_examples=100, deadline=None)
