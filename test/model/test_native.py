@@ -315,7 +315,8 @@ def test_not_a_number_stays_visible(activation):
     x = tensor(1, 1, 4, 4, 20)
     x[0, 0, 2, 2, 2] = float("nan")
     found = native.layer(x, native.Block(torch.ones(1, 1, 3, 3, 3)), native.Style("none", activation))
-    assert found.isnan().sum() == 27
+    assert found[..., 1:4, 1:4, 1:4].isnan().all()  # all that depends on it; the rest of its units may be lost, too
+    assert not found[..., 4:].isnan().any()
 
 
 @needs_kernels

@@ -1,4 +1,4 @@
-// Float64, for gradient checks: small rather than fast.
+// Float64, for gradient checks and probes of what depends on what: small rather than fast.
 #define TABLE meshnet_double
 #define TABLE_NAME "double"
 #define REAL double
@@ -6,4 +6,5 @@
 #define ACCUMULATORS 4
 #define MOST_OUT 4
 #define PAIR 2
+#define EDGE 2
 #include "kernels.inc"
