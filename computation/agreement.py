@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from computation.errors import SettingsError
-from computation.messages import JoinOffer
+from computation.messages import MOST_ROUNDS, JoinOffer
 from computation.settings import Settings, differences, parse
 
 __all__ = ["agree", "rounds"]
@@ -23,10 +23,11 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
     Raises
     ------
     SettingsError
-        If two sites were given different settings, or hold scans with different labels; both values are named.
+        If a site's settings cannot be read here, two sites were given different ones, or hold scans with different
+        labels; the sites and both values are named.
     """
     sites = sorted(offers)
-    settings = {site: parse(offers[site].settings)[0] for site in sites}
+    settings = {site: _read(site, offers[site]) for site in sites}
     first = sites[0]
     for site in sites[1:]:
         for name, (left, right) in differences(settings[first], settings[site]).items():
@@ -44,9 +45,29 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
 
 
 def rounds(settings: Settings, offers: Mapping[str, JoinOffer]) -> int:
-    """Return the number of rounds: the largest site passes `epochs` times over its scans, smaller ones more often."""
-    steps = max(offer.steps for offer in offers.values())
-    return settings.epochs * math.ceil(steps / settings.local_steps)
+    """Return the number of rounds: the largest site passes `epochs` times over its scans, smaller ones more often.
+
+    Raises
+    ------
+    SettingsError
+        If no run can have so many.
+    """
+    largest = max(sorted(offers), key=lambda site: offers[site].steps)
+    steps = offers[largest].steps
+    wanted = settings.epochs * math.ceil(steps / settings.local_steps)
+    if wanted > MOST_ROUNDS:
+        raise SettingsError(
+            f"{settings.epochs} epochs of the {steps} batches of site {largest} are {wanted} rounds; "
+            f"wanted at most {MOST_ROUNDS}: lower 'epochs'"
+        )
+    return wanted
+
+
+def _read(site: str, offer: JoinOffer) -> Settings:
+    try:
+        return parse(offer.settings)[0]
+    except SettingsError as error:
+        raise SettingsError(f"site {site}: {error.public}; every site must run one version of the image") from error
 
 
 def _names(classes: tuple[str, ...]) -> str:

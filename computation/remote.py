@@ -60,6 +60,7 @@ class Train(Phase):
         """Answer one round."""
         run: CentreRun = self.run
         offers = _from_each(self.input, RoundOffer.parse)
+        _expect_members(run, offers)
         _expect_round(run, offers)
         run.consensus({site: offer.model for site, offer in offers.items()})
         validated, pooled = run.validate(offers)
@@ -83,10 +84,14 @@ class Train(Phase):
         return verdict.as_json()
 
 
-def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer]) -> None:
-    for site, offer in offers.items():
+def _expect_members(run: CentreRun, offers: Mapping[str, Any]) -> None:
+    for site in offers:
         if site not in run.offers:
             raise MessageError(f"site {site} never joined this run; wanted only {', '.join(sorted(run.offers))}")
+
+
+def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer]) -> None:
+    for site, offer in offers.items():
         if offer.round != run.round:
             raise MessageError(f"site {site} contributed to round {offer.round}; wanted round {run.round}")
 
@@ -102,6 +107,7 @@ class Finish(Phase):
         """Answer the sites' last counts with the results, and their acknowledgement with the summary."""
         run: CentreRun = self.run
         offers = _from_each(self.input, FinishOffer.parse)
+        _expect_members(run, offers)
         run.consensus({site: offer.model for site, offer in offers.items()})
         if run.results is None:
             return self._results(run, offers)

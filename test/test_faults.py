@@ -344,12 +344,30 @@ def test_a_message_that_breaks_the_protocol_ends_the_run_and_names_the_site(tmp_
     assert said in caught.value.public
 
 
-def test_a_stranger_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"settings": {"colour": 1}}, "site local1: unknown setting 'colour'"),
+        ({"scans": {"train": 0, "valid": 1, "test": 1}}, "site local1: field 'scans' of the join message"),
+        ({"steps": 2**31 - 1}, "2 epochs of the 2147483647 batches of site local1 are 4294967294 rounds"),
+    ],
+)
+def test_a_join_that_cannot_be_names_its_site(tmp_path, changes, said):
+    loop = consortium(tmp_path)
+    _edit(loop, "local1", 1, lambda message: {**message, **changes})
+    with pytest.raises(MeshNetError) as caught:
+        loop.run()
+    assert said in caught.value.public
+    assert max(iteration for _, iteration, _ in loop.log) == 1
+
+
+@pytest.mark.parametrize("when", [3, 6, 7])  # in a round, with the last counts, with the confirmations
+def test_a_stranger_is_refused(tmp_path, when):
     loop = consortium(tmp_path)
     call = loop.call
 
     def joined(client, iteration, message):
-        if (client, iteration) == ("remote", 3):
+        if (client, iteration) == ("remote", when):
             message = {**message, "intruder": message["local0"]}
         return call(client, iteration, message)
 

@@ -5,13 +5,14 @@ record or raises `MessageError`; it never fails in another way, never keeps an u
 is not finite through. No message has a field for a path, a subject or free text from a data folder.
 """
 
-from computation.messages.base import PROTOCOL
+from computation.messages.base import MOST_ROUNDS, PROTOCOL
 from computation.messages.evaluation import Evaluation
 from computation.messages.finish import FinishOffer, Results
 from computation.messages.join import JoinOffer, Plan
 from computation.messages.round import REASONS, RoundOffer, Verdict
 
 __all__ = [
+    "MOST_ROUNDS",
     "PROTOCOL",
     "REASONS",
     "Evaluation",

@@ -49,11 +49,11 @@ class JoinOffer:
         """Read a join offer; raises `MessageError`."""
         reader = opened("join message", "join", raw)
         scans = reader.mapping("scans", 3)
-        fits = set(scans) == {"train", "valid", "test"} and all(map(is_count, scans.values()))
+        fits = set(scans) == {"train", "valid", "test"} and all(map(is_count, scans.values())) and scans["train"] > 0
         record = cls(
             settings=reader.mapping("settings", 100),
             classes=reader.texts("classes", 256, 64),
-            scans=reader.take("scans", "counts of train, valid and test scans", fits, scans),
+            scans=reader.take("scans", "counts of train, valid and test scans, one of them to train on", fits, scans),
             steps=reader.whole("steps", MOST_ROUNDS, 1),
             preparation=reader.texts_by_name("preparation"),
             device=reader.text("device", 100),
