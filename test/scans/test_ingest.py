@@ -122,7 +122,7 @@ class TestTable:
             ("subject,", "\n\nsubject,"),
             (".nii.gz\n", ".nii.gz,,\n"),
             ("label\n", "label,,\n"),
-            ("p1,", ' "p1" , '),
+            ("p1,", ' "p1", '),
         ],
     )
     def test_blank_rows_cells_and_line_ends_do_no_harm(self, tools, old, new):
