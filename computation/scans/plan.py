@@ -108,7 +108,7 @@ def plan(
     tasks : list of Task
         In the order in which they are written.
     refused : list of LeftOut
-        Scans whose files cannot be read.
+        Scans whose files cannot be read. One that the old database holds stays as it is there.
     how : mapping
         How people were divided into the parts of the split.
 
@@ -128,7 +128,12 @@ def plan(
         try:
             source = recipe.checksums(row)
         except ImportScanError as error:
-            refused.append(LeftOut(row.subject, row.session, error.public))
+            if before is None:
+                refused.append(LeftOut(row.subject, row.session, error.public))
+                continue
+            # A disk that is not mounted today must not take a scan, and with it a person's part of the split, away.
+            refused.append(LeftOut(row.subject, row.session, f"{error.public}; the scan in the database stays"))
+            tasks.append(Task(row, parts[row.subject], {}, before, "unchanged"))
             continue
         same = old is not None and before is not None and _sound(old, before, source)
         state = "unchanged" if same else "new" if before is None else "changed"

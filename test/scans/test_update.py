@@ -87,6 +87,23 @@ def test_scans_that_are_no_longer_listed_stay(tools):
     assert set(parts(folder / "site.db")) == {"p0", "p1", "p2", "p3"}
 
 
+def test_a_scan_whose_files_are_gone_for_a_day_stays_and_so_does_its_persons_part(tools):
+    folder = tools.folder()
+    database, table = folder / "site.db", tools.table(folder, 10)
+    import_table(table, database, **SMALL)
+    before, content = parts(database), database.read_bytes()
+    for index in range(4, 10):
+        (folder / f"{index}_t1.nii.gz").rename(folder / f"away-{index}")
+    summary = import_table(table, database, **SMALL, update=True)
+    assert [scan.subject for scan in summary.left_out] == [f"p{index}" for index in range(4, 10)]
+    assert all(scan.reason.endswith("; the scan in the database stays") for scan in summary.left_out)
+    assert parts(database) == before and set(states(summary).values()) == {"unchanged"}
+    for index in range(4, 10):
+        (folder / f"away-{index}").rename(folder / f"{index}_t1.nii.gz")
+    import_table(table, database, **SMALL, update=True)
+    assert database.read_bytes() == content
+
+
 def test_a_damaged_scan_is_made_again(tools, counted):
     folder = tools.folder()
     table = tools.table(folder, 3)
