@@ -21,7 +21,7 @@ from computation.errors import ImportScanError
 __all__ = ["LeftOut", "Listing", "Row", "bids", "freesurfer", "table"]
 
 _NEEDED = ("subject", "image", "label")
-_BIDS_NAME = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?")
+_BIDS_NAME = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(.+))?")
 
 #: Average brains that FreeSurfer puts beside the subjects.
 _TEMPLATES = ("fsaverage", "cvs_avg35", "V1_average", "lh.EC_average", "rh.EC_average")
@@ -108,9 +108,10 @@ def freesurfer(folder: Path, *, image: str = "T1", label: str = "aparc+aseg") ->
     Returns
     -------
     Listing
-        A folder named ``sub-X_ses-Y`` is session ``ses-Y`` of person ``sub-X``. Left out: template brains, subjects
-        without the files, and longitudinal runs and bases, because they are further versions of scans that are listed
-        themselves.
+        A folder named ``sub-X_REST`` is session ``REST`` (such as ``ses-Y``, or ``ses-Y_run-2``) of person ``sub-X``.
+        Other folders that a longitudinal base names as its time points are sessions of one person, the base. Left out:
+        template brains, subjects without the files, and longitudinal runs and bases, because they are further
+        versions of scans that are listed themselves.
 
     Raises
     ------
@@ -121,9 +122,11 @@ def freesurfer(folder: Path, *, image: str = "T1", label: str = "aparc+aseg") ->
         raise ImportScanError("the SUBJECTS_DIR is missing; check its path", str(folder))
     rows: list[Row] = []
     left_out: list[LeftOut] = []
-    for home in sorted(one for one in folder.iterdir() if (one / "mri").is_dir()):
+    homes = sorted(one for one in folder.iterdir() if (one / "mri").is_dir())
+    bases = _bases(homes)
+    for home in homes:
         match = _BIDS_NAME.fullmatch(home.name)
-        subject, session = (match[1], match[2] or "") if match else (home.name, "")
+        subject, session = (match[1], match[2] or "") if match else bases.get(home.name, (home.name, ""))
         files = home / "mri" / f"{image}.mgz", home / "mri" / f"{label}.mgz" if label else None
         if reason := _refused(home, files):
             left_out.append(LeftOut(subject, session, reason))
@@ -209,6 +212,18 @@ def _checked(rows: Sequence[Row], empty: str) -> tuple[Row, ...]:
         text = f"{len(twice)} scans are listed twice; give each scan of a subject its own session"
         raise ImportScanError(text, "; ".join(" ".join(scan).strip() for scan in twice[:8]))
     return tuple(rows)
+
+
+def _bases(homes: Sequence[Path]) -> dict[str, tuple[str, str]]:
+    """Return base and own name of each time point of a person who has several: FreeSurfer's longitudinal bases know."""
+    points: dict[str, set[str]] = {}
+    for home in homes:
+        point, long, base = home.name.partition(".long.")
+        if long:
+            points.setdefault(base, set()).add(point)
+        if (listed := home / "base-tps").is_file():
+            points.setdefault(home.name, set()).update(listed.read_text("utf-8", "replace").split())
+    return {point: (base, point) for base, found in points.items() if len(found) > 1 for point in found}
 
 
 def _refused(home: Path, files: Sequence[Path | None]) -> str:

@@ -60,6 +60,23 @@ class TestFreesurfer:
         assert "template brain" in reasons["fsaverage"] and "longitudinal" in reasons["bert.long.base"]
         assert "longitudinal" in reasons["base"] and reasons["half"] == "there is no mri/aparc+aseg.mgz"
 
+    def test_all_scans_of_a_person_are_that_persons(self, tools):
+        folder = tools.folder()
+        names = ["sub-01_ses-a", "sub-01_ses-a_run-2", "sub-02_run-1", "sub-02", "tp1", "tp2", "tp3", "other"]
+        for name in [*names, "anna", "tp3.long.anna"]:
+            freesurfer(tools, folder, name)
+        (folder / "anna" / "base-tps").write_text("tp1\ntp2\n")
+        assert {(row.subject, row.session) for row in sources.freesurfer(folder).rows} == {
+            ("sub-01", "ses-a"),
+            ("sub-01", "ses-a_run-2"),
+            ("sub-02", "run-1"),
+            ("sub-02", ""),
+            ("anna", "tp1"),
+            ("anna", "tp2"),
+            ("anna", "tp3"),
+            ("other", ""),
+        }
+
     def test_other_volumes_or_none(self, tools):
         folder = tools.folder()
         freesurfer(tools, folder, "bert", files=("norm", "aseg"))
