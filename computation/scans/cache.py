@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 
 __all__ = ["OVERHEAD", "BlockCache"]
 
@@ -22,7 +23,7 @@ class BlockCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: OrderedDict[int, bytes] = OrderedDict()
+        self._held: OrderedDict[Hashable, bytes] = OrderedDict()
         self._guard = threading.Lock()
         self._bytes = 0
 
@@ -36,7 +37,7 @@ class BlockCache:
         """Bytes held now."""
         return self._bytes
 
-    def get(self, key: int) -> bytes | None:
+    def get(self, key: Hashable) -> bytes | None:
         """Return a block, empty for one of zeros, or None."""
         with self._guard:
             raw = self._held.get(key)
@@ -44,7 +45,7 @@ class BlockCache:
                 self._held.move_to_end(key)
             return raw
 
-    def put(self, key: int, raw: bytes) -> None:
+    def put(self, key: Hashable, raw: bytes) -> None:
         """Keep a block, letting go of those that were not used for longest."""
         if _cost(raw) > self._limit:
             return

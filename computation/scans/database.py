@@ -222,7 +222,7 @@ class SqliteStore(OpenFile):
     def _found(self, volume: Volume, box: Box) -> Iterator[tuple[Box, bytes]]:
         """Yield each block that a box touches and that is not all zeros: place, filtered bytes."""
         for run in volume.grid.runs(box):
-            held = [self._cache.get(volume.first + block) for block in run]
+            held = [self._cache.get((volume.scan, volume.kind, block)) for block in run]
             if any(raw is None for raw in held):
                 yield from self._unpacked(volume, run)
             else:
@@ -236,7 +236,8 @@ class SqliteStore(OpenFile):
                 raw = self._unpack(volume, block, here.size, crc32, data)
             except ScanFault as fault:
                 raise ScanFault(fault.fault, f"block {block}: {fault.private}") from fault
-            self._cache.put(volume.first + block, raw)
+            # Not by the block's key: of two volumes that a damaged file gives the same blocks, one is wrong.
+            self._cache.put((volume.scan, volume.kind, block), raw)
             if raw:
                 yield here, raw
 

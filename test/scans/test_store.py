@@ -277,6 +277,15 @@ class TestBadScan:
         assert fault.fault is Fault.CHECKSUM and "stored checksum" in fault.public
         assert f"image: block {block}: CRC-32 {crc(bad, block):#010x}, stored {crc(data, block):#010x}" in fault.private
 
+    def test_two_volumes_that_claim_the_same_blocks(self, tools):
+        path = tools.spoil(tools.database(), "UPDATE volumes SET first = 0")
+        with open_store(path) as store:
+            (scan,) = store.scans()
+            store.read_image(scan, *whole(scan))
+            with pytest.raises(ScanFault) as caught:
+                store.read_label(scan, *whole(scan))
+        assert caught.value.fault == Fault.CHECKSUM
+
     def test_a_sound_block_in_another_blocks_place(self, tools):
         """Both rows are intact; only their places are exchanged."""
         path = tools.database()
