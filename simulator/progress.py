@@ -53,7 +53,7 @@ class LiveProgress(Observer):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),  # class names may hold brackets
         )
         self._progress = Progress(*columns, console=console, transient=True)
         self._task = self._progress.add_task("run", total=None, line="starting")
