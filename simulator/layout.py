@@ -76,17 +76,16 @@ class Layout:
         Raises
         ------
         SimulatorError
-            If another run is in it.
+            If another run is in it, or it cannot be made.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.root, os.O_RDONLY)
         try:
-            _lock(folder)
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.root, os.O_RDONLY)
+        except OSError as error:
+            raise SimulatorError("the output folder cannot be made; choose another one", str(error)) from error
+        try:
+            _lock(folder, self.root)
             yield
-        except BlockingIOError as error:
-            raise SimulatorError(
-                "another run is using the output folder; choose another one", str(self.root)
-            ) from error
         finally:
             os.close(folder)
 
@@ -133,16 +132,22 @@ class Layout:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lock(folder: int) -> None:
-    """Take the folder's lock, which goes with the process; where file systems have none, do without."""
+def _lock(folder: int, root: Path) -> None:
+    """Take the folder's lock, which goes with the process; where file systems have none, do without.
+
+    Raises
+    ------
+    SimulatorError
+        If another run has it.
+    """
     try:
         import fcntl
     except ImportError:
         return
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
+    except BlockingIOError as error:
+        raise SimulatorError("another run is using the output folder; choose another one", str(root)) from error
     except OSError:
         return
 

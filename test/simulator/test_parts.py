@@ -112,6 +112,19 @@ def test_folders_of_something_else_are_never_emptied(tmp_path, name):
     assert treasure.exists()
 
 
+def test_only_the_lock_tells_of_another_run(tmp_path):
+    with Layout(tmp_path).held(), pytest.raises(SimulatorError, match="another run"), Layout(tmp_path).held():
+        pass
+    with pytest.raises(BlockingIOError), Layout(tmp_path).held():
+        raise BlockingIOError  # a terminal that takes no more
+
+
+def test_an_output_folder_that_is_a_file_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SimulatorError, match="cannot be made"), Layout(tmp_path / "file").held():
+        pass
+
+
 def test_inputs_are_linked_whole_and_through_symbolic_links(tmp_path):
     folder = site_folder(tmp_path)
     (folder / "alias.db").symlink_to(folder / "site.db")
@@ -249,6 +262,15 @@ def test_the_bar_follows_the_rounds():
         progress._progress.refresh()
         shown = "".join(column for column in console.export_text(styles=False))
     assert "1/8" in shown and "train · loss 0.25" in shown
+
+
+@pytest.mark.parametrize("name", ["[/left]", "grey [left]"])
+def test_the_bar_shows_class_names_as_they_are(name):
+    console = Console(record=True, width=120, force_terminal=True)
+    with LiveProgress(console) as progress:
+        progress.on_cycle(CYCLES[0], {"dice": {name: 0.5}})
+        progress._progress.refresh()
+    assert f"{name} 0.5" in console.export_text(styles=False)
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
