@@ -143,10 +143,18 @@ def load(path: Path, source: str = "") -> LabelSet:
         If the file is missing or is not a label set.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as error:
         raise ImportScanError("the label set file cannot be read as JSON", f"{path}: {error}") from error
     return _parse(record, source or _CLASSES)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; a name that it holds twice is an error, where Python would take the last one's value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is given twice in one object")
+    return found
 
 
 def _parse(record: Any, source: str) -> LabelSet:
@@ -172,7 +180,9 @@ def _spread(table: Mapping[str, Any]) -> dict[int, int]:
         values = range(int(low), (int(high) if dash else int(low)) + 1)
         if not values or values.stop > _HIGHEST + 2 or not found.keys().isdisjoint(values):
             raise ValueError(f"the range {key!r} is empty, too high or overlaps another")
-        found.update(dict.fromkeys(values, int(number)))
+        if type(number) is not int:
+            raise ValueError(f"class number {number!r} is not a whole number")
+        found.update(dict.fromkeys(values, number))
     return found
 
 

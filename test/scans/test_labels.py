@@ -206,3 +206,22 @@ def test_a_missing_set_file_is_refused_without_its_path_in_public(tmp_path):
     with pytest.raises(ImportScanError, match="cannot be read as JSON") as caught:
         labels.named(str(tmp_path / "none.json"))
     assert str(tmp_path) not in caught.value.public
+
+
+@pytest.mark.parametrize(
+    "table", ['{"0": 0, "1": 1, "1": 2}', '{"0": 0, "1": 1.9}', '{"0": 0, "1": true}', '{"0": "0"}']
+)
+def test_a_value_named_twice_or_mapped_to_no_whole_number_is_refused(tmp_path, table):
+    classes = json.dumps([{"name": name, "colour": "#000000"} for name in "abc"])
+    (tmp_path / "set.json").write_text(f'{{"name": "x", "classes": {classes}, "sources": {{"drawn": {table}}}}}')
+    with pytest.raises(ImportScanError, match=r"cannot be read as JSON|the label set needs"):
+        labels.named(f"{tmp_path / 'set.json'}:drawn")
+
+
+def test_a_byte_order_mark_and_a_bottomless_file(tmp_path):
+    (tmp_path / "set.json").write_text("\ufeff" + json.dumps({"name": "x", "classes": []}), "utf-8")
+    with pytest.raises(ImportScanError, match="2 to 256 classes"):
+        labels.load(tmp_path / "set.json")
+    (tmp_path / "set.json").write_text("[" * 200_000)
+    with pytest.raises(ImportScanError, match="cannot be read as JSON"):
+        labels.load(tmp_path / "set.json")
