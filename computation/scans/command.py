@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 def run_import(arguments: argparse.Namespace) -> int:
     """Carry out `import`; see `ingest.import_scans` and `migrate.from_peer`."""
     console = Console()
+    _check_fitting(arguments)
     if arguments.from_peer is not None:
         with _progress(console) as progress:
             count = from_peer(
@@ -167,6 +168,16 @@ def _add_migrate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_migrate)
 
 
+def _check_fitting(arguments: argparse.Namespace) -> None:
+    """Refuse what would silently do nothing: a filter on rows where there is no table, a dry run that would write."""
+    if arguments.where and arguments.table is None:
+        raise ImportScanError("--where chooses rows of a table; there is none here")
+    if arguments.from_peer is not None and (arguments.dry_run or arguments.update):
+        raise ImportScanError(
+            "--from-peer takes the whole table at once; neither --dry-run nor --update can be had with it"
+        )
+
+
 def _listing(arguments: argparse.Namespace) -> sources.Listing:
     if arguments.freesurfer is not None:
         return sources.freesurfer(arguments.freesurfer, image=arguments.volume, label=arguments.segmentation)
@@ -228,7 +239,7 @@ def _show_import(console: Console, summary: ImportSummary, dry: bool) -> None:
 
 def _show_facts(console: Console, store: Store) -> None:
     console.print(f"format: {store.format}; normalisation: {store.normalisation}")
-    console.print("classes: " + ", ".join(f"{index} {name}" for index, name in enumerate(store.label_names)))
+    console.print("classes: " + ", ".join(f"{index} {escape(name)}" for index, name in enumerate(store.label_names)))
     counts = ", ".join(f"{len(store.scans(part))} {part}" for part in SPLITS)
     console.print(f"scans: {counts}")
 

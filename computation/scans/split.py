@@ -48,7 +48,14 @@ def assign(
     -------
     dict
         Subject to ``train``, ``valid`` or ``test``.
+
+    Raises
+    ------
+    ImportScanError
+        If the seed is negative.
     """
+    if seed < 0:
+        raise ImportScanError(f"the seed of the split is {seed}; wanted a whole number from 0")
     kept = dict(kept or {})
     people = sorted(set(subjects) - set(kept))
     sizes = _sizes(len(people) + len(kept), fractions)

@@ -67,6 +67,28 @@ def test_a_condition_without_a_value(tools, capsys):
     assert "wanted COLUMN=VALUE, found 'site'" in capsys.readouterr().err
 
 
+def test_what_would_silently_do_nothing_is_refused(tools, tmp_path):
+    image, label = tools.head((12, 12, 12))
+    peer, database = tools.peer(tmp_path / "peer.db", [(image, label / 2)]), tmp_path / "site.db"
+    for word in ("--dry-run", "--update"):
+        with pytest.raises(ImportScanError, match="neither --dry-run nor --update"):
+            run("import", "--from-peer", peer, "--db", database, word)
+    with pytest.raises(ImportScanError, match="--where chooses rows of a table"):
+        run("import", "--bids", tmp_path, "--db", database, "--where", "site=a")
+    assert not database.exists()
+
+
+def test_a_negative_seed(tools):
+    folder = tools.folder()
+    with pytest.raises(ImportScanError, match="the seed of the split is -1"):
+        run("import", tools.table(folder, 2), "--db", folder / "a.db", "--seed", -1)
+
+
+def test_class_names_are_shown_as_they_are(tools, capsys):
+    assert run("inspect", tools.database(label_names=("background", "[/w]", "[g]")), "--quick") == 0
+    assert "1 [/w], 2 [g]" in capsys.readouterr().out
+
+
 def test_inspect_finds_damage(tools, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     path = tools.spoil(tools.database(), "UPDATE blocks SET crc32 = crc32 + 1 WHERE block = 13")
