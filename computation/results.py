@@ -14,7 +14,7 @@ import torch
 from computation import __version__
 from computation.errors import public_text
 from computation.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results
-from computation.model import export, native
+from computation.model import export, native, vector
 from computation.model.network import parameter_count
 from computation.payload import Vector
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
@@ -63,6 +63,9 @@ class SiteOutcome:
         For what must not be hidden.
     announced : Results
         What the centre said of the models.
+    best_statistics : numpy.ndarray or None
+        Batch-norm statistics with which this site validated the best model, where they are its own; none where the
+        vector has them, or where the best model is the final one, whose statistics the trainer holds.
     """
 
     site: str
@@ -75,6 +78,7 @@ class SiteOutcome:
     trainer: Trainer
     tracker: Tracker
     announced: Results
+    best_statistics: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,13 @@ def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
             "strategy": run.settings.strategy,
         },
     )
-    for name in ("final", "best"):
-        run.trainer.load_vector(models[name])
+    last = _statistics(run.trainer)
+    best = last if run.best_statistics is None else run.best_statistics
+    for name, statistics in (("final", last), ("best", best)):
+        _hold(run.trainer, models[name], statistics)
         export.save_model(run.folder / "model", run.trainer.model, metadata, name=name)
     predictions = _predict(run)
-    run.trainer.load_vector(models["final"])
+    _hold(run.trainer, models["final"], last)
     page = _site_page(run, predictions)
     write_site_report(run.folder, page)
     last = [item for item in page.rounds if item.own_dice][-1:]
@@ -154,6 +160,17 @@ def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
     size = parameter_count(run.trainer.model)
     told = card(page, parameters=size, preparation=metadata.preprocessing, site_scores=own)
     lines.replace(run.folder / "model" / "README.md", told)
+
+
+def _statistics(trainer: Trainer) -> Vector:
+    """Return the batch-norm statistics that the network holds; empty without batch norm."""
+    return vector.gather(trainer.model, vector.statistics(trainer.model))
+
+
+def _hold(trainer: Trainer, values: Vector, statistics: Vector) -> None:
+    """Take over a whole model: the common vector, which brings its statistics where they travel, else these."""
+    vector.scatter(trainer.model, vector.statistics(trainer.model), statistics)
+    trainer.load_vector(values)
 
 
 def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:

@@ -25,7 +25,7 @@ from computation.errors import (
     public_text,
 )
 from computation.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
-from computation.model import architecture, native
+from computation.model import architecture, native, vector
 from computation.node import Folders
 from computation.payload import COMBINATION, CONTRIBUTION, MODEL, Payload, Vector
 from computation.scans.store import Store, open_store
@@ -36,6 +36,9 @@ from computation.training.faults import NotFiniteError
 from computation.training.trainer import Trainer
 
 __all__ = ["SiteRun"]
+
+#: What the arrays of a checkpoint that hold validated batch-norm statistics are called, before the round.
+_VALIDATED = "validated-statistics."
 
 
 class SiteRun:
@@ -61,6 +64,9 @@ class SiteRun:
         self.offer: RoundOffer | None = None
         self.clock = time.monotonic()
         self.common = ""
+        #: This site's own batch-norm statistics by the round after which they were validated: the best one's, and the
+        #: latest's until the centre says which is the best. Empty where none are its own; see `_keep_statistics`.
+        self.statistics: dict[int, Vector] = {}
 
     @property
     def name(self) -> str:
@@ -166,6 +172,7 @@ class SiteRun:
             self.strategy.apply(self.trainer, Combined(self.round, verdict.counted, verdict.loss or 0.0, values))
         self.common = verdict.model
         self._check_common(f"after round {self.round}")
+        self.statistics = {round: values for round, values in self.statistics.items() if round == verdict.best}
         self.tracker.round(self._numbers(verdict))
         self.round += 1
 
@@ -242,8 +249,18 @@ class SiteRun:
 
     def _validate(self) -> Evaluation | None:
         """Count voxels with the common model in the rounds that validate; it is the model after the round before."""
-        due = self.round > 1 and (self.round - 1) % self.settings.validate_every == 0
-        return self.evaluate("valid") if due else None
+        if self.round == 1 or (self.round - 1) % self.settings.validate_every:
+            return None
+        self._keep_statistics()
+        return self.evaluate("valid")
+
+    def _keep_statistics(self) -> None:
+        """Keep the statistics that are about to be validated: they move on with every batch and never travel."""
+        if self.settings.norm_policy != "local":
+            return
+        own = vector.statistics(self.trainer.model)
+        if own.size:
+            self.statistics[self.round - 1] = vector.gather(self.trainer.model, own)
 
     def evaluate(self, split: str) -> Evaluation | None:
         """Return the voxel counts of one split, or none where it has no labelled scan or cannot be evaluated."""
@@ -295,11 +312,13 @@ class SiteRun:
             trainer=self.trainer,
             tracker=self.tracker,
             announced=announced,
+            best_statistics=self.statistics.get(announced.best),
         )
 
     def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what a restarted site needs; a Weights & Biases key is left to the environment and never written."""
         arrays, trainer = self.trainer.state() if self.plan else ({}, {})
+        arrays = {**arrays, **{f"{_VALIDATED}{round}": values for round, values in self.statistics.items()}}
         wandb = {key: value for key, value in self.member.wandb.items() if key != "api_key"}
         values = {
             "inputs": {**self.inputs, "wandb": wandb},
@@ -318,7 +337,9 @@ class SiteRun:
         self.plan = Plan.parse(values["plan"]) if values["plan"] else None
         self._make(self.plan.rounds if self.plan else 1)
         if self.plan:
-            self.trainer.load_state(arrays, values["trainer"])
+            kept = [name for name in arrays if name.startswith(_VALIDATED)]
+            self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
+            self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])
             self.common = self.trainer.digest()
             self._track()
         self.round, self.ended = values["round"], values["ended"]

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sqlite3
-from itertools import permutations
+from itertools import count, permutations
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ import torch
 from consortium import SHORT, consortium
 from torch import nn
 
-from computation import claim, local, payload
+from computation import centre, claim, local, payload
 from computation.errors import ConsensusError, MeshNetError, ResumeError
-from computation.model import architecture, network, vector
+from computation.model import architecture, export, network, vector
 from computation.scans.sampling import PatchSampler
 from computation.scans.store import open_store
 from computation.settings import parse
@@ -183,6 +183,39 @@ def test_a_restart_between_any_two_messages_changes_nothing(tmp_path, strategy, 
 
     resumed = consortium(tmp_path / "resumed", changes=changes).run(restart)
     assert resumed == unbroken
+
+
+def _statistics(model):
+    return vector.gather(model, vector.statistics(model))
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_the_best_model_has_the_batch_norm_statistics_that_were_validated_with_it(tmp_path, monkeypatch, restarting):
+    """Under `local` a site's statistics go on moving after the best round, which here is the first one validated."""
+    falling = (1 / number for number in count(1))
+    monkeypatch.setattr(centre, "foreground_mean", lambda values: next(falling))
+    held = {}
+
+    def look(loop, client, iteration):
+        if (client, iteration) == ("local0", 4):  # the next call validates the model of round 2
+            held.update(statistics=_statistics(loop.handlers[client]._run.trainer.model))
+        if restarting and iteration > 1:
+            loop.restart(client)
+
+    changes = {"norm": "batch", "norm_policy": "local", "epochs": 3}
+    loop = consortium(tmp_path, changes=changes)
+    assert loop.run(look)["best_round"] == 2
+    kept = {
+        name: export.load_model(loop.folder("output", "local0") / "model" / f"{name}.json")
+        for name in ("best", "final")
+    }
+    statistics = {name: _statistics(model) for name, (model, _) in kept.items()}
+    np.testing.assert_array_equal(statistics["best"], held["statistics"])
+    last = loop.handlers["local0"]._run.trainer
+    np.testing.assert_array_equal(statistics["final"], _statistics(last.model))
+    assert (statistics["final"] != statistics["best"]).any()
+    parts = vector.parameters(last.model)
+    np.testing.assert_array_equal(vector.gather(kept["final"][0], parts), vector.gather(last.model, parts))
 
 
 def test_a_call_that_is_sent_again_after_a_crash_is_answered_alike(tmp_path):
