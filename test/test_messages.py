@@ -38,7 +38,7 @@ def test_round_trip_through_json(message):
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_changed_message_is_read_or_refused_by_name(message, data):
     raw = message.as_json()
@@ -55,6 +55,7 @@ def test_a_changed_message_is_read_or_refused_by_name(message, data):
         json.dumps(parsed.as_json(), allow_nan=False)
 
 
+@settings(deadline=None)
 @given(raw=JSON)
 def test_anything_else_is_refused(raw):
     for message in MESSAGES:
