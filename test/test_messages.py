@@ -13,9 +13,7 @@ from computation.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Pl
 DIGEST = "ab" * 32
 COUNTS = Evaluation(3, (5, 2), (6, 4), (7, 3), 2)
 MESSAGES = [
-    JoinOffer(
-        {"seed": 1}, ("background", "x"), {"train": 1, "valid": 0, "test": 0}, 1, {"spacing": "3"}, "cpu", {}, ("a",)
-    ),
+    JoinOffer({"seed": 1}, ("background", "x"), {"train": 1, "valid": 0, "test": 0}, 1, {"spacing": "3"}, "cpu", {}),
     Plan("run", 10, ("a", "b"), DIGEST, DIGEST, ("note",)),
     RoundOffer(4, "ok", "", 2, 0.5, DIGEST, 0, 0.1, COUNTS),
     RoundOffer(4, "skipped", "unreadable", 0, 0.0, DIGEST, 1, 0.1, None),
@@ -85,6 +83,11 @@ def test_refusals_name_the_field(raw, said):
     with pytest.raises(MessageError) as caught:
         RoundOffer.parse(raw)
     assert said in caught.value.public
+
+
+def test_a_site_has_no_field_for_words_of_its_own():
+    with pytest.raises(MessageError, match="unknown field 'notes'"):
+        JoinOffer.parse(_broken(MESSAGES[0], notes=["a"]))
 
 
 @pytest.mark.parametrize("number", [10**400, -(10**400), 1e39])

@@ -31,8 +31,6 @@ class JoinOffer:
         Kind of device, such as `cpu`.
     versions : dict of str
         Versions of the software that computes.
-    notes : tuple of str
-        Defaults and fallbacks that apply at this site, from a fixed vocabulary.
     """
 
     settings: dict[str, Any]
@@ -42,7 +40,6 @@ class JoinOffer:
     preparation: dict[str, str]
     device: str
     versions: dict[str, str]
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, raw: Any) -> JoinOffer:
@@ -58,7 +55,6 @@ class JoinOffer:
             preparation=reader.texts_by_name("preparation"),
             device=reader.text("device", 100),
             versions=reader.texts_by_name("versions"),
-            notes=reader.texts("notes", 100),
         )
         reader.end()
         return record
