@@ -172,7 +172,12 @@ class Settings:
         From `parse`, when a value is of the wrong type or out of range.
     """
 
-    model: str = _choice("meshnet-10x8", MODELS, _MODEL, "Architecture: layers x channels.")
+    model: str = _choice(
+        "meshnet-10x8",
+        MODELS,
+        _MODEL,
+        "Architecture: layers, with the last, 1x1x1 one, x channels; the published 11x ones have ten layers.",
+    )
     classes: tuple[str, ...] = _option(
         ("background", "white matter", "grey matter"),
         Option(_check_classes, "object", "Label names in the order of their values; the first is background.", _MODEL),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from computation.compspec import compspec, inputspec
 from computation.errors import SettingsError
-from computation.settings import Member, Settings, differences, options, parse
+from computation.model import architecture
+from computation.settings import MODELS, Member, Settings, differences, options, parse
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,3 +133,12 @@ def test_every_input_has_what_the_form_needs():
         # The desktop app drops a member's typed string and has no member editor for select, range and array.
         assert spec["source"] == "owner" or spec["type"] in ("files", "csv", "object", "boolean", "number"), name
         assert "{}" not in spec["tooltip"] and spec["tooltip"].endswith(".")
+
+
+def test_the_help_of_model_counts_the_layers_as_they_are():
+    """Ten layers or eight, the 1x1x1 one among them, as their names say; but those of 2025, called 11, have ten."""
+    layers = {name: len(architecture.named(name, classes=2).dilations) + 1 for name in MODELS}
+    odd = {name: count for name, count in layers.items() if not name.startswith(f"meshnet-{count}x")}
+    assert odd == {name: 10 for name in MODELS if name.startswith("meshnet-11x")}
+    text = options(Settings)["model"][1].help
+    assert "11x ones have ten" in text and "1x1x1" in text
