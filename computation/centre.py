@@ -315,5 +315,15 @@ def summarise(run: CentreRun) -> dict[str, Any]:
 
 
 def _keyed(table: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Make class names safe as keys of the platform's result store, which refuses dots and dollars."""
-    return {name.replace(".", "_").replace("$", "_"): value for name, value in table.items()}
+    """Make class names safe as keys of the platform's result store, which refuses dots and dollars.
+
+    A name that was safe stays as it is; one that becomes another's key gets a number, so that none is lost.
+    """
+    keyed: dict[str, float | None] = {}
+    for name, value in table.items():
+        safe = wanted = name.replace(".", "_").replace("$", "_")
+        number = 2
+        while safe != name and (safe in table or safe in keyed):
+            safe, number = f"{wanted}_{number}", number + 1
+        keyed[safe] = value
+    return keyed

@@ -8,7 +8,8 @@ from itertools import count, permutations
 import numpy as np
 import pytest
 import torch
-from consortium import SHORT, consortium
+from consortium import SHORT, consortium, database
+from loopback import Loopback
 from torch import nn
 
 from computation import centre, claim, local, payload
@@ -312,6 +313,18 @@ def test_a_run_that_loses_its_folder_while_it_computes_leaves_no_checkpoint_ther
     with pytest.raises(MeshNetError, match="another run"):
         loop.run()
     assert not (loop.folder("output", "local0") / "checkpoints").exists()
+
+
+def test_classes_whose_names_differ_in_a_dot_alone_are_both_in_the_summary(tmp_path):
+    classes = ("background", "a.b", "a_b")
+    scans = {f"local{i}": database(tmp_path / "made" / f"local{i}" / "site.db", names=classes) for i in range(2)}
+    specs = {site: {**SHORT, "classes": list(classes), "epochs": 1} for site in scans}
+    loop = Loopback(tmp_path / "run", specs, scans)
+    final = loop.run()
+    page = (loop.folder("output", "remote") / "index.html").read_text()
+    assert "a.b" in page
+    for table in (*final["dice"].values(), final["test_dice"]):
+        assert list(table) == ["background", "a_b_2", "a_b"]
 
 
 def test_a_site_ends_with_everything_promised(tmp_path):
