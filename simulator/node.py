@@ -136,7 +136,8 @@ class Node:
             if self._listens:
                 return
             try:
-                await wire.probe(self.process.host, self.process.port)
+                # A process may bind its port and hang: the probe has what is left of the start, and no more.
+                await wire.probe(self.process.host, self.process.port, deadline - time.monotonic())
                 self._listens = True
             except OSError:
                 await asyncio.sleep(pause)  # it is starting, or has been killed

@@ -135,15 +135,25 @@ async def _accepted(sock: socket.socket, key: bytes) -> bytes:
     return rest
 
 
-async def probe(host: str, port: int) -> None:
+async def probe(host: str, port: int, seconds: float) -> None:
     """Open and close a connection without a word, as the platform does before each call.
+
+    Parameters
+    ----------
+    host, port
+        Where the node listens.
+    seconds : float
+        How long its answer to the handshake may take.
 
     Raises
     ------
     OSError
-        If nothing listens, or not a WebSocket server.
+        If nothing listens, or not a WebSocket server, or it does not answer in time.
     """
-    connection = await _open(host, port)
+    try:
+        connection = await asyncio.wait_for(_open(host, port), seconds)
+    except asyncio.TimeoutError as error:
+        raise ConnectionLost("did not answer the handshake in time") from error
     connection.close("Test Connection")
 
 

@@ -375,3 +375,10 @@ def test_a_run_off_the_main_thread_works(runs):
     thread.start()
     thread.join(30)
     assert results[0].output["total"] == 11
+
+
+def test_a_node_that_takes_connections_but_never_answers_one_is_given_up_when_its_start_is_over(runs, monkeypatch):
+    monkeypatch.setattr("simulator.node._STARTUP", 1.0)
+    listen = "s = socket.create_server(('127.0.0.1', int(os.environ['COINSTAC_PORT'])))"
+    silent = f"import os, socket, time; {listen}; time.sleep(600)"
+    assert "did not listen within 1 s" in runs.fails(command=[sys.executable, "-c", silent]).public
