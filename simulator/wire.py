@@ -173,6 +173,9 @@ async def call(host: str, port: int, request: bytes) -> bytes:
         reply = await connection.receive()
         connection.close("Normal Client disconnect")
         return reply
+    except TimeoutError as error:
+        # ETIMEDOUT of the socket. Since Python 3.11 a caller could not tell it from its own limit, which cancels.
+        raise ConnectionLost("was given up: the other end no longer answers") from error
     finally:
         connection.abort()
 

@@ -1,5 +1,6 @@
 """The embedded consortium: the platform's file moves and rules, deaths and restarts, and nothing left behind."""
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from computation.errors import SimulatorError
-from simulator import embedded
+from simulator import embedded, wire
 from simulator.layout import CENTRE, RUN, Layout
 from simulator.observer import Observer
 
@@ -382,3 +383,13 @@ def test_a_node_that_takes_connections_but_never_answers_one_is_given_up_when_it
     listen = "s = socket.create_server(('127.0.0.1', int(os.environ['COINSTAC_PORT'])))"
     silent = f"import os, socket, time; {listen}; time.sleep(600)"
     assert "did not listen within 1 s" in runs.fails(command=[sys.executable, "-c", silent]).public
+
+
+def test_a_connection_that_the_kernel_gives_up_is_an_error_that_names_the_node(runs, monkeypatch):
+    """A socket's ETIMEDOUT is a `TimeoutError`, as is the simulator's own limit, of which there is none here."""
+
+    async def give_up(connection):
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(wire._Connection, "receive", give_up)
+    assert "local0: its connection in iteration 1 was given up" in runs.fails(sites=1, deadline=None).public
