@@ -45,7 +45,7 @@ def fulfil(spec: Spec, sites: int | None = None) -> tuple[dict[str, Any], ...]:
     Raises
     ------
     SimulatorError
-        If the spec has another form, or fewer entries than sites.
+        If the spec has another form, a value that is no JSON, or fewer entries than sites.
     """
     entries = [spec] * (sites or 1) if isinstance(spec, Mapping) else spec
     if not isinstance(entries, list | tuple) or not entries:
@@ -62,4 +62,17 @@ def _values(entry: Any) -> dict[str, Any]:
     for name, variable in entry.items():
         if not isinstance(variable, Mapping) or "value" not in variable:
             raise SimulatorError(f"variable {name!r} of the inputspec has no value; wanted {{'value': ...}}")
+        _check(name, variable["value"])
     return {name: variable["value"] for name, variable in entry.items()}
+
+
+def _check(name: Any, value: Any) -> None:
+    """Refuse what Python's JSON has and the platform's has not: NaN, infinities, and numbers that overflow to them."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError) as error:
+        raise SimulatorError(
+            f"variable {name!r} of the inputspec has a value that is no JSON; wanted finite numbers, texts, true, "
+            "false, null, and lists and objects of them",
+            str(error),
+        ) from error

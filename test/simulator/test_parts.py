@@ -62,6 +62,14 @@ def test_a_spec_file_that_is_missing_or_not_json_is_refused(tmp_path):
         inputspec.read(tmp_path / "inputspec.json")
 
 
+@pytest.mark.parametrize("text", ["NaN", "[1, Infinity]", '{"a": -Infinity}', "1e999"])
+def test_a_value_that_is_no_json_is_refused_by_the_name_of_its_variable(tmp_path, text):
+    """Python's reader takes them, and the platform's would not."""
+    (tmp_path / "inputspec.json").write_text(f'{{"rate": {{"value": {text}}}}}')
+    with pytest.raises(SimulatorError, match="'rate' of the inputspec has a value that is no JSON"):
+        inputspec.fulfil(inputspec.read(tmp_path / "inputspec.json"))
+
+
 # --- folders -------------------------------------------------------------------------------------------------------
 
 
