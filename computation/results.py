@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from computation.report.card import card
 from computation.scans.native import to_native
 from computation.scans.store import Store
 from computation.settings import Member, Settings
-from computation.tracking import Tracker, lines, notices, read, rounds
+from computation.tracking import RoundNumbers, Tracker, foreground, lines, notices, read, rounds
 from computation.training import inference
 from computation.training.metrics import Counts, dice
 from computation.training.preprocessing import preprocessing_of
@@ -206,6 +206,8 @@ def tell_fallbacks(trainer: Trainer, tracker: Tracker, round: int) -> None:
 
 def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:
     announced, entries = run.announced, read(run.folder / "journal.jsonl")
+    done = rounds(entries)
+    best = _best(announced, done, run.settings.classes)
     return ReportData(
         run=run.plan.run,
         site=run.site,
@@ -213,7 +215,7 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
         planned=announced.rounds,
         classes=run.settings.classes,
         settings=run.settings.as_json(),
-        member={"data": list(run.member.data), "device": run.member.device, "wandb": bool(run.member.wandb)},
+        member={"data": list(run.member.data), "device": run.member.device, "wandb": _wandb(run.member)},
         facts={
             "Architecture": run.settings.model,
             "Device": str(run.trainer.device),
@@ -221,20 +223,34 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
             **versions(),
             **run.preparation,
         },
-        rounds=rounds(entries),
-        best=announced.best,
+        rounds=done,
+        best=best,
         scores=_scores(announced),
         scans={run.site: scan_counts(run.store, run.trainer)},
         digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
         notices=notices(entries),
         predictions=predictions,
-        files=_FILES,
+        files={**({_BEST: _CHOSEN} if best >= 0 else {_BEST: _NOT_CHOSEN}), **_FILES},
     )
 
 
+def _wandb(member: Member) -> str:
+    """Say whether the site logs to Weights & Biases, and nothing of where or as whom."""
+    return "on" if member.wandb else "off"
+
+
+def _best(announced: Results, done: Sequence[RoundNumbers], classes: tuple[str, ...]) -> int:
+    """Return the round of the best model, or -1 where no validation chose it and it is just the last one."""
+    tables = [announced.dice, *(item.dice for item in done)]
+    return announced.best if any(foreground(table, classes) is not None for table in tables) else -1
+
+
+_BEST = "model/best.safetensors, model/best.json"
+_CHOSEN = "the model with the highest pooled validation Dice"
+_NOT_CHOSEN = "the model after the last round, too: nothing was validated, so none could be chosen as the best"
+
 #: What else lies in a site's output folder.
 _FILES = {
-    "model/best.safetensors, model/best.json": "the model with the highest pooled validation Dice",
     "model/final.safetensors, model/final.json": "the model after the last round",
     "model/README.md": "the model card: data, settings, accuracy, intended use and limits",
     "metrics.csv": "one row for each round",
@@ -250,6 +266,7 @@ def _scores(announced: Results) -> tuple[Scores, ...]:
 def report_centre(run: CentreOutcome) -> None:
     """Write the centre's page: metrics only, no image and nothing of any one scan."""
     announced, entries = run.announced, read(run.folder / "journal.jsonl")
+    done = rounds(entries)
     page = ReportData(
         run=run.plan.run,
         outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
@@ -257,8 +274,8 @@ def report_centre(run: CentreOutcome) -> None:
         classes=run.settings.classes,
         settings=run.settings.as_json(),
         facts={"Architecture": run.settings.model, **versions()},
-        rounds=rounds(entries),
-        best=announced.best,
+        rounds=done,
+        best=_best(announced, done, run.settings.classes),
         scores=_scores(announced),
         scans={site: offer.scans for site, offer in sorted(run.offers.items())},
         digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},

@@ -1,6 +1,7 @@
 """What must always hold (architecture.md, section 4), over whole runs of the real handlers and files."""
 
 import json
+import re
 import shutil
 import sqlite3
 from itertools import count, permutations
@@ -327,10 +328,22 @@ def test_classes_whose_names_differ_in_a_dot_alone_are_both_in_the_summary(tmp_p
         assert list(table) == ["background", "a_b_2", "a_b"]
 
 
+@pytest.mark.parametrize("valid", [0, 1])
+def test_the_page_says_what_the_best_model_is(tmp_path, valid):
+    loop = consortium(tmp_path, scans=[(2, valid, 1)] * 2)
+    loop.run()
+    page, told = ((loop.folder("output", "local0") / name).read_text() for name in ("index.html", "model/README.md"))
+    assert ("highest pooled validation Dice" in page) is bool(valid)
+    assert ("nothing was validated" in page) is not bool(valid)
+    assert ("chosen on the validation scans" in told) is bool(valid)
+
+
 def test_a_site_ends_with_everything_promised(tmp_path):
     loop = consortium(tmp_path)
     final = loop.run()
     out = loop.folder("output", "local0")
+    page = (out / "index.html").read_text()
+    assert re.search(r'<th [^>]*class="code">wandb</th><td>off</td>', page)
     for name in (
         "journal.jsonl",
         "metrics.csv",

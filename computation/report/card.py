@@ -48,7 +48,8 @@ def card(
     parameters : int
         Numbers that training changed.
     preparation : mapping
-        What the model expects of a scan: the `preprocessing` in its JSON.
+        What the model expects of a scan: the `preprocessing` in its JSON. At the centre, how each site prepared its
+        scans, by site.
     site_scores : mapping of str to sequence of Scores, optional
         Accuracy on each site's own scans, where this node knows it.
 
@@ -63,7 +64,7 @@ def card(
         _section("Limits", _LIMITS),
         _section("Data", _data(data)),
         _section("Accuracy", _accuracy(data, site_scores or {})),
-        _section("Input", _pairs("expected of a scan", "value", preparation)),
+        _section("Input", _pairs(*_input(data), preparation)),
         _section("Training", _training(data)),
         _section("Models", _digests(data)),
     ]
@@ -105,16 +106,20 @@ def _accuracy(data: ReportData, site_scores: Mapping[str, Sequence[Scores]]) -> 
     rows += [_scored(f"Best model (round {data.best}), validation scans", item.dice, data.classes) for item in best[:1]]
     if not rows:
         return "Nothing was validated."
-    note = (
-        "Dice from voxel counts summed over scans and divided once. The foreground mean leaves the background out. The "
-        "best model was chosen on the validation scans, so its score there is optimistic."
-    )
+    note = "Dice from voxel counts summed over scans and divided once. The foreground mean leaves the background out."
+    if data.best >= 0:
+        note += " The best model was chosen on the validation scans, so its score there is optimistic."
     return f"{_table(('scans', *data.classes, 'foreground mean', 'mean with background'), rows)}\n\n{note}"
 
 
 def _scored(name: str, dice: Mapping[str, float | None], classes: Sequence[str]) -> tuple[str, ...]:
     values = [dice.get(one) for one in classes]
     return (name, *map(words.score, values), words.score(foreground(dice, classes)), words.score(mean(values)))
+
+
+def _input(data: ReportData) -> tuple[str, str]:
+    """Return the headings: a site's card says what the model expects, the centre's how each site prepared its scans."""
+    return ("expected of a scan", "value") if data.site else ("site", "how its scans were prepared")
 
 
 def _training(data: ReportData) -> str:

@@ -67,6 +67,18 @@ def test_sites_and_the_best_model_have_their_own_rows():
     assert "Best model (round 2), validation scans" in found
 
 
+def test_the_input_of_a_site_is_what_the_model_expects_and_the_centre_knows_how_each_site_prepared_its_scans():
+    assert "| expected of a scan | value |" in text(site="a")
+    centre = card(data(), parameters=1, preparation={"a": "quantile, 1 x 1 x 1"})
+    assert "| site | how its scans were prepared |" in centre
+    assert "expected of a scan" not in centre
+
+
+def test_a_best_model_that_nobody_validated_was_not_chosen_on_validation_scans():
+    assert "chosen on the validation scans" not in text()
+    assert "chosen on the validation scans" in text(best=2)
+
+
 def test_what_is_not_known_is_said():
     assert "Nothing was validated." in text(scores=())
     assert "This site knows its own scans only" in text(site="a", scans={"a": {"train": 1}})
