@@ -260,6 +260,7 @@ class CentreRun:
             "plan": self.plan.as_json() if self.plan else None,
             "learner": learner,
             "round": self.round,
+            "journal": self.tracker.position,
             "void_in_a_row": self.void_in_a_row,
             "contributed": self.contributed,
             "best": self.best,
@@ -271,6 +272,7 @@ class CentreRun:
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Go back to a recorded state."""
+        self.tracker.go_on(values["journal"])
         self.joined = values["offers"]
         self.offers = {site: JoinOffer.parse(raw) for site, raw in self.joined.items()}
         self.settings, _ = agreement.agree(self.offers)

@@ -325,6 +325,7 @@ class SiteRun:
             "plan": self.plan.as_json() if self.plan else None,
             "trainer": trainer,
             "round": self.round,
+            "journal": self.tracker.position,
             "ended": self.ended,
             "offer": self.offer.as_json() if self.offer else None,
         }
@@ -332,6 +333,7 @@ class SiteRun:
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Go back to a recorded state."""
+        self.tracker.go_on(values["journal"])
         self._read(values["inputs"])
         self._open()
         self.plan = Plan.parse(values["plan"]) if values["plan"] else None

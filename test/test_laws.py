@@ -14,11 +14,12 @@ from loopback import Loopback
 from torch import nn
 
 from computation import centre, claim, local, payload
-from computation.errors import ConsensusError, MeshNetError, ResumeError
+from computation.errors import ConsensusError, MeshNetError, ResumeError, ScanError
 from computation.model import architecture, export, network, vector
 from computation.scans.sampling import PatchSampler
 from computation.scans.store import open_store
 from computation.settings import parse
+from computation.tracking import notices, read
 from computation.training.loss import criterion
 from computation.training.trainer import Trainer
 
@@ -246,6 +247,33 @@ def test_a_call_that_is_sent_again_after_a_crash_is_answered_alike(tmp_path):
             replies[iteration + 1] = reply["output"]
     loop.run(lambda *a: None)
     assert loop.log[-1][2]["output"]["model_digest"] == wanted["model_digest"]
+
+
+def test_what_is_done_again_after_a_kill_is_noted_once(tmp_path):
+    """Killed after a call but before its checkpoint or reply counted, a node computes the same round again."""
+
+    class Unlucky(Trainer):
+        def gradient(self, round):
+            if round in (2, 4):
+                raise ScanError("no scan of this round could be read")
+            return super().gradient(round)
+
+    def twice(loop, client, iteration):
+        if iteration > 1 and client != "remote":
+            cache = dict(loop.caches[client])  # the reply that would change it is lost
+            loop.call(client, iteration, [reply["output"] for name, _, reply in loop.log if name == "remote"][-1])
+            loop.caches[client] = cache
+            loop.restart(client)
+
+    def noted(loop, client):
+        return notices(read(loop.folder("output", client) / "journal.jsonl"))
+
+    loops = [consortium(tmp_path / name, make_local=lambda: local.create(Unlucky)) for name in ("unbroken", "killed")]
+    for loop, between in zip(loops, (None, twice), strict=True):
+        loop.run(between)
+    assert any(note.kind == "skipped" and note.times == 2 for note in noted(loops[0], "local0"))
+    for client in ("local0", "local1", "remote"):
+        assert noted(loops[1], client) == noted(loops[0], client)
 
 
 def test_a_restart_without_its_checkpoint_says_so(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,24 +106,47 @@ def notices(entries: Iterable[Mapping[str, Any]]) -> tuple[Notice, ...]:
     """Return what a journal notes as not to be hidden, equal notes counted, in the order in which they first came up.
 
     Besides what was noted with `Tracker.notice`, these are numbers that were not finite, lines of the journal that were
-    lost or damaged, and failures of Weights & Biases.
+    lost or damaged, and failures of Weights & Biases. What a killed process did after its last checkpoint is done again
+    and noted again, so of that only the last course counts: a resumed run has the notices of an unbroken one.
     """
-    counts = Counter(pair for entry in entries for pair in _noted(entry))
+    listed = list(entries)
+    counts = Counter(
+        pair
+        for entry, stands in zip(listed, _standing(listed), strict=True)
+        for pair in [*_of_the_run(entry, stands), *_of_the_process(entry)]
+    )
     return tuple(Notice(kind, text, times) for (kind, text), times in counts.items())
 
 
-def _noted(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _standing(entries: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Tell of each entry whether it is of a course that no later restart gave up."""
+    given_up, standing = math.inf, []
+    for entry in reversed(entries):
+        standing.append(entry.get("sequence", -1) < given_up)
+        if entry.get("event") == "resumed":
+            given_up = min(given_up, entry.get("position", math.inf))
+    return standing[::-1]
+
+
+def _of_the_run(entry: Mapping[str, Any], stands: bool) -> list[tuple[str, str]]:
+    """Return what an unbroken run would note as well."""
+    if not stands:
+        return []
+    event = entry.get("event")
+    found = [(str(entry.get("kind", "")), str(entry.get("text", "")))] if event == "notice" else []
+    return found + [("not finite", f"{name} of a {event} was {value}") for name, value in _odd(entry).items()]
+
+
+def _of_the_process(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what befell a process or its files, which no restart undoes."""
     found = []
     event = entry.get("event")
-    if event == "notice":
-        found.append((str(entry.get("kind", "")), str(entry.get("text", ""))))
     if event == "journal-mended":
         found.append(("journal", "a half-written line, left by a process that was killed, was cut off"))
     if event == "unreadable-line":
         found.append(("journal", "a damaged line was left out"))
     if event == "wandb-failed":
         found.append(("logging", f"Weights & Biases stopped: {entry.get('error', '')}"))
-    found += [("not finite", f"{name} of a {event} was {value}") for name, value in _odd(entry).items()]
     return found
 
 

@@ -38,6 +38,11 @@ class Journal:
         self.path = path
         self._next = -1
 
+    @property
+    def position(self) -> int:
+        """Sequence number of the next line; 0 before the first one that this process writes."""
+        return max(self._next, 0)
+
     def write(self, event: str, **details: Any) -> None:
         """Append one event; it has reached the operating system when this returns.
 

@@ -76,6 +76,21 @@ class Tracker:
             names = {f"class {place}": name for place, name in enumerate(classes)}
             self._wandb.start(run, site, {**(config or {}), **names})
 
+    @property
+    def position(self) -> int:
+        """Where in the journal this node stands; belongs into its checkpoint."""
+        return self.journal.position
+
+    def go_on(self, position: int) -> None:
+        """Say that this process goes on from a checkpoint: what was noted after it is done again, and noted again.
+
+        Parameters
+        ----------
+        position : int
+            `position` when the checkpoint was written.
+        """
+        self.journal.write("resumed", position=position)
+
     def event(self, name: str, **fields: Any) -> None:
         """Write one line into the journal; see `Journal.write`."""
         self.journal.write(name, **fields)

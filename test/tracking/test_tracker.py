@@ -57,6 +57,25 @@ def test_notices_are_counted_and_nothing_odd_is_hidden(tmp_path):
     )
 
 
+def test_a_course_that_was_given_up_leaves_no_notice(tmp_path):
+    tracker = Tracker(tmp_path, stream=io.StringIO())
+    tracker.notice("skipped", "a round was skipped", round=1)
+    kept = tracker.position
+    for _ in range(2):
+        tracker.notice("skipped", "a round was skipped", round=2)
+        tracker.event("wandb-failed", doing="log", error="no network")
+        tracker.round(RoundNumbers(2, "d", loss=float("nan")))
+        tracker = Tracker(tmp_path, stream=io.StringIO())
+        tracker.go_on(kept)
+    tracker.notice("skipped", "a round was skipped", round=2)
+    tracker.notice("skipped", "a scan was skipped", round=3)
+    assert notices(read(tmp_path / "journal.jsonl")) == (
+        Notice("skipped", "a round was skipped", 2),
+        Notice("logging", "Weights & Biases stopped: no network", 2),
+        Notice("skipped", "a scan was skipped"),
+    )
+
+
 DONE = (
     RoundNumbers(1, "", samples=2, seconds=1.0, own_seconds=0.5, sent=10, received=20, sites=2, counted=("a", "b")),
     RoundNumbers(
