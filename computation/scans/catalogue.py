@@ -124,11 +124,13 @@ def _scheme_of(value: Any) -> str:
 
 def _scan_of(row: dict[str, Any]) -> Scan:
     affine = affine_of(unpack(row["affine"], "affine"))
-    low, high = row["low"], row["high"]
-    if row["split"] not in SPLITS or not is_number(low) or not is_number(high) or not high > low:
-        raise StoreError("the scan database holds a malformed scan; import the scans again", f"scan {row['scan']}")
+    key, low, high = row["scan"], row["low"], row["high"]
+    # The schema sees to whole keys, but a file may come with tables of its own.
+    sound = type(key) is int and row["split"] in SPLITS
+    if not sound or not is_number(low) or not is_number(high) or not high > low:
+        raise StoreError("the scan database holds a malformed scan; import the scans again", f"scan {key!r}"[:200])
     return Scan(
-        key=int(row["scan"]),
+        key=key,
         subject=str(row["subject"]),
         session=str(row["session"]),
         split=str(row["split"]),

@@ -249,6 +249,13 @@ class TestBadDatabase:
     def test_malformed_tables(self, tools, statement, message):
         assert message in self.refusal(tools.spoil(tools.database([tools.entry("anna")]), statement))
 
+    @pytest.mark.parametrize("key", ["'one'", "NULL", "1.5", "x'31'"])
+    @pytest.mark.parametrize("table", ["scans", "volumes"])
+    def test_a_key_of_another_type_in_a_table_without_constraints(self, tools, table, key):
+        loose = (f"CREATE TABLE loose AS SELECT * FROM {table}", f"UPDATE loose SET scan = {key}")
+        named = (f"DROP TABLE {table}", f"ALTER TABLE loose RENAME TO {table}")
+        assert f"malformed {table[:-1]}" in self.refusal(tools.spoil(tools.database(), *loose, *named))
+
 
 class TestBadScan:
     def fault(self, path):
