@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +14,11 @@ from computation import __version__
 from computation.commands.model import Model
 from computation.scans.blocks import Triple
 from computation.scans.native import shares_to_native
+from computation.scans.sides import counterparts
 from computation.training import inference
 from computation.training.preprocessing import Prepared, prepare
 
-__all__ = ["Segmented", "counterparts", "probabilities", "segment"]
-
-#: Words of class names that change sides in a mirror; each occurs as a part between hyphens, dots or blanks.
-_SIDES = (("left", "right"), ("lh", "rh"), ("l", "r"))
+__all__ = ["Segmented", "probabilities", "segment"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,30 +108,3 @@ def probabilities(
     for place, other in enumerate(counterparts(model.metadata.labels)):
         shares[place] += mirrored[other].flip(0)
     return shares.div_(2)
-
-
-def counterparts(names: Sequence[str]) -> list[int]:
-    """Return, for each class, the class that it becomes in a mirror: itself unless its name has a side."""
-    places = {name: index for index, name in enumerate(names)}
-    return [next((places[other] for other in _mirrored(name) if other in places), places[name]) for name in names]
-
-
-def _mirrored(name: str) -> list[str]:
-    found = []
-    for left, right in _SIDES:
-        for one, other in ((left, right), (right, left)):
-            found += _replaced(name, one, other)
-    return found
-
-
-def _replaced(name: str, one: str, other: str) -> list[str]:
-    """Replace a word in each place where it stands, keeping capitals."""
-    parts = re.split(r"([^A-Za-z]+)", name)
-    hits = [(place, _cased(other, part)) for place, part in enumerate(parts) if part.lower() == one]
-    return ["".join([*parts[:place], word, *parts[place + 1 :]]) for place, word in hits]
-
-
-def _cased(word: str, like: str) -> str:
-    if like.isupper():
-        return word.upper()
-    return word.capitalize() if like[0].isupper() else word

@@ -22,6 +22,7 @@ from computation.scans.augment import NONE, Augmentation, augment
 from computation.scans.blocks import BlockGrid, Triple
 from computation.scans.faults import ScanFault
 from computation.scans.records import Scan
+from computation.scans.sides import one_sided
 from computation.scans.store import SqliteStore, Store
 
 __all__ = ["Batch", "GridSampler", "PatchSampler", "Skipped"]
@@ -82,7 +83,7 @@ class _Reader:
     """Reads patches into batches, and keeps count of the scans that cannot be read."""
 
     def __init__(self, store: Store, scans: Sequence[Scan], how: Augmentation, most_bad: float) -> None:
-        if how.flip > 0 and any(map(_one_sided, store.label_names)):
+        if how.flip > 0 and any(map(one_sided, store.label_names)):
             raise SettingsError(
                 "flipping would give the classes of one side to the other; set the chance of a flip to 0"
             )
@@ -312,11 +313,6 @@ def _labelled(store: Store, split: str) -> tuple[Scan, ...]:
     if not scans:
         raise StoreError(f"no labelled scans in the {split!r} part; import more scans or change the split")
     return scans
-
-
-def _one_sided(name: str) -> bool:
-    words = name.lower().replace("_", "-").replace(" ", "-").split("-")
-    return any(word in ("left", "right", "lh", "rh") for word in words)
 
 
 def _positive(batch_size: int) -> int:

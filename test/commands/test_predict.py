@@ -2,15 +2,12 @@
 
 import csv
 import json
-from importlib import resources
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from computation.commands.predict import names_of
-from computation.commands.segmenting import counterparts
-from computation.scans import labels
 
 
 def table(path, separator=","):
@@ -112,26 +109,6 @@ def test_flips_average_over_the_left_right_axis_and_swap_sides(tools, tmp_path):
     once, both = probabilities(model, voxels), probabilities(model, voxels, flips=True)
     # This network has no neighbours: the mirrored scan gives the same shares in the mirrored place, with sides swapped.
     assert np.allclose(both, (once + once[[0, 2, 1, 3]]) / 2, atol=1e-6)
-
-
-def test_every_class_has_its_counterpart():
-    assert counterparts(("background", "Left-Thalamus", "Right-Thalamus", "ctx-lh-insula", "ctx-rh-insula")) == [
-        0, 2, 1, 4, 3,
-    ]  # fmt: skip
-    assert counterparts(("background", "left lobe", "cleft", "l")) == [0, 1, 2, 3]
-    assert counterparts(("background", "LH_cortex", "RH_cortex", "LEFT lobe", "RIGHT lobe")) == [0, 2, 1, 4, 3]
-    assert counterparts(("background", "L", "R", "l-x", "r-x")) == [0, 2, 1, 4, 3]
-    for name in labels.names():
-        source = next(iter(json.loads(_file(name))["sources"]))
-        names = labels.named(f"{name}:{source}").names
-        found = counterparts(names)
-        assert [found[index] for index in found] == list(range(len(names)))
-        swapped = sum(index != place for place, index in enumerate(found))
-        assert swapped == sum("-lh-" in one or "-rh-" in one or "Left" in one or "Right" in one for one in names)
-
-
-def _file(name):
-    return (resources.files("computation.scans") / "labelsets" / f"{name}.json").read_text("utf-8")
 
 
 def test_a_bad_scan_does_not_stop_the_others(tools, tmp_path, capsys):

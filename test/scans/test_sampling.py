@@ -223,8 +223,11 @@ def test_augmented_batches_are_as_pure_as_plain_ones(store):
     assert plain.batch(2).scans == batches[2].scans and not same(plain.batch(2), batches[2])
 
 
-def test_classes_of_one_side_are_not_flipped(tools):
-    path = tools.database(label_names=("background", "Left-Putamen", "Right-Putamen"))
+@pytest.mark.parametrize(
+    "names", [("Left-Putamen", "Right-Putamen"), ("L_caudate", "R_caudate"), ("ctx.lh.x", "ctx.rh.x"), ("l", "r")]
+)
+def test_classes_of_one_side_are_not_flipped(tools, names):
+    path = tools.database(label_names=("background", *names))
     with open_store(path) as opened:
         with pytest.raises(SettingsError, match="set the chance of a flip to 0"):
             sampler(opened, augmentation=USUAL)
