@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from computation.colours import colour_of
 from computation.errors import StoreError
 from computation.scans.faults import ScanFault
 from computation.scans.records import Scan
 from computation.scans.store import SqliteStore, Store
 
 __all__ = ["mosaic"]
-
-#: Colours of classes where the database names none.
-_COLOURS = ("#000000", "#e8b21a", "#cd3e4e", "#3aa0d0", "#63b35c", "#9c62c9", "#d97ab0", "#8c8c3a")
 
 
 def mosaic(store: Store, scans: Sequence[Scan], path: Path) -> None:
@@ -60,7 +58,7 @@ def mosaic(store: Store, scans: Sequence[Scan], path: Path) -> None:
 def _palette(store: Store) -> list[str]:
     known = store.meta.get("label_colours", ()) if isinstance(store, SqliteStore) else ()
     count = len(store.label_names)
-    return list(known) if len(known) == count else [_COLOURS[index % len(_COLOURS)] for index in range(count)]
+    return list(known) if len(known) == count else list(map(colour_of, range(count)))
 
 
 def _row(store: Store, scan: Scan, axes: Sequence[Any], palette: Any) -> None:

@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
+from computation.colours import colour_of
 from computation.errors import StoreError
 from computation.scans import figure
 from computation.scans.figure import mosaic
@@ -47,6 +48,16 @@ def test_a_peers_database_is_drawn_too(tools):
     with open_store(tools.peer(folder / "p.db", [(image, label / 2)])) as store:
         mosaic(store, store.scans(), folder / "m.png")
     assert (folder / "m.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_no_class_is_black_like_the_ground_where_nobody_chose_colours(tools):
+    folder = tools.folder()
+    image, label = tools.head()
+    names = ("background", *(f"class {index}" for index in range(1, 9)))
+    entries = [tools.entry(image=image, label=np.where(label > 0, 8, 0).astype(np.uint8))]
+    with open_store(tools.database(entries, label_names=names, label_colours=())) as store:
+        mosaic(store, store.scans(), folder / "m.png")
+    assert holds(folder / "m.png", colour_of(8)) and colour_of(8) != colour_of(0)
 
 
 def test_what_cannot_be_drawn(tools, monkeypatch):
