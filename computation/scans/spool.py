@@ -13,8 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from computation.errors import ImportScanError
+from computation.errors import ImportScanError, MeshNetError
 from computation.scans import labels, provenance, recipe, schema, writer
+from computation.scans.database import SqliteStore
 from computation.scans.options import Options
 from computation.scans.plan import Task
 from computation.scans.recipe import Recipe
@@ -49,7 +50,7 @@ def part(spool: Path, task: Task, how: Recipe) -> Path:
 def made(
     tasks: Sequence[Task], wanted: Mapping[int, Path], options: Options
 ) -> Iterator[tuple[int, tuple[str, str] | None]]:
-    """Make the wanted scans, several at once.
+    """Make the wanted scans, several at once; those whose undamaged parts wait already are not made again.
 
     Parameters
     ----------
@@ -72,13 +73,30 @@ def made(
     ImportScanError
         If a process died.
     """
-    todo = {place: path for place, path in wanted.items() if not path.exists()}
-    yield from ((place, None) for place in wanted if place not in todo)
+    todo = {}
+    for place, path in wanted.items():
+        if _sound(path):
+            yield place, None
+        else:
+            todo[place] = path
     if options.jobs == 1 or len(todo) < 2:
         for place, path in todo.items():
             yield place, _work(tasks[place], path, options.recipe)
         return
     yield from _in_parallel(tasks, todo, options)
+
+
+def _sound(path: Path) -> bool:
+    """Tell whether a part is there and undamaged: one that is not is made anew, or no later import would succeed."""
+    if not path.exists():
+        return False
+    try:
+        with SqliteStore(path, 0) as store:
+            (scan,) = store.scans()
+            store.verify(scan)
+    except (MeshNetError, ValueError):
+        return False
+    return True
 
 
 def _in_parallel(

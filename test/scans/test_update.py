@@ -11,12 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import ImportScanError
-from computation.scans import images, recipe, split, spool
+from computation.scans import images, ingest, recipe, split, spool
 from computation.scans.ingest import import_table
 from computation.scans.split import Fractions
 from computation.scans.store import open_store
 
 SMALL = {"spacing": 2.0, "grid": 24}
+
+
+#: What spoils a part, yet leaves it a database.
+SPOILT = {
+    "block": "UPDATE blocks SET crc32 = crc32 + 1 WHERE block = 1",
+    "row": "UPDATE scans SET low = low + 1",
+    "no scan": "DELETE FROM scans",
+}
 
 
 @pytest.fixture
@@ -30,6 +38,11 @@ def counted(monkeypatch):
 
 def states(summary):
     return {scan.subject: scan.state for scan in summary.taken}
+
+
+def holds(path, subject):
+    with open_store(path) as store:
+        return store.scans()[0].subject == subject
 
 
 def parts(path):
@@ -152,6 +165,27 @@ def test_a_killed_import_goes_on_where_it_stopped(tools, monkeypatch, counted):
     import_table(table, folder / "whole.db", **SMALL)
     assert (folder / "site.db").read_bytes() == (folder / "whole.db").read_bytes()
     assert not (folder / ".site.db.parts").exists()
+
+
+@pytest.mark.parametrize("damage", ["block", "row", "cut", "empty", "no scan", "not a database"])
+def test_a_damaged_part_is_made_anew(tools, monkeypatch, counted, damage):
+    folder = tools.folder()
+    table = tools.table(folder, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_copy", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            import_table(table, folder / "site.db", **SMALL)
+    part = next(path for path in sorted((folder / ".site.db.parts").glob("*.db")) if holds(path, "p1"))
+    content = part.read_bytes()
+    if damage in SPOILT:
+        tools.spoil(part, SPOILT[damage])
+    else:
+        part.write_bytes({"cut": content[:3000], "empty": b"", "not a database": b"no"}[damage])
+    counted.clear()
+    import_table(table, folder / "site.db", **SMALL)
+    assert counted == ["p1"]
+    import_table(table, folder / "whole.db", **SMALL)
+    assert (folder / "site.db").read_bytes() == (folder / "whole.db").read_bytes()
 
 
 def test_an_import_killed_while_it_puts_the_scans_together_leaves_nothing_once_it_is_repeated(tools):
