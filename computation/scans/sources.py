@@ -23,6 +23,9 @@ __all__ = ["LeftOut", "Listing", "Row", "bids", "freesurfer", "table"]
 _NEEDED = ("subject", "image", "label")
 _BIDS_NAME = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(.+))?")
 
+#: Entities that BIDS lets a derivative add to those of the image that it comes from.
+_DERIVED = ("desc", "space", "seg", "atlas", "label", "res", "den")
+
 #: Average brains that FreeSurfer puts beside the subjects.
 _TEMPLATES = ("fsaverage", "cvs_avg35", "V1_average", "lh.EC_average", "rh.EC_average")
 
@@ -153,9 +156,9 @@ def bids(folder: Path, *, derivatives: str = "", desc: str = "", suffix: str = "
     -------
     Listing
         Each image with the one ``dseg`` of the same subject and session, in the image's own space: with the entities of
-        the image, plus ``desc``. If the derivatives hold a ``desc-preproc`` image, that is the one on the label's grid
-        and is taken instead of the raw one. Left out: scans with no label, or with more than one image or label to
-        choose from.
+        the image, but for those that a derivative adds, such as ``desc``. If the derivatives hold a ``desc-preproc``
+        image, that is the one on the label's grid and is taken instead of the raw one. Left out: visits with no such
+        pair, or with more than one.
 
     Raises
     ------
@@ -258,19 +261,23 @@ def _derivatives(folder: Path, name: str) -> Path:
 
 def _pair(raw: Path, derived: Path, desc: str, suffix: str) -> tuple[Path, Path] | str:
     """Return the image and label of a visit, or why there is no telling."""
-    labels = [
-        path for path, entities in _listed(derived, "dseg") if entities.get("desc", "") == desc and _own(entities)
-    ]
-    images = [path for path, entities in _listed(raw, suffix) if _own(entities)]
-    better = [
-        path for path, entities in _listed(derived, suffix) if entities.get("desc") == "preproc" and _own(entities)
-    ]
+    labels = [one for one in _listed(derived, "dseg") if one[1].get("desc", "") == desc and _own(one[1])]
+    images = [one for one in _listed(raw, suffix) if _own(one[1])]
+    better = [one for one in _listed(derived, suffix) if one[1].get("desc") == "preproc" and _own(one[1])]
     images = better or images
     if not images or not labels:
         return f"there is no {suffix} image" if not images else "there is no label map (dseg) in the image's own space"
-    if len(images) > 1 or len(labels) > 1:
-        return f"{len(images)} images and {len(labels)} label maps to choose from; list the right ones in a table"
-    return images[0], labels[0]
+    pairs = [(image, label) for image, of in images for label, to in labels if _origin(of) == _origin(to)]
+    if len(pairs) == 1:
+        return pairs[0]
+    if len(images) == len(labels) == 1:
+        return "image and label map (dseg) differ in an entity such as acq or run; list the right ones in a table"
+    return f"{len(images)} images and {len(labels)} label maps to choose from; list the right ones in a table"
+
+
+def _origin(entities: Mapping[str, str]) -> dict[str, str]:
+    """Return the entities that say which image a file comes from."""
+    return {name: value for name, value in entities.items() if name not in _DERIVED}
 
 
 def _own(entities: Mapping[str, str]) -> bool:

@@ -156,6 +156,30 @@ class TestBids:
         assert reasons["sub-01"].startswith("2 images and 1 label maps to choose from")
         assert "no label map" in reasons["sub-02"] and reasons["sub-04"] == "there is no T1w image"
 
+    def test_an_image_takes_no_label_map_of_another(self, tools, dataset):
+        self.put(
+            tools,
+            dataset,
+            "sub-01/anat/sub-01_acq-a_T1w.nii.gz",
+            "sub-02/anat/sub-02_acq-a_T1w.nii.gz",
+            "sub-02/anat/sub-02_acq-b_T1w.nii.gz",
+            "sub-03/anat/sub-03_acq-a_T1w.nii.gz",
+            "sub-04/anat/sub-04_T1w.nii.gz",
+            "derivatives/m/sub-01/anat/sub-01_acq-b_dseg.nii.gz",
+            "derivatives/m/sub-02/anat/sub-02_acq-b_dseg.nii.gz",
+            "derivatives/m/sub-03/anat/sub-03_acq-a_dseg.nii.gz",
+            "derivatives/m/sub-03/anat/sub-03_acq-b_dseg.nii.gz",
+            "derivatives/m/sub-04/anat/sub-04_space-T1w_seg-tissue_dseg.nii.gz",
+        )
+        listing = sources.bids(dataset)
+        assert [(row.image.name, row.label.name) for row in listing.rows] == [
+            ("sub-02_acq-b_T1w.nii.gz", "sub-02_acq-b_dseg.nii.gz"),
+            ("sub-03_acq-a_T1w.nii.gz", "sub-03_acq-a_dseg.nii.gz"),
+            ("sub-04_T1w.nii.gz", "sub-04_space-T1w_seg-tissue_dseg.nii.gz"),
+        ]
+        (left,) = listing.left_out
+        assert left.subject == "sub-01" and "differ in an entity such as acq or run" in left.reason
+
     def test_refusals(self, tools, dataset, tmp_path):
         with pytest.raises(ImportScanError, match="not a BIDS dataset: it has no readable"):
             sources.bids(tmp_path)
