@@ -146,7 +146,7 @@ def _check_target(database: Path, options: Options) -> None:
 
 def _taken(task: Task, scan: Scan | None = None) -> Taken:
     cut, warnings = (0.0, ()) if scan is None else (scan.cut, scan.warnings)
-    return Taken(task.row.subject, task.row.session, task.split, cut, task.state, warnings)
+    return Taken(task.row.subject, task.row.session, task.split, cut, task.state, (*warnings, *task.warnings))
 
 
 def _build(

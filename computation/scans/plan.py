@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from computation.errors import ImportScanError, StoreError
+from computation.errors import ImportScanError, MeshNetError, StoreError
 from computation.scans import recipe, schema, split
 from computation.scans.faults import ScanFault
 from computation.scans.labels import LabelSet
 from computation.scans.options import Options
-from computation.scans.records import Scan, pack
+from computation.scans.records import SPLITS, Scan, pack
 from computation.scans.sources import LeftOut, Listing, Row
 from computation.scans.store import SqliteStore
 
@@ -36,6 +36,8 @@ class Task:
         The same scan in the old database, if it can be taken over.
     state : str
         As in `Taken`.
+    warnings : tuple of str
+        What is odd about it beside the others.
     """
 
     row: Row
@@ -43,6 +45,7 @@ class Task:
     source: Mapping[str, str]
     old: Scan | None
     state: str
+    warnings: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -121,7 +124,7 @@ def plan(
     listed = {(row.subject, row.session) for row in listing.rows}
     parts, how = _split(listing.rows, {scan.subject: scan.split for scan in held.values()}, options)
     kept = [scan for scan in held.values() if (scan.subject, scan.session) not in listed]
-    tasks = [Task(_no_row(scan), parts[scan.subject], {}, scan, "unchanged") for scan in kept]
+    tasks = [Task(_no_row(scan), parts[scan.subject], _source(old, scan), scan, "unchanged") for scan in kept]
     refused = []
     for row in listing.rows:
         before = held.get((row.subject, row.session))
@@ -133,16 +136,42 @@ def plan(
                 continue
             # A disk that is not mounted today must not take a scan, and with it a person's part of the split, away.
             refused.append(LeftOut(row.subject, row.session, f"{error.public}; the scan in the database stays"))
-            tasks.append(Task(row, parts[row.subject], {}, before, "unchanged"))
+            tasks.append(Task(row, parts[row.subject], _source(old, before), before, "unchanged"))
             continue
         same = old is not None and before is not None and _sound(old, before, source)
         state = "unchanged" if same else "new" if before is None else "changed"
         tasks.append(Task(row, parts[row.subject], source, before if same else None, state))
-    return tasks, refused, how
+    return _warned(tasks), refused, how
 
 
 def _no_row(scan: Scan) -> Row:
     return Row(scan.subject, scan.session, scan.split, Path(), None)
+
+
+def _source(old: SqliteStore | None, scan: Scan) -> Mapping[str, str]:
+    try:
+        return {} if old is None else old.source(scan)
+    except MeshNetError:
+        # Copying it will say so.
+        return {}
+
+
+def _warned(tasks: Sequence[Task]) -> list[Task]:
+    """Say which images are there as those of several people: their parts of the split may share a scan untold."""
+    whose: dict[str, dict[str, str]] = {}
+    for task in tasks:
+        if checksum := task.source.get("image"):
+            whose.setdefault(str(checksum), {})[task.row.subject] = task.split
+    found = []
+    for task in tasks:
+        people = whose.get(str(task.source.get("image")), {})
+        found.append(replace(task, warnings=(_shared(people),)) if len(people) > 1 else task)
+    return found
+
+
+def _shared(people: Mapping[str, str]) -> str:
+    places = " and ".join(part for part in SPLITS if part in people.values())
+    return f"the same image file is there for {len(people)} people, in {places}; keep only the right one"
 
 
 def _sound(old: SqliteStore, scan: Scan, source: Mapping[str, str]) -> bool:

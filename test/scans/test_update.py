@@ -225,6 +225,29 @@ def test_a_dry_run_writes_nothing_and_says_what_would_happen(tools, counted):
     assert real.counts == summary.counts
 
 
+def test_one_image_under_two_people_is_told(tools):
+    folder = tools.folder()
+    table, database = tools.table(folder, 4, split=["train", "test", "train", "valid"]), folder / "site.db"
+    (folder / "1_t1.nii.gz").write_bytes((folder / "0_t1.nii.gz").read_bytes())
+    wanted = "the same image file is there for 2 people, in train and test; keep only the right one"
+    for dry in (True, False):
+        summary = import_table(table, database, **SMALL, dry_run=dry)
+        assert [scan.subject for scan in summary.taken if wanted in scan.warnings] == ["p0", "p1"]
+    lines = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join([lines[0], lines[2]]), "utf-8")
+    summary = import_table(table, database, **SMALL, update=True)
+    assert {scan.subject for scan in summary.taken if wanted in scan.warnings} == {"p0", "p1"}
+
+
+def test_one_image_in_two_visits_of_one_person_is_no_leak(tools):
+    folder = tools.folder()
+    table = tools.table(folder, 2, session=["a", "b"])
+    (folder / "1_t1.nii.gz").write_bytes((folder / "0_t1.nii.gz").read_bytes())
+    table.write_text(table.read_text("utf-8").replace("p1", "p0"), "utf-8")
+    summary = import_table(table, folder / "site.db", **SMALL)
+    assert not any("people" in text for scan in summary.taken for text in scan.warnings)
+
+
 def test_nobody_moves_to_another_part_of_the_split_in_a_table(tools):
     folder = tools.folder()
     import_table(tools.table(folder, 2, split=["train", "test"]), folder / "site.db", **SMALL)
