@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,16 @@ _TOP, _ROBUST = 255, 0.999
 
 _WHOLE_TYPES = ("uint8", "int16", "uint16")
 
+#: How a compressed file is opened, by the end of its name.
+_OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
+    ".gz": gzip.GzipFile,
+    ".mgz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+}
+
+#: How much of a file is held at once, in bytes.
+_PIECE = 1 << 20
+
 
 def load(path: Path) -> nib.spatialimages.SpatialImage:
     """Read an image or label file into memory.
@@ -40,12 +54,14 @@ def load(path: Path) -> nib.spatialimages.SpatialImage:
     Returns
     -------
     SpatialImage
-        With its voxels read, so that a truncated file is found here.
+        With its voxels read, and a compressed file decompressed to its end, so that a truncated or damaged one is found
+        here.
 
     Raises
     ------
     ImportScanError
-        If the file is missing, of no known format, truncated, or its header lies about its size.
+        If the file is missing, of no known format, truncated, fails the checksum of its compression, or its header lies
+        about its size.
     """
     if not path.is_file():
         raise ImportScanError("the file is missing; check the table", str(path))
@@ -54,6 +70,7 @@ def load(path: Path) -> nib.spatialimages.SpatialImage:
         if not isinstance(image, nib.spatialimages.SpatialImage):
             raise ImportScanError("the file holds no volume", str(path))
         voxels = np.asanyarray(image.dataobj)
+        _drain(image)
         return image.__class__(voxels, image.affine, image.header)
     except (
         nib.filebasedimages.ImageFileError,
@@ -83,9 +100,20 @@ def checksum(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
+        while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _drain(image: nib.spatialimages.SpatialImage) -> None:
+    """Read an image's compressed files to their ends: nibabel stops at the last voxel, and the checksum follows it."""
+    for holder in image.file_map.values():
+        path = Path(holder.filename or "")
+        # An Analyze image names a third file, which need not be there.
+        if path.suffix.lower() in _OPENERS and path.is_file():
+            with _OPENERS[path.suffix.lower()](path) as file:
+                while file.read(_PIECE):
+                    pass
 
 
 def storable(image: NDArray[Any], storage: str = STORAGES[0]) -> tuple[NDArray[Any], float]:

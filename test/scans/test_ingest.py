@@ -167,6 +167,11 @@ def test_a_scan_without_a_label_is_taken_without_one(tools):
         assert [scan.labelled for scan in store.scans()] == [True, False]
 
 
+def unpacked(path):
+    with nib.openers.ImageOpener(path) as file:
+        return file.read()
+
+
 class TestBadScan:
     """A scan that cannot be used is left out with its reason; the others are taken."""
 
@@ -194,6 +199,37 @@ class TestBadScan:
         content = (folder / "1_t1.nii.gz").read_bytes()
         (folder / "1_t1.nii.gz").write_bytes(content[: len(content) // 2])
         assert "truncated or damaged" in self.left_out(folder)
+
+    @pytest.mark.parametrize("name", ["scan.nii.gz", "scan.NII.GZ", "scan.mgz", "scan.img.gz", "scan.nii.bz2"])
+    @pytest.mark.parametrize("damage", ["voxel", "checksum", "length", "cut", "no trailer"])
+    def test_damage_that_still_decompresses(self, tools, name, damage):
+        """The voxels alone can be read; only what follows them says that they are not those that were written."""
+        path = tools.folder() / name
+        voxels = tools.head()[0].astype(np.int16)
+        kind = nib.MGHImage if "mgz" in name else nib.Nifti1Pair if "img" in name else nib.Nifti1Image
+        nib.save(kind(voxels, np.eye(4)), path)
+        assert (np.asanyarray(images.load(path).dataobj) == voxels).all()
+        content = bytearray(gzip.compress(unpacked(path), 0) if "bz2" not in name else path.read_bytes())
+        changed = {"voxel": len(content) // 2, "checksum": -6, "length": -2}
+        if damage in changed:
+            content[changed[damage]] ^= 1
+        else:
+            del content[{"cut": -1, "no trailer": -8}[damage] :]
+        path.write_bytes(content)
+        # A block of bzip2 that is damaged gives no voxel, and a small image no header either.
+        with pytest.raises(
+            ImportScanError, match="truncated or damaged|not an image" if "bz2" in name else "truncated or damaged"
+        ):
+            images.load(path)
+
+    def test_parts_that_were_compressed_one_by_one_and_zeros_after_them_are_no_damage(self, tools):
+        """As `bgzip` writes a file, and as a tape pads it."""
+        path = tools.folder() / "scan.nii"
+        tools.nifti(path, tools.head()[1])
+        content = path.read_bytes()
+        packed = path.with_suffix(".nii.gz")
+        packed.write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]) + bytes(100))
+        assert (np.asanyarray(images.load(packed).dataobj) == tools.head()[1]).all()
 
     def test_header_lies_about_size(self, tools):
         folder = self.prepared(tools)
