@@ -6,6 +6,7 @@ import bz2
 import gzip
 import hashlib
 import io
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +64,7 @@ def load(path: Path) -> nib.spatialimages.SpatialImage:
         If the file is missing, of no known format, truncated, fails the checksum of its compression, or its header lies
         about its size.
     """
-    if not path.is_file():
-        raise ImportScanError("the file is missing; check the table", str(path))
+    _check_there(path)
     try:
         image = nib.load(path)
         if not isinstance(image, nib.spatialimages.SpatialImage):
@@ -97,12 +97,33 @@ def native(image: nib.spatialimages.SpatialImage) -> Native:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    ImportScanError
+        If it is missing or cannot be read.
+    """
+    _check_there(path)
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    except OSError as error:
+        raise ImportScanError(
+            "the file cannot be read; check its permissions and its disk", f"{path}: {error}"
+        ) from error
     return digest.hexdigest()
+
+
+def _check_there(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise ImportScanError("the file is missing or out of reach; check its path", f"{path}: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise ImportScanError("this is a folder or a device, not a file; name the image itself", str(path))
 
 
 def _drain(image: nib.spatialimages.SpatialImage) -> None:

@@ -192,7 +192,15 @@ class TestBadScan:
     def test_missing(self, tools):
         folder = self.prepared(tools)
         (folder / "1_t1.nii.gz").unlink()
-        assert "the file is missing; check the table" in self.left_out(folder)
+        assert self.left_out(folder) == "the file is missing or out of reach; check its path"
+
+    def test_a_folder(self, tools):
+        folder = self.prepared(tools)
+        (folder / "1_t1.nii.gz").unlink()
+        (folder / "1_t1.nii.gz").mkdir()
+        with pytest.raises(ImportScanError, match="this is a folder or a device, not a file; name the image itself"):
+            images.load(folder / "1_t1.nii.gz")
+        assert "this is a folder or a device, not a file; name the image itself" in self.left_out(folder)
 
     def test_truncated_gzip(self, tools):
         folder = self.prepared(tools)
