@@ -146,13 +146,13 @@ def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
             "strategy": run.settings.strategy,
         },
     )
-    last = _statistics(run.trainer)
-    best = last if run.best_statistics is None else run.best_statistics
-    for name, statistics in (("final", last), ("best", best)):
+    held = _statistics(run.trainer)
+    best = held if run.best_statistics is None else run.best_statistics
+    for name, statistics in (("final", held), ("best", best)):
         _hold(run.trainer, models[name], statistics)
         export.save_model(run.folder / "model", run.trainer.model, metadata, name=name)
     predictions = _predict(run)
-    _hold(run.trainer, models["final"], last)
+    _hold(run.trainer, models["final"], held)
     page = _site_page(run, predictions)
     write_site_report(run.folder, page)
     last = [item for item in page.rounds if item.own_dice][-1:]
