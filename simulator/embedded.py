@@ -213,13 +213,20 @@ async def _all(calls: Sequence[Coroutine[Any, Any, tuple[Reply, int]]]) -> list[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _interrupt(*_: object) -> None:
+    # A shell script's background jobs ignore Ctrl-C, and would ignore this with it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does: with every process ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:

@@ -304,7 +304,9 @@ def test_a_missing_image_is_a_clear_error(tmp_path, client):
 
 
 DRIVER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell script's background jobs ignore
 from functools import partial
 from pathlib import Path
 from simulator import embedded

@@ -339,14 +339,23 @@ embedded.run(spec, sites=2, inputs=root / "inputs", output=root / "run", command
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_simulator(runs, number):
+@pytest.mark.parametrize(
+    ("number", "ctrl_c"),
+    [
+        (signal.SIGINT, "default_int_handler"),
+        (signal.SIGTERM, "default_int_handler"),
+        (signal.SIGTERM, "SIG_IGN"),  # as in a shell script's background jobs
+        (signal.SIGKILL, "default_int_handler"),
+    ],
+)
+def test_no_process_outlives_the_simulator(runs, number, ctrl_c):
     if number == signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux tells a child of its parent's death")
     for site in range(2):
         (runs.inputs / f"local{site}" / RUN).mkdir(parents=True)
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", DRIVER, str(runs.inputs.parent), sys.executable, str(SUMMING)]
+    driver = f"import signal\nsignal.signal(signal.SIGINT, signal.{ctrl_c})\n{DRIVER}"
+    command = [sys.executable, "-c", driver, str(runs.inputs.parent), sys.executable, str(SUMMING)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as driver:
         lines = iter(driver.stdout.readline, "running\n")
         pids = [int(line) for line in lines]
