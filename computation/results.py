@@ -230,7 +230,7 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
         digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
         notices=notices(entries),
         predictions=predictions,
-        files={**({_BEST: _CHOSEN} if best >= 0 else {_BEST: _NOT_CHOSEN}), **_FILES},
+        files={_BEST: _CHOSEN if best >= 0 else _NOT_CHOSEN, **_FILES},
     )
 
 
