@@ -35,8 +35,7 @@ def folder(spool: Path) -> None:
     try:
         spool.mkdir(exist_ok=True)
     except OSError as error:
-        text = "the scan database cannot be written; check that its folder exists, is writable and has space"
-        raise ImportScanError(text, f"{spool}: {error}") from error
+        raise ImportScanError(writer.UNWRITABLE, f"{spool}: {error}") from error
 
 
 def part(spool: Path, task: Task, how: Recipe) -> Path:

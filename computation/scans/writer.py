@@ -31,7 +31,10 @@ from computation.scans.records import Affine, Native, Scan, holds, pack
 if TYPE_CHECKING:
     from computation.scans.database import SqliteStore
 
-__all__ = ["Entry", "Header", "Writer", "create"]
+__all__ = ["UNWRITABLE", "Entry", "Header", "Writer", "create"]
+
+#: What is said of a database, or of the folder beside it, that takes no file.
+UNWRITABLE = "the scan database cannot be written; check that its folder exists, is writable and has space"
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,7 @@ def create(path: Path, header: Header, folder: Path | None = None) -> Iterator[W
         _flush(packed)
         packed.replace(path)
     except (sqlite3.OperationalError, OSError) as error:
-        text = "the scan database cannot be written; check that its folder exists, is writable and has space"
-        raise ImportScanError(text, f"{path}: {error}") from error
+        raise ImportScanError(UNWRITABLE, f"{path}: {error}") from error
     finally:
         _discard(partial, packed)
 
