@@ -87,7 +87,19 @@ def test_convolution_agrees_with_torch_on_any_shape(instructions, data):
     inside, outside = data.draw(channels), data.draw(channels)
     size = [data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12)), data.draw(st.integers(1, 40))]
     dilation, kernel = data.draw(st.sampled_from([1, 2, 3, 4, 8, 16])), data.draw(st.sampled_from([3, 3, 1]))
-    x = tensor(data.draw(st.integers(1, 2)), inside, *size)
+    convolution_agrees(instructions, data.draw(st.integers(1, 2)), inside, outside, size, dilation, kernel)
+
+
+@needs_kernels
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("size", [(37, 21, 17), (70, 35, 9), (39, 9, 20), (9, 39, 20), (70, 2, 17), (1, 67, 16)])
+def test_many_tiles_and_segments_of_every_unit_agree_with_torch(instructions, size):
+    """More rows than a tile and more planes than a segment, in units of 4, 3 and 2 outputs."""
+    convolution_agrees(instructions, 1, 5, 3, size, dilation=1, kernel=3)
+
+
+def convolution_agrees(instructions, samples, inside, outside, size, dilation, kernel):
+    x = tensor(samples, inside, *size)
     weight, bias = tensor(outside, inside, *[kernel] * 3, seed=1), tensor(outside, seed=2)
     arguments = [t.requires_grad_() for t in (x, weight, bias)]
     exact = [t.detach().double().requires_grad_() for t in arguments]

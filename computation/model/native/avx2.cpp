@@ -7,7 +7,7 @@
 #define ACCUMULATORS 12
 #define MOST_OUT 6
 #define PAIR 3
-#define EDGE 4
+#define MOST_EDGE 4
 #include "kernels.inc"
 #else
 #include "kernels.h"

@@ -7,7 +7,7 @@
 #define ACCUMULATORS 25
 #define MOST_OUT 8
 #define PAIR 5
-#define EDGE 4
+#define MOST_EDGE 4
 #include "kernels.inc"
 #else
 #include "kernels.h"

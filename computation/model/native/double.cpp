@@ -6,5 +6,5 @@
 #define ACCUMULATORS 4
 #define MOST_OUT 4
 #define PAIR 2
-#define EDGE 2
+#define MOST_EDGE 2
 #include "kernels.inc"

@@ -12,5 +12,5 @@
 #define MOST_OUT 6
 #define PAIR 3
 #endif
-#define EDGE 4
+#define MOST_EDGE 4
 #include "kernels.inc"
