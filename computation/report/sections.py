@@ -194,7 +194,7 @@ def _derived(data: ReportData) -> list[Notice]:
         found.append(Notice("skipped scan", "a scan could not be read and was left out", sums.unreadable))
     if sums.rounds < data.planned:
         found.append(Notice("cut short", f"{sums.rounds} of {data.planned} planned rounds were run"))
-    if data.best >= 0 and _final(data) is None:
+    if _final(data) is None:
         found.append(Notice("fallback", "nothing was validated, so the 'best' model is only the last one"))
     if sums.rounds > _MOST_ROWS:
         found.append(Notice("shortened", f"the table of rounds shows the last {_MOST_ROWS}; metrics.csv has them all"))
