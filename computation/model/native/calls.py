@@ -263,7 +263,7 @@ def _score_sizes(x: Tensor) -> tuple[int, ...]:
 
 
 def _contiguous(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    return tuple(None if t is None else t.detach().contiguous() for t in tensors)
+    return tuple(t if t is None or t.is_contiguous() else t.detach().contiguous() for t in tensors)
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -49,16 +49,16 @@ def normalise(style: Style, block: Block, output: Tensor, moments: Tensor | None
     rstd = (var + style.eps).rsqrt()
     scale = rstd if block.gamma is None else rstd * block.gamma.detach()
     shift = -mean * scale if block.beta is None else block.beta.detach() - mean * scale
-    scale, shift, mean, rstd = (t.expand(shape).to(output.dtype).contiguous() for t in (scale, shift, mean, rstd))
-    return Pre(scale, shift, mean, rstd, style.activation)
+    rows = torch.stack((scale, shift, mean, rstd)).to(output.dtype).expand(4, *shape).contiguous()
+    return Pre(rows[0], rows[1], rows[2], rows[3], style.activation)
 
 
 def affine(style: Style, pre: Pre | None, here: Gradients, output: Tensor) -> Affine | None:
     """Return (h, a, b, c) with d loss / d h = a * du + b * h + c, or None when it is du itself."""
     if pre is None or pre.mean is None or pre.rstd is None:
         return None
-    zero = torch.zeros_like(pre.scale)
     if not takes_moments(style):
+        zero = torch.zeros_like(pre.scale)
         return output, pre.scale, zero, zero
     count = output[0, 0].numel() * (output.shape[0] if style.norm == "batch" else 1)
     sums = here.sums.sum(0, keepdim=True).expand_as(here.sums) if style.norm == "batch" else here.sums
@@ -66,7 +66,8 @@ def affine(style: Style, pre: Pre | None, here: Gradients, output: Tensor) -> Af
     scale = pre.scale.double()
     slope = -scale * pre.rstd.double() * centred
     constant = -scale * plain - slope * pre.mean.double()
-    return output, pre.scale, slope.to(output.dtype), constant.to(output.dtype)
+    slope, constant = torch.stack((slope, constant)).to(output.dtype)
+    return output, pre.scale, slope, constant
 
 
 def parameter_gradients(pre: Pre | None, here: Gradients, wanted: list[bool]) -> list[Tensor | None]:
