@@ -291,6 +291,9 @@ def report_centre(run: CentreOutcome) -> None:
         ]
         for site, offer in run.evaluations.items()
     }
-    preparation = {site: ", ".join(offer.preparation.values()) for site, offer in sorted(run.offers.items())}
+    preparation = {
+        site: ", ".join(f"{name} {value}" for name, value in offer.preparation.items())
+        for site, offer in sorted(run.offers.items())
+    }
     told = card(page, parameters=run.parameters, preparation=preparation, site_scores=site_scores)
     lines.replace(run.folder / "model-card.md", told)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -350,11 +350,22 @@ class SiteRun:
 
 def _preparation(store: Store) -> dict[str, str]:
     """Say how the scans were prepared, in a few words that name nobody."""
-    spacings = {" x ".join(f"{side:g}" for side in scan.spacing) for scan in store.scans()}
+    scans = store.scans()
     return {
         "normalisation": store.normalisation,
-        "spacing_mm": spacings.pop() if len(spacings) == 1 else "several",
+        "spacing_mm": _one_of(_sides(scan.spacing) for scan in scans),
+        "grid": _one_of(_sides(scan.shape) for scan in scans),
+        "axes": _one_of(scan.axes for scan in scans),
     }
+
+
+def _sides(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{side:g}" for side in numbers)
+
+
+def _one_of(words: Iterable[str]) -> str:
+    found = set(words)
+    return found.pop() if len(found) == 1 else "several"
 
 
 def _reason(error: Exception) -> str:

@@ -104,6 +104,15 @@ def test_sites_with_different_label_names(tmp_path):
     assert "(background, white matter, grey matter)" in caught.value.public
 
 
+def test_sites_whose_scans_lie_on_different_grids_are_told(tmp_path):
+    loop = consortium(tmp_path)
+    shutil.copy(database(tmp_path / "other.db", side=20), loop.folder("input", "local1") / "site.db")
+    loop.run()
+    journal = (loop.folder("output", "local0") / "journal.jsonl").read_text()
+    assert "grid differs: 16 x 16 x 16 at local0, 20 x 20 x 20 at local1" in journal
+    assert "axes differs" not in journal and "spacing_mm differs" not in journal
+
+
 def test_float_that_the_app_cut_to_zero(tmp_path):
     error = _fails_at_join(consortium(tmp_path, changes={"learning_rate": 0}), SettingsError)
     assert "cuts a member's decimals" in error.public

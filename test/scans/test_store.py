@@ -6,6 +6,7 @@ import threading
 import zlib
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import zstandard
@@ -18,7 +19,7 @@ from computation.errors import StoreError
 from computation.scans import blocks, schema
 from computation.scans.blocks import Box
 from computation.scans.faults import Fault, ScanFault
-from computation.scans.records import Native
+from computation.scans.records import Native, Scan
 from computation.scans.store import open_store
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=14)
@@ -72,6 +73,14 @@ def test_everything_that_is_known_of_a_scan_comes_back(tools):
         assert store.meta["split"] == {"seed": 4}
         image, label = store.read(bernd, (0, 0, 0), (2, 2, 2))
         assert label is None and image.shape == (2, 2, 2)
+
+
+@given(order=st.permutations(range(3)), signs=st.tuples(*[st.sampled_from([-1, 1])] * 3), tilt=st.floats(-0.3, 0.3))
+def test_the_axes_of_a_scan_are_named_as_nibabel_names_them(order, signs, tilt):
+    affine = np.eye(4)
+    affine[:3, :3] = (np.diag(signs) * (1.0, 2.0, 3.0))[list(order)] + tilt * np.eye(3)[::-1]
+    scan = Scan(1, "s", "", "train", (2, 2, 2), (1, 2, 3), tuple(map(tuple, affine)), "uint8", 0, 1, False)
+    assert scan.axes == "".join(nib.aff2axcodes(affine))
 
 
 def test_reading_normalises(tools):
