@@ -34,7 +34,9 @@ def add_commands(commands: Any) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
     parser.add_argument("inputspec", type=Path, nargs="?", default=Path("inputspec.json"), help="the sites' inputs")
-    parser.add_argument("--input", type=Path, help="folder with local0/simulatorRun and so on; default: test/input")
+    parser.add_argument(
+        "--input", type=Path, help="holds local0/simulatorRun and so on; default: test/input or input beside it"
+    )
     parser.add_argument("--output", type=Path, default=Path("run"), help="folder for everything the run writes")
     parser.add_argument("--sites", type=int, help="number of sites; default: one for each entry of the inputspec")
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="shuffle the order in which sites reach the centre")

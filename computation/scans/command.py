@@ -117,8 +117,12 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     _add_sources(parser)
     parser.add_argument("--db", type=Path, required=True, help="the database to write")
     parser.add_argument("--like", default=LIKE[0], choices=LIKE, help="whose way of conforming; see docs/scans.md")
-    parser.add_argument("--spacing", type=float, nargs="+", default=[1.0], metavar="MM", help="one or three; 0 keeps")
-    parser.add_argument("--grid", type=int, nargs="+", default=[256], metavar="N", help="one or three; 0 keeps")
+    parser.add_argument(
+        "--spacing", type=float, nargs="+", default=[1.0], metavar="MM", help="one or three, 1 unless given; 0 keeps"
+    )
+    parser.add_argument(
+        "--grid", type=int, nargs="+", default=[256], metavar="N", help="one or three, 256 unless given; 0 keeps"
+    )
     known = ", ".join(labels.names())
     parser.add_argument(
         "--labels", default="gwm-white1-grey2", metavar="SET[:SOURCE]", help=f"{known}, identity-N or a .json file"
@@ -141,7 +145,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     group.add_argument("table", type=Path, nargs="?", help=text)
     group.add_argument("--freesurfer", type=Path, metavar="SUBJECTS_DIR", help="take FreeSurfer's subjects")
     group.add_argument("--bids", type=Path, metavar="DATASET", help="take a BIDS dataset with derivatives")
-    group.add_argument("--from-peer", type=Path, metavar="DB", help="take the peer's table of whole cubes")
+    group.add_argument("--from-peer", type=Path, metavar="DB", help="take the prototype's table of whole cubes")
     parser.add_argument("--where", type=_condition, action="append", default=[], metavar="COLUMN=VALUE")
     parser.add_argument("--volume", default="T1", help="FreeSurfer: T1, norm or orig")
     parser.add_argument(
@@ -149,12 +153,12 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--derivatives", default="", help="BIDS: the folder that holds the labels")
     parser.add_argument("--desc", default="", help="BIDS: the desc entity of the label maps")
-    parser.add_argument("--peer-table", default=None, help="which table of the peer's database")
+    parser.add_argument("--peer-table", default=None, help="which table of the prototype's database")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("db", type=Path, help="a scan database, ours or one with the peer's table")
-    parser.add_argument("--table", default=None, help="which table of a peer's database")
+    parser.add_argument("db", type=Path, help="a scan database, ours or the prototype's")
+    parser.add_argument("--table", default=None, help="which table of the prototype's database")
     parser.add_argument("--quick", action="store_true", help="do not read and check the voxels")
     parser.add_argument("--figure", type=Path, default=None, metavar="PNG", help="draw scans with their label outlines")
     parser.add_argument("--scan", type=int, nargs="+", default=[], help="which scans to draw; the first few otherwise")

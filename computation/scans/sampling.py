@@ -85,7 +85,7 @@ class _Reader:
     def __init__(self, store: Store, scans: Sequence[Scan], how: Augmentation, most_bad: float) -> None:
         if how.flip > 0 and any(map(one_sided, store.label_names)):
             raise SettingsError(
-                "flipping would give the classes of one side to the other; set the chance of a flip to 0"
+                "flipping would give the classes of one side to the other; use 'augmentation' none, or a chance of 0"
             )
         if not 0 <= most_bad <= 1:
             raise SettingsError(f"the share of bad scans to bear is {most_bad}; wanted 0 to 1")

@@ -229,7 +229,7 @@ def test_augmented_batches_are_as_pure_as_plain_ones(store):
 def test_classes_of_one_side_are_not_flipped(tools, names):
     path = tools.database(label_names=("background", *names))
     with open_store(path) as opened:
-        with pytest.raises(SettingsError, match="set the chance of a flip to 0"):
+        with pytest.raises(SettingsError, match="use 'augmentation' none"):
             sampler(opened, augmentation=USUAL)
         sampler(opened, augmentation=Augmentation(gamma=0.1)).batch(0)
 
