@@ -34,7 +34,7 @@ image: $(VENV)/.installed
 platform-test: $(VENV)/.installed
 	PYTHON=$(BIN)/python test/platform/run.sh
 
-# What the README quotes; each prints one table and writes its raw numbers into benchmarks/results/.
+# What the README quotes of the machine; each prints one table and writes its raw numbers into benchmarks/results/.
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.combine
 	$(BIN)/python -m benchmarks.null_round

@@ -2,13 +2,14 @@
 
     python benchmarks/kernels.py                       # kernels and training steps at 64^3 and 96^3
     python benchmarks/kernels.py --what full           # 256^3: time and peak memory of a step and of inference
-    python benchmarks/kernels.py --channels 5 --sizes 64 --repeats 9 --csv kernels.csv
+    python benchmarks/kernels.py --channels 5 --sizes 64 --repeats 9 --csv other.csv
 
-Arms of one row run interleaved, so that a busy machine slows all of them; the table shows medians and ratios of
-medians, the CSV every single time, after a comment that says when and on what each run was taken (``--append`` adds a
-run to the file). A training step is forward, cross entropy + Dice, and backward of MeshNet with
-dilations 1,2,4,8,16,8,4,2,1, instance normalisation and ELU, without the optimiser. The native step is timed with the
-loss in torch, like the others, and with the native one.
+Every arm runs once unmeasured; then arms of one row, and all full volumes, run in turn, so that a busy machine slows
+all of them. The table shows medians and ratios of medians, the CSV every single time, after a comment that says when
+and on what each run was taken: benchmarks/results/kernels.csv is written anew, or with ``--append`` longer. A full
+volume is measured in a process of its own each time, for its peak memory. A training step is forward, cross entropy +
+Dice, and backward of MeshNet with dilations 1,2,4,8,16,8,4,2,1, instance normalisation and ELU, without the optimiser.
+The native step is timed with the loss in torch, like the others, and with the native one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -36,6 +37,9 @@ from computation.model import native
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
 CLASSES = 3
 MATMUL = 1536
+#: Fewest repeats whose median says anything.
+FULL_REPEATS = 3
+RESULTS = Path(__file__).parent / "results" / "kernels.csv"
 STYLE = native.Style("instance", "elu")
 Arm = Callable[[], object]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -197,7 +201,9 @@ FULL = {
 }
 
 
-FULL_ROWS = (
+#: Name in `FULL`, channels, and keep.
+FullArm = tuple[str, int, int]
+FULL_ARMS: tuple[FullArm, ...] = (
     ("native inference", 5, 1), ("torch inference", 5, 1), ("native step", 5, 2), ("native step", 5, 3),
     ("native step", 16, 2), ("native step", 16, 3), ("torch step", 1, 1),
 )  # fmt: skip
@@ -213,25 +219,32 @@ def inference(model: nn.Sequential, size: int, forward: Callable[..., Tensor]) -
     return run
 
 
-def alone(name: str, channels: int, size: int, keep: int, repeats: int) -> None:
-    """Measure one arm in this process and print its times and the process's peak memory as JSON."""
-    arm = FULL[name](channels, size, keep)
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        arm()
-        times.append(time.perf_counter() - begin)
-    say(json.dumps({"times": times, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+def alone(name: str, channels: int, size: int, keep: int) -> None:
+    """Measure one arm once in this process, warm, and print its time and the process's peak memory as JSON."""
+    (seconds,) = measure({name: FULL[name](channels, size, keep)}, 1)[name]
+    say(json.dumps({"seconds": seconds, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
-def report_full(name: str, channels: int, size: int, keep: int, repeats: int) -> list[list[object]]:
-    """Measure one arm in a process of its own, for its peak memory."""
-    command = [sys.executable, __file__, "--alone", name, str(channels), str(size), str(keep), str(repeats)]
+def in_own_process(name: str, channels: int, size: int, keep: int) -> dict[str, float]:
+    """Return what `alone` prints in a process of its own."""
+    command = [sys.executable, __file__, "--alone", name, str(channels), str(size), str(keep)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    seconds = statistics.median(found["times"])
-    say(f"{name} {channels:2} ch {size}^3 keep {keep} | {seconds:6.2f} s | peak {found['bytes'] / 1e9:5.2f} GB")
-    return [["full " + name, channels, size, keep, found["bytes"], i, t] for i, t in enumerate(found["times"])]
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def report_full(arms: Sequence[FullArm], size: int, repeats: int) -> list[list[object]]:
+    """Measure all arms in turn, `repeats` times, each time in a new process that runs the arm once before."""
+    found: dict[FullArm, list[dict[str, float]]] = {arm: [] for arm in arms}
+    for _ in range(repeats):
+        for name, channels, keep in arms:
+            found[name, channels, keep].append(in_own_process(name, channels, size, keep))
+    rows: list[list[object]] = []
+    for (name, channels, keep), runs in found.items():
+        seconds, peak = statistics.median(run["seconds"] for run in runs), max(run["bytes"] for run in runs)
+        say(f"{name} {channels:2} ch {size}^3 keep {keep} | {seconds:6.2f} s | peak {peak / 1e9:5.2f} GB")
+        rows += [["full " + name, channels, size, keep, run["bytes"], i, run["seconds"]] for i, run in enumerate(runs)]
+    return rows
 
 
 def main() -> None:
@@ -241,9 +254,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--what", nargs="*", choices=["kernels", "steps", "full"], default=["kernels", "steps"])
     parser.add_argument("--full-size", type=int, default=256)
-    parser.add_argument("--csv", type=Path, default=Path("kernels.csv"))
+    parser.add_argument("--csv", type=Path, default=RESULTS)
     parser.add_argument("--append", action="store_true")
-    parser.add_argument("--alone", nargs=5)
+    parser.add_argument("--alone", nargs=4)
     chosen = parser.parse_args()
     if chosen.alone:
         name, *numbers = chosen.alone
@@ -258,9 +271,9 @@ def main() -> None:
         for channels, size in product(chosen.channels, chosen.sizes):
             rows += report_steps(channels, size, chosen.repeats)
     if "full" in chosen.what:
-        for name, channels, keep in FULL_ROWS:
-            if channels in (1, *chosen.channels):
-                rows += report_full(name, channels, chosen.full_size, keep, 2)
+        arms = [arm for arm in FULL_ARMS if arm[1] in (1, *chosen.channels)]
+        rows += report_full(arms, chosen.full_size, max(FULL_REPEATS, chosen.repeats))
+    chosen.csv.parent.mkdir(parents=True, exist_ok=True)
     with chosen.csv.open("a" if chosen.append else "w", newline="") as file:
         writer = csv.writer(file)
         file.write(f"# {taken}\n")

@@ -1,6 +1,6 @@
 """What decided the default settings: one choice changed at a time, seen on the validation people alone.
 
-Run: `.venv/bin/python -m benchmarks.recipe --data FOLDER [--spacing 2] [--rounds 230] [--work FOLDER]`, with the data
+Run: `.venv/bin/python -m benchmarks.recipe --data FOLDER --work FOLDER [--spacing 2] [--rounds 230]`, with the data
 of `benchmarks.oasis`. Every line is a federated run of four sites over the same number of rounds from the same seed,
 with the product's strategy and trainers; the test people are never read. Prints a line for each and appends it to
 benchmarks/results/recipe.csv, so that a run that was cut goes on. Seconds are of processor time over all threads, which
@@ -13,19 +13,17 @@ what the long run of `benchmarks.oasis` reaches is its check.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.oasis import ledger
 from benchmarks.oasis.arms import Training, gradient_mean
 from benchmarks.oasis.clock import Watch
 from benchmarks.oasis.outcome import compare
 from benchmarks.oasis.prepare import prepare
-from benchmarks.oasis.results import append
 
 RESULTS = Path(__file__).parent / "results" / "recipe.csv"
 
@@ -86,10 +84,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    done = {(row["variant"], row["spacing"], row["rounds"]) for row in _rows(options.out)}
+    done = {(row["variant"], row["spacing"], row["rounds"]) for row in ledger.read(options.out)}
     for name in options.variants:
         if (name, f"{options.spacing:g}", str(options.rounds)) not in done:
-            append(options.out, [_row(name, options)])
+            ledger.append(options.out, [_row(name, options)])
 
 
 def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -98,10 +96,8 @@ def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     seed = changes.pop("seed", 0)
     bench = prepare(options.data, options.work, options.spacing, "none", changes.pop("normalisation", "quantile"))
     try:
-        training = Training(bench, changes, seed, options.rounds, 0.0, "cpu", 0, Watch(name))
-        began = time.process_time()
+        training = Training(bench=bench, changes=changes, seed=seed, batches=options.rounds, watch=Watch(name))
         (outcome,) = gradient_mean(training)
-        spent = time.process_time() - began
         found = compare(outcome.label, bench.pooled, "valid", 3).values()
     finally:
         bench.close()
@@ -111,7 +107,7 @@ def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "spacing": f"{options.spacing:g}",
         "rounds": options.rounds,
         "threads": torch.get_num_threads(),
-        "cpu seconds": round(spent),
+        "cpu seconds": round(outcome.spent.cpu_seconds),
         "parameters": outcome.parameters,
         "white": round(white, 4),
         "grey": round(grey, 4),
@@ -119,13 +115,6 @@ def _row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
     print(row, flush=True)
     return row
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

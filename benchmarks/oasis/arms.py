@@ -11,16 +11,21 @@ All but `single-own` learn from as many sub-volumes a step: four sites with one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.oasis.clock import Watch
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome, Point, compare
 from benchmarks.oasis.prepare import Bench
 from computation import payload
 from computation.model import architecture, network
+from computation.scans.records import Scan
+from computation.scans.store import Store
 from computation.settings import Settings, parse
 from computation.strategies import Contribution, named
 from computation.training import inference
@@ -29,9 +34,10 @@ from computation.training.trainer import Trainer
 
 #: Local steps of federated averaging where the settings name none.
 _LOCAL_STEPS = 8
+_POOLED = "pooled"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Training:
     """All that an arm is given.
 
@@ -45,14 +51,14 @@ class Training:
         Of every draw.
     batches : int
         That each site works through: the rounds where a round is one batch.
+    watch : Watch
+        Times it.
     budget : float
         Seconds of training, for the arms that go by the clock.
     device : str
         As a member's setting.
     every : int
         Rounds between two points of the learning curve; 0 is none.
-    watch : Watch
-        Times it.
     curve : list of Point
         Filled on the way.
     """
@@ -61,10 +67,10 @@ class Training:
     changes: dict[str, Any]
     seed: int
     batches: int
-    budget: float
-    device: str
-    every: int
     watch: Watch
+    budget: float = 0.0
+    device: str = "cpu"
+    every: int = 0
     curve: list[Point] = field(default_factory=list)
 
     def settings(self, **arm: Any) -> Settings:
@@ -87,29 +93,22 @@ def fedavg(training: Training) -> list[Outcome]:
 def federated(training: Training, settings: Settings) -> list[Outcome]:
     """Drive the product's strategy and trainers; every site ends with the same model, so one is tested."""
     rounds = max(1, training.batches // settings.local_steps)
-    trainers = {site: _trainer(training, settings, rounds, site) for site in SITES}
-    for trainer in trainers.values():
-        trainer.load_vector(trainers[SITES[0]].vector())
-    training.watch.start()
-    for number in range(1, rounds + 1):
-        loss = _round(trainers, settings, number)
-        _look(training, list(trainers.values()), number, rounds, loss)
-    seconds = training.watch.seconds
-    assert len({trainer.digest() for trainer in trainers.values()}) == 1
-    learner = trainers[SITES[0]]
+    with ExitStack() as opened:
+        trainers = {site: _trainer(training, settings, rounds, site, opened) for site in SITES}
+        learner = trainers[SITES[0]]
+        for trainer in trainers.values():
+            trainer.load_vector(learner.vector())
+        training.watch.start()
+        for number in range(1, rounds + 1):
+            loss = _round(trainers, settings, number)
+            _look(training, list(trainers.values()), number, rounds, loss)
+        spent = training.watch.spent
+        if len({trainer.digest() for trainer in trainers.values()}) != 1:
+            raise RuntimeError(f"after {rounds} rounds of {settings.strategy} the sites' models are not the same")
     one = payload.length(learner.manifest, learner.dtype)
+    steps = rounds * (settings.local_steps if settings.strategy == "fedavg" else 1)
     # The initial model comes first; then a contribution goes and a combination comes in every round.
-    return [
-        _outcome(
-            "",
-            learner,
-            seconds,
-            rounds * (settings.local_steps if settings.strategy == "fedavg" else 1),
-            rounds,
-            rounds * one,
-            (1 + rounds) * one,
-        )
-    ]
+    return [_outcome("", learner, spent, steps, rounds, rounds * one, (1 + rounds) * one)]
 
 
 def _round(trainers: dict[str, Trainer], settings: Settings, number: int) -> float:
@@ -128,47 +127,49 @@ def _round(trainers: dict[str, Trainer], settings: Settings, number: int) -> flo
 
 def pooled(training: Training) -> list[Outcome]:
     """Train one machine on everybody's scans."""
-    return [_alone(training, "pooled", "")]
+    return [_alone(training, _POOLED)]
 
 
 def single(training: Training, site: str) -> list[Outcome]:
     """Train a site alone, with as many sub-volumes a step as all sites together have."""
-    return [_alone(training, site, site)]
+    return [_alone(training, site)]
 
 
 def single_own(training: Training, site: str) -> list[Outcome]:
     """Train a site alone, with the sub-volumes that it has in the federation."""
-    return [_alone(training, site, site, shares=1)]
+    return [_alone(training, site, shares=1)]
 
 
-def _alone(training: Training, site: str, named_as: str, shares: int = len(SITES)) -> Outcome:
+def _alone(training: Training, site: str, shares: int = len(SITES)) -> Outcome:
     steps = int(training.changes.get("local_steps", 1)) * shares
     settings = training.settings(strategy="gradient-mean", local_steps=steps)
     rounds = max(1, training.batches * shares // steps)
-    trainer = _trainer(training, settings, rounds, site)
-    training.watch.start()
-    for number in range(1, rounds + 1):
-        gradient = trainer.gradient(number)
-        trainer.apply_gradient(gradient.vector, number)
-        training.watch.tell(number / rounds, f"{site} step {number} of {rounds}, loss {gradient.loss:.3f}")
-    return _outcome(named_as, trainer, training.watch.seconds, rounds, rounds, 0, 0)
+    with ExitStack() as opened:
+        trainer = _trainer(training, settings, rounds, site, opened)
+        training.watch.start()
+        for number in range(1, rounds + 1):
+            gradient = trainer.gradient(number)
+            trainer.apply_gradient(gradient.vector, number)
+            training.watch.tell(number / rounds, f"{site} step {number} of {rounds}, loss {gradient.loss:.3f}")
+        spent = training.watch.spent
+    return _outcome("" if site == _POOLED else site, trainer, spent, rounds, rounds, 0, 0)
 
 
-def _trainer(training: Training, settings: Settings, rounds: int, site: str) -> Trainer:
-    store = training.bench.pooled if site == "pooled" else training.bench.sites[site]
+def _trainer(training: Training, settings: Settings, rounds: int, site: str, opened: ExitStack) -> Trainer:
+    store = training.bench.pooled if site == _POOLED else training.bench.sites[site]
     wanted = architecture.from_settings(settings)
-    return Trainer(wanted, settings, rounds, store=store, site=site, device=training.device)
+    trainer = Trainer(wanted, settings, rounds, store=store, site=site, device=training.device)
+    return opened.enter_context(closing(trainer))
 
 
-def _outcome(site: str, trainer: Trainer, seconds: float, steps: int, rounds: int, sent: int, received: int) -> Outcome:
+def _outcome(site: str, trainer: Trainer, spent: Spent, steps: int, rounds: int, sent: int, received: int) -> Outcome:
     settings, model = trainer.settings, trainer.model
-    trainer.close()
 
-    def label(store, scan):
+    def label(store: Store, scan: Scan) -> NDArray[np.integer]:
         tile = inference.learnt_tile(settings)
         return inference.predict(model, store, scan, precision=settings.precision, tile=tile)
 
-    return Outcome(site, label, seconds, rounds, steps, sent, received, network.parameter_count(model))
+    return Outcome(site, label, spent, rounds, steps, sent, received, network.parameter_count(model))
 
 
 def _look(training: Training, trainers: list[Trainer], number: int, rounds: int, loss: float) -> None:
@@ -188,6 +189,3 @@ def _validation(trainer: Trainer) -> list[tuple[float | None, ...]]:
     """Return the Dice of each class for each of a site's validation people."""
     found = compare(lambda _, scan: trainer.predict(scan), trainer.store, "valid", trainer.architecture.classes)
     return list(found.values())
-
-
-Arm = Callable[[Training], list[Outcome]]

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 #: Seconds between two progress lines.
 _EVERY = 15.0
+
+
+class Spent(NamedTuple):
+    """Time, less what was held."""
+
+    seconds: float  # on the wall: depends on what else the machine does
+    cpu_seconds: float  # of the processors, over all threads and finished child processes: depends less on it
+
+
+def _now() -> Spent:
+    times = os.times()
+    return Spent(time.perf_counter(), sum(times[:4]))
+
+
+def _less(one: Spent, other: Spent) -> Spent:
+    return Spent(one.seconds - other.seconds, one.cpu_seconds - other.cpu_seconds)
 
 
 class Watch:
@@ -21,27 +39,32 @@ class Watch:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._began = self._said = time.perf_counter()
-        self._held = 0.0
+        self.start()
 
     def start(self) -> None:
         """Begin again at zero."""
-        self._began = self._said = time.perf_counter()
-        self._held = 0.0
+        # Holding moves the beginning on.
+        self._began = _now()
+        self._said = self._began.seconds
+
+    @property
+    def spent(self) -> Spent:
+        """What was spent since the start, less what was held."""
+        return _less(_now(), self._began)
 
     @property
     def seconds(self) -> float:
         """Seconds since the start, less those held."""
-        return time.perf_counter() - self._began - self._held
+        return self.spent.seconds
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Do not count what happens in the block."""
-        began = time.perf_counter()
+        before = self.spent
         try:
             yield
         finally:
-            self._held += time.perf_counter() - began
+            self._began = _less(_now(), before)
 
     def tell(self, share: float, what: str) -> None:
         """Print a line with the time that is left, if the last one was a while ago."""

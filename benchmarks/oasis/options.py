@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import subprocess
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +58,19 @@ def parsed() -> argparse.Namespace:
     if not options.data and not options.report_only:
         parser.error("--data is missing")
     options.changes = {name: _number(text) for name, text in (item.split("=", 1) for item in options.set)}
+    # Asked now and not when a row is written: a commit made meanwhile is not what runs.
+    options.commit = commit()
     return options
+
+
+def commit() -> str:
+    """Return the short name of the commit that is checked out here, or "unknown" outside git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def _number(text: str) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.oasis.clock import Spent
 from computation.scans.records import Scan
 from computation.scans.store import Store
 from computation.training.metrics import Counts, dice
@@ -27,8 +28,8 @@ class Outcome:
         Whose model it is; empty for one that all share.
     label : callable
         Labels a scan of any store.
-    seconds : float
-        That training took, all sites one after another on this machine.
+    spent : Spent
+        Time that training took, all sites one after another on this machine.
     rounds, steps : int
         Exchanges, and optimiser steps of each model.
     sent, received : int
@@ -39,7 +40,7 @@ class Outcome:
 
     site: str
     label: Label
-    seconds: float
+    spent: Spent
     rounds: int
     steps: int
     sent: int

@@ -30,17 +30,21 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.oasis.arms import Training
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome
 from computation.scans.prefetch import Prefetcher
+from computation.scans.records import Scan
 from computation.scans.sampling import Batch, PatchSampler
+from computation.scans.store import Store
 from computation.training.device import choose
 
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
@@ -77,7 +81,7 @@ class Site:
         self.name, self.recipe = name, recipe
         self.device = choose(training.device)
         classes = len(training.settings().classes)
-        seed = training.seed if recipe.synchronised else hash_of(training.seed, SITES.index(name))
+        seed = training.seed if recipe.synchronised else site_seed(training.seed, SITES.index(name))
         self.model = network(recipe.channels, classes, recipe.momentum, seed).to(self.device)
         self.optimiser = torch.optim.RMSprop(self.model.parameters(), lr=recipe.rate)
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
@@ -118,7 +122,7 @@ class Site:
             parameter.grad = value.clone()
         self.optimiser.step()
 
-    def label(self, store, scan) -> np.ndarray:
+    def label(self, store: Store, scan: Scan) -> NDArray[np.integer]:
         """Label a whole scan at once."""
         image = torch.from_numpy(store.read_image(scan, (0, 0, 0), scan.shape))[None, None]
         with torch.inference_mode():
@@ -149,8 +153,8 @@ def network(channels: int, classes: int, momentum: float, seed: int) -> nn.Seque
     return model
 
 
-def hash_of(seed: int, site: int) -> int:
-    """Return a seed of a site's own."""
+def site_seed(seed: int, site: int) -> int:
+    """Return a seed of a site's own, drawn from the run's."""
     return int(np.random.default_rng([seed, site]).integers(1 << 31))
 
 
@@ -166,28 +170,27 @@ def train(training: Training, recipe: Recipe, patch: int) -> list[Outcome]:
     patch : int
         Side of the cubes; 0 is whole scans.
     """
-    sites = [Site(name, recipe, training, patch) for name in SITES]
-    watch, done, applied = training.watch, 0, 0
-    watch.start()
-    while not done or watch.seconds < training.budget:
-        offers = [site.gradient(done) for site in sites]
-        shares = [site.samples if recipe.weighted else 1 for site in sites]
-        gradient = averaged([offer for offer, _ in offers], shares)
-        done += 1
-        share = watch.seconds / training.budget
-        watch.tell(min(1, share), f"round {done}, loss {np.mean([value for _, value in offers]):.3f}")
-        if recipe.drop_last and share >= 1:
-            break
-        applied += 1
-        for site in sites:
-            site.apply(gradient, rate_at(recipe, share))
-    seconds = watch.seconds
+    with ExitStack() as opened:
+        sites = [opened.enter_context(closing(Site(name, recipe, training, patch))) for name in SITES]
+        watch, done, applied = training.watch, 0, 0
+        watch.start()
+        while not done or watch.seconds < training.budget:
+            offers = [site.gradient(done) for site in sites]
+            shares = [site.samples if recipe.weighted else 1 for site in sites]
+            gradient = averaged([offer for offer, _ in offers], shares)
+            done += 1
+            share = watch.seconds / training.budget
+            watch.tell(min(1, share), f"round {done}, loss {np.mean([value for _, value in offers]):.3f}")
+            if recipe.drop_last and share >= 1:
+                break
+            applied += 1
+            for site in sites:
+                site.apply(gradient, rate_at(recipe, share))
+        spent = watch.spent
     # Each round, a gradient goes and the average comes back, as JSON.
     sent = done * len(json.dumps([value.tolist() for value in gradient]))
-    for site in sites:
-        site.close()
     count = sum(parameter.numel() for parameter in sites[0].model.parameters())
-    return [Outcome(site.name, site.label, seconds, done, applied, sent, sent, count) for site in sites]
+    return [Outcome(site.name, site.label, spent, done, applied, sent, sent, count) for site in sites]
 
 
 def averaged(offers: list[list[Tensor]], shares: list[int]) -> list[Tensor]:

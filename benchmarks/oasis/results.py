@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.oasis import ledger
 from benchmarks.oasis.options import SINGLE
-from benchmarks.oasis.outcome import Dices
+from benchmarks.oasis.outcome import Dices, Outcome
+from computation.training.metrics import mean
+
+#: Names the columns that together stand for one row.
+KEY = ("arm", "effect", "seed", "site", "person")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One test person under one arm, and under one site's model where the sites end with models of their own."""
+    """One test person under one arm, and under one site's model where the sites end with models of their own.
+
+    Files from before the last two columns were there give `None` and an empty text for them.
+    """
 
     arm: str
     effect: str
@@ -51,6 +55,8 @@ class Row:
     bytes_received: int
     parameters: int
     load: float
+    cpu_seconds: float | None = None
+    commit: str = ""
 
     @property
     def job(self) -> Job:
@@ -59,15 +65,16 @@ class Row:
 
 
 def load(path: Path) -> list[Row]:
-    """Read the rows of a CSV; there are none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        text = io.StringIO(file.read(_whole(path)).decode(), newline="")
-        return [
-            Row(**{item.name: _value(item.type, raw[item.name]) for item in fields(Row)})
-            for raw in csv.DictReader(text)
-        ]
+    """Read the rows of a CSV; there are none if there is no file.
+
+    Raises
+    ------
+    ValueError
+        If two rows are of the same training, site and person: means would count these twice.
+    """
+    table = ledger.read(path)
+    ledger.refuse_doubles(path, table, KEY)
+    return [Row(**{item.name: _value(item.type, raw.get(item.name) or "") for item in fields(Row)}) for raw in table]
 
 
 def _value(kind: Any, text: str) -> Any:
@@ -76,50 +83,50 @@ def _value(kind: Any, text: str) -> Any:
     return {"str": str, "int": int}.get(str(kind), float)(text)
 
 
-def append(path: Path, rows: Sequence[Any]) -> None:
-    """Add rows, dataclasses or dicts of one kind, in one write that is on the disk when this returns."""
-    tables = [row if isinstance(row, dict) else asdict(row) for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(tables[0]), lineterminator="\n")
-    kept = _whole(path) if path.exists() else 0
-    if not kept:
-        writer.writeheader()
-    writer.writerows(tables)
-    with path.open("ab") as file:
-        # What a killed run wrote of a line is no line.
-        file.truncate(kept)
-        file.write(text.getvalue().encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _whole(path: Path) -> int:
-    """Return the length of the whole lines of a file."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
 def rows_of(
-    job: Job, spacing: float, outcome: Any, found: dict[str, Dices], ages: dict[str, str], busy: float
+    job: Job,
+    outcome: Outcome,
+    found: dict[str, Dices],
+    ages: dict[str, str],
+    *,
+    spacing: float,
+    load: float,
+    commit: str,
 ) -> list[Row]:
     """Return a row for each test person of one model."""
     made = []
     for person, dices in found.items():
-        foreground, everything = _mean(dices[1:]), _mean(dices)
-        costs = (round(outcome.seconds, 2), outcome.rounds, outcome.steps, outcome.sent, outcome.received)
-        values = [None if value is None else round(value, 6) for value in (*dices, foreground, everything)]
-        who = (job.arm, job.effect, job.seed, spacing, outcome.site, person, ages[person])
-        made.append(Row(*who, *values, *costs, outcome.parameters, round(busy, 2)))
+        values = (*dices, mean(dices[1:]), mean(dices))
+        background, white, grey, foreground, everything = (
+            None if value is None else round(value, 6) for value in values
+        )
+        made.append(
+            Row(
+                **asdict(job) | {"site": outcome.site},
+                spacing=spacing,
+                person=person,
+                age=ages[person],
+                background=background,
+                white=white,
+                grey=grey,
+                foreground=foreground,
+                with_background=everything,
+                seconds=round(outcome.spent.seconds, 2),
+                rounds=outcome.rounds,
+                steps=outcome.steps,
+                bytes_sent=outcome.sent,
+                bytes_received=outcome.received,
+                parameters=outcome.parameters,
+                load=round(load, 2),
+                cpu_seconds=round(outcome.spent.cpu_seconds, 2),
+                commit=commit,
+            )
+        )
     return made
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
-
-
 def agree(path: Path, facts: dict[str, Any]) -> list[str]:
-    """Compare what a run is to be made with with what its CSV was; write it down if there is nothing yet.
+    """Compare what a run is to be made with with what its CSV was; write it down if there are no rows yet.
 
     Returns
     -------
@@ -128,7 +135,10 @@ def agree(path: Path, facts: dict[str, Any]) -> list[str]:
     """
     facts = json.loads(json.dumps(facts))
     beside = path.with_suffix(".json")
-    if not path.exists() or not beside.exists():
+    rows = load(path)
+    if rows and not beside.exists():
+        return [f"{path.name} has {len(rows)} rows, and no {beside.name} says what made them"]
+    if not rows:
         beside.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return []

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.oasis import arms, effects, peer, report, results, unet
+from benchmarks.oasis import arms, effects, figure, ledger, peer, report, results, unet
 from benchmarks.oasis.clock import Watch
 from benchmarks.oasis.options import ARMS, SINGLE, TIMED, facts, parsed
-from benchmarks.oasis.outcome import compare
+from benchmarks.oasis.outcome import Outcome, Point, compare
 from benchmarks.oasis.prepare import Bench, prepare
 from benchmarks.oasis.results import Job, Row
 from computation.settings import Settings, parse
@@ -59,12 +59,15 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
 def _run(options: argparse.Namespace) -> list[Job]:
     """Do what is not done, and return the jobs that failed."""
     jobs = list(_jobs(options))
-    done = {row.job for row in results.load(options.out)}
+    done = _done(options)
     left = [job for job in jobs if job not in done]
     print(f"{len(jobs)} trainings, {len(jobs) - len(left)} of them done before; {torch.get_num_threads()} threads")
     failed, began = [], time.perf_counter()
     with _work(options.work) as work:
         for number, job in enumerate(left, 1):
+            if job in _done(options):
+                print(f"[{number}/{len(left)}] {job} was done by another process", flush=True)
+                continue
             try:
                 _one(job, work, options)
             except Exception:
@@ -74,6 +77,10 @@ def _run(options: argparse.Namespace) -> list[Job]:
             spent = time.perf_counter() - began
             print(f"[{number}/{len(left)}] {job} after {spent:.0f} s; {_left(left[number:], options)}", flush=True)
     return failed
+
+
+def _done(options: argparse.Namespace) -> set[Job]:
+    return {row.job for row in results.load(options.out)}
 
 
 @contextmanager
@@ -100,30 +107,29 @@ def _one(job: Job, work: Path, options: argparse.Namespace) -> None:
     normalisation = peer.NORMALISATION if job.arm.startswith("peer") else "quantile"
     bench = prepare(options.data, work, options.spacing, job.effect, normalisation)
     try:
-        watch = Watch(str(job))
         training = arms.Training(
-            bench,
-            options.changes,
-            job.seed,
-            options.rounds or _rounds(bench, options.changes),
-            budget,
-            options.device,
-            options.curve if job.arm == "gradient-mean" else 0,
-            watch,
+            bench=bench,
+            changes=options.changes,
+            seed=job.seed,
+            batches=options.rounds or _rounds(bench, options.changes),
+            watch=Watch(str(job)),
+            budget=budget,
+            device=options.device,
+            every=options.curve if job.arm == "gradient-mean" else 0,
         )
         outcomes = _arms(job, options)[job.arm](training)
         rows = _tested(job, outcomes, bench, options, training.settings())
     finally:
         bench.close()
-    results.append(options.out, rows)
+    ledger.append(options.out, rows, results.KEY)
     if training.curve:
-        results.append(
+        ledger.append(
             options.out.with_name(f"{options.out.stem}-curve.csv"),
             [_point(job, options, point) for point in training.curve],
         )
 
 
-def _arms(job: Job, options: argparse.Namespace) -> dict[str, Callable[[arms.Training], list[Any]]]:
+def _arms(job: Job, options: argparse.Namespace) -> dict[str, Callable[[arms.Training], list[Outcome]]]:
     recipe = replace(peer.INTENDED, rate=options.peer_rate)
     return {
         "gradient-mean": arms.gradient_mean,
@@ -159,18 +165,25 @@ def _budget(job: Job, options: argparse.Namespace) -> float:
     return (same or [row.seconds for row in rows])[0]
 
 
-def _tested(job: Job, outcomes: list[Any], bench: Bench, options: argparse.Namespace, settings: Settings) -> list[Row]:
-    rows, busy = [], os.getloadavg()[0]
+def _tested(
+    job: Job, outcomes: list[Outcome], bench: Bench, options: argparse.Namespace, settings: Settings
+) -> list[Row]:
+    rows: list[Row] = []
+    busy = os.getloadavg()[0]
     store = bench.test if options.split == "test" else bench.pooled
     for outcome in outcomes:
         found = compare(outcome.label, store, options.split, len(settings.classes))
-        rows += results.rows_of(job, options.spacing, outcome, found, bench.ages, busy)
+        rows += results.rows_of(
+            job, outcome, found, bench.ages, spacing=options.spacing, load=busy, commit=options.commit
+        )
     mean = sum(row.foreground or 0 for row in rows) / len(rows)
-    print(f"  {job}: foreground Dice {mean:.3f}, {outcomes[0].seconds:.0f} s, {outcomes[0].steps} steps", flush=True)
+    print(
+        f"  {job}: foreground Dice {mean:.3f}, {outcomes[0].spent.seconds:.0f} s, {outcomes[0].steps} steps", flush=True
+    )
     return rows
 
 
-def _point(job: Job, options: argparse.Namespace, point: Any) -> dict[str, Any]:
+def _point(job: Job, options: argparse.Namespace, point: Point) -> dict[str, Any]:
     names = dict(zip(("background", "white", "grey"), point.dices, strict=True))
     foreground = sum(value or 0 for value in point.dices[1:]) / (len(point.dices) - 1)
     where = {"round": point.round, "seconds": round(point.seconds, 2), "loss": round(point.loss, 6)}
@@ -181,6 +194,6 @@ def _show(rows: list[Row], options: argparse.Namespace) -> None:
     print(report.table(rows))
     print(report.comparisons(rows))
     try:
-        report.figure(rows, options.out.with_suffix(".svg"))
+        figure.draw(rows, options.out.with_suffix(".svg"))
     except ImportError:
         print("no figure: install the extra `figures`")

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.oasis.arms import Training
 from benchmarks.oasis.effects import SITES
-from benchmarks.oasis.outcome import Outcome
+from benchmarks.oasis.outcome import Label, Outcome
 from computation.model import architecture, network
 from computation.scans.prefetch import Prefetcher
+from computation.scans.records import Scan
+from computation.scans.store import Store
 from computation.settings import Settings
 from computation.training import loss
 from computation.training.device import choose
@@ -67,14 +71,9 @@ def build(settings: Settings, seed: int) -> Padded:
                 strides=(2,) * (_STAGES - 1),
                 num_res_units=_UNITS,
             )
-        if parameters(inner) >= wanted:
+        if network.parameter_count(inner) >= wanted:
             return Padded(inner, 1 << (_STAGES - 1))
         width *= 2
-
-
-def parameters(model: nn.Module) -> int:
-    """Return the number of values that training changes."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def unet(training: Training, rate: float = RATE) -> list[Outcome]:
@@ -94,8 +93,9 @@ def unet(training: Training, rate: float = RATE) -> list[Outcome]:
             value = _step(model, optimiser, criterion, batch.images.to(device), batch.labels.to(device))
             done += 1
             watch.tell(min(1, watch.seconds / training.budget), f"step {done}, loss {value:.3f}")
-        seconds = watch.seconds
-    return [Outcome("", _labeller(model, settings, device), seconds, done, done, 0, 0, parameters(model))]
+        spent = watch.spent
+    count = network.parameter_count(model)
+    return [Outcome("", _labeller(model, settings, device), spent, done, done, 0, 0, count)]
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, rate: float, share: float) -> None:
@@ -119,10 +119,10 @@ def _step(
     return float(value.detach())
 
 
-def _labeller(model: nn.Module, settings: Settings, device: torch.device):
+def _labeller(model: nn.Module, settings: Settings, device: torch.device) -> Label:
     from monai.inferers import sliding_window_inference
 
-    def label(store, scan):
+    def label(store: Store, scan: Scan) -> NDArray[np.integer]:
         image = torch.from_numpy(store.read_image(scan, (0, 0, 0), scan.shape))[None, None].to(device)
         window = scan.shape if settings.whole_volume else settings.patch_size
         with torch.inference_mode():

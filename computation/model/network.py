@@ -294,6 +294,6 @@ def receptive_field(architecture: Architecture) -> int:
     return 1 + (_KERNEL - 1) * sum(architecture.dilations)
 
 
-def parameter_count(model: MeshNet) -> int:
+def parameter_count(model: nn.Module) -> int:
     """Return the number of values that training changes; batch-norm statistics are not among them."""
     return sum(parameter.numel() for parameter in model.parameters())

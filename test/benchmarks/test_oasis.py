@@ -1,6 +1,12 @@
 """The OASIS benchmark's statistics, site effects, resumption, and its account of the earlier prototype."""
 
-from dataclasses import replace
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +14,8 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks.oasis import arms, effects, intervals, peer, report, results
-from benchmarks.oasis.clock import Watch
+from benchmarks.oasis import arms, effects, figure, intervals, ledger, options, peer, prepare, report, results, run
+from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.outcome import Outcome, compare
 from benchmarks.oasis.prepare import Bench
 from computation.model import architecture, network
@@ -17,32 +23,38 @@ from computation.scans.store import open_store
 from sqlite_fixtures.build import Subjects, build
 
 MM = 9.0
+#: Columns that older files do not have.
+NEW = ("cpu_seconds", "commit")
+IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b")
 
 
-def test_bootstrap_agrees_with_scipy_and_with_the_normal_law():
-    values = np.random.default_rng(1).normal(0.9, 0.03, 400)
-    ours = intervals.bootstrap(values.tolist())
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", random_state=2).confidence_interval
-    assert ours.mean == pytest.approx(values.mean())
-    assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=3e-4)
-    # The bootstrap distribution of a mean has this variance exactly.
-    half = 1.959964 * values.std() / np.sqrt(values.size)
-    assert (ours.high - ours.low) / 2 == pytest.approx(half, rel=0.03)
+def test_the_interval_is_students_t_as_scipy_has_it():
+    values = [0.91, 0.93, 0.92, 0.88, 0.95]
+    ours = intervals.student(values)
+    theirs = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert ours.mean == pytest.approx(np.mean(values))
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs))
 
 
-def test_bootstrap_of_two_people_has_the_exact_distribution():
-    found = intervals.bootstrap([0.0, 1.0])
-    assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
-    # Three draws of three people: all from the lowest with a chance of 1/27 > 2.5 %, all from the highest as well.
-    found = intervals.bootstrap([0.2, 0.5, 0.8])
-    assert (found.low, found.high) == pytest.approx((0.2, 0.8))
+def test_the_interval_covers_five_people_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(0.9, 0.03, (4_000, 5))
+    found = [intervals.student(values.tolist()) for values in draws]
+    # Three standard errors of the share of 4,000 are 0.0103.
+    assert np.mean([some.low <= 0.9 <= some.high for some in found]) == pytest.approx(0.95, abs=0.0103)
+
+
+def test_people_who_are_alike_leave_no_doubt_and_one_person_leaves_it_open():
+    assert intervals.student([0.5, 0.5, 0.5]) == intervals.Interval(0.5, 0.5, 0.5)
+    one = intervals.student([0.5])
+    assert one.mean == 0.5 and np.isnan(one.low) and np.isnan(one.high)
 
 
 def _rows(arm, dices, *, seed=0, site="", effect="none"):
-    outcome = Outcome(site, lambda store, scan: None, 1.5, 3, 3, 10, 20, 276)
+    outcome = Outcome(site, lambda store, scan: None, Spent(1.5, 2.5), 3, 3, 10, 20, 276)
     found = {f"p{place}": (1.0, value, value) for place, value in enumerate(dices)}
     ages = dict.fromkeys(found, "20")
-    return results.rows_of(results.Job(arm, effect, seed), 2.0, outcome, found, ages, 0.5)
+    job = results.Job(arm, effect, seed)
+    return results.rows_of(job, outcome, found, ages, spacing=2.0, load=0.5, commit="abc1234")
 
 
 def test_people_are_the_sampling_unit_and_differences_are_paired():
@@ -52,32 +64,192 @@ def test_people_are_the_sampling_unit_and_differences_are_paired():
     assert intervals.per_person(theirs, "foreground") == pytest.approx({"p0": 0.6, "p1": 0.4})
     gap = intervals.difference(ours, theirs, "foreground")
     assert (gap.mean, gap.low, gap.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert gap.seeds == 1 and str(gap).endswith("1 common seed")
     assert "single" in report.table(ours + theirs) and "0.200" in report.comparisons(ours + theirs)
+
+
+def test_a_seed_that_lacks_a_site_does_not_count():
+    whole = _rows("single", [0.8, 0.6], site="site0") + _rows("single", [0.6, 0.4], site="site1")
+    cut = _rows("single", [0.1, 0.1], site="site1", seed=1)
+    assert intervals.per_person(whole + cut, "foreground") == pytest.approx({"p0": 0.7, "p1": 0.5})
+    reference = _rows("gradient-mean", [0.9, 0.7]) + _rows("gradient-mean", [0.2, 0.2], seed=1)
+    gap = intervals.difference(reference, whole + cut, "foreground")
+    assert (gap.mean, gap.seeds) == (pytest.approx(0.2), 1)
+    assert intervals.difference(_rows("gradient-mean", [0.9, 0.7], seed=1), whole + cut, "foreground") is None
+    said = report.table(reference + whole + cut)
+    assert "not counted: single (none), seed 1" in said and "not counted: gradient-mean" not in said
+    # With nothing to compare it with, a seed counts as it is.
+    assert intervals.per_person(cut, "foreground") == pytest.approx({"p0": 0.1, "p1": 0.1})
+
+
+def test_differences_say_on_how_many_seeds_they_rest():
+    ours = [row for seed in range(3) for row in _rows("gradient-mean", [0.8, 0.6], seed=seed)]
+    theirs = [row for seed in range(1, 4) for row in _rows("unet", [0.7, 0.4], seed=seed)]
+    assert report.comparisons(ours + theirs).endswith("2 common seeds")
+
+
+def test_arms_stand_in_their_order_whatever_ran_first():
+    rows = _rows("unet", [0.5]) + _rows("pooled", [0.5], effect="noise") + _rows("gradient-mean", [0.5])
+    assert list(report.groups(rows)) == [("none", "gradient-mean"), ("none", "unet"), ("noise", "pooled")]
+
+
+def test_the_figures_second_panel_holds_the_arms_near_the_best_and_labels_name_their_seeds(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = _rows("gradient-mean", [0.93, 0.91]) + _rows("gradient-mean", [0.93, 0.91], seed=1)
+    rows += _rows("pooled", [0.87, 0.87], effect="noise") + _rows("peer-literal", [0.2, 0.2])
+    found = report.groups(rows)
+    assert list(figure.near(found)) == [("none", "gradient-mean"), ("noise", "pooled")]
+    labels = [figure.label(*item) for item in found.items()]
+    assert labels == ["gradient-mean\n2 seeds", "peer-literal\n1 seed", "pooled\n(noise)\n1 seed"]
+    figure.draw(rows, tmp_path / "some.svg")
+    assert "means within 0.06 of the best" in (tmp_path / "some.svg").read_text()
+    figure.draw(_rows("pooled", [0.9]), tmp_path / "one.svg")
+    assert "means within" not in (tmp_path / "one.svg").read_text()
 
 
 def test_rows_come_back_from_the_file_and_a_missing_class_stays_missing(tmp_path):
     path = tmp_path / "some.csv"
     first, second = _rows("pooled", [0.5, None]), _rows("single", [0.4], site="site2", effect="noise")
-    results.append(path, first)
-    results.append(path, second)
+    ledger.append(path, first)
+    ledger.append(path, second)
     assert results.load(path) == first + second
     assert [row.job.site for row in results.load(path)] == ["", "", "site2"]
     with path.open("a") as file:
         file.write("pooled,none,0,2.0,,cut in the mid")
     assert results.load(path) == first + second
-    results.append(path, first)
-    assert results.load(path) == first + second + first
+    third = _rows("pooled", [0.5, None], seed=1)
+    ledger.append(path, third)
+    assert results.load(path) == first + second + third
     assert first[1].white is None and first[1].with_background == 1.0
+    assert (first[0].seconds, first[0].cpu_seconds, first[0].commit) == (1.5, 2.5, "abc1234")
+
+
+def test_a_row_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "some.csv"
+    rows = _rows("single", [0.5, 0.6], site="site1")
+    ledger.append(path, rows)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="arm single, effect none, seed 0, site site1, person p0"):
+        ledger.append(path, rows, results.KEY)
+    assert path.read_bytes() == before
+    ledger.append(path, rows)
+    with pytest.raises(ValueError, match="two rows of arm single"):
+        results.load(path)
+
+
+def test_a_file_from_before_a_column_still_loads_and_gets_it(tmp_path):
+    path = tmp_path / "some.csv"
+    first, second = _rows("pooled", [0.5, 0.6]), _rows("unet", [0.7])
+    table = [{name: value for name, value in asdict(row).items() if name not in NEW} for row in first]
+    ledger.append(path, table)
+    assert "commit" not in path.read_text()
+    old = [replace(row, cpu_seconds=None, commit="") for row in first]
+    assert results.load(path) == old
+    with path.open("a") as file:
+        file.write("pooled,none,0,2.0,,cut in the mid")
+    ledger.append(path, second)
+    assert results.load(path) == old + second
+    assert [item.name for item in tmp_path.iterdir()] == ["some.csv"]
+    assert "cpu s" in report.table(old + second)
+
+
+def test_two_that_append_at_once_keep_each_others_rows(tmp_path, monkeypatch):
+    path = tmp_path / "some.csv"
+    whole = ledger._whole
+
+    def slow(content):
+        time.sleep(0.01)
+        return whole(content)
+
+    def append(place):
+        start.wait()
+        for number in range(8):
+            # New columns, so that each may be the one that puts a new file in its place.
+            ledger.append(path, [{"place": place, "number": number, f"column{place}": 1}])
+
+    monkeypatch.setattr(ledger, "_whole", slow)
+    ledger.append(path, [{"place": 9}])
+    start = threading.Barrier(3)
+    # The lock is that of an open file: between threads it is what it is between processes.
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(append, range(3)))
+    found = [(row["place"], row["number"]) for row in ledger.read(path)]
+    assert sorted(found) == [*((str(place), str(number)) for place in range(3) for number in range(8)), ("9", "")]
+
+
+def test_a_job_that_another_process_did_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    out, did = tmp_path / "some.csv", []
+
+    def one(job, work, options):
+        did.append(job)
+        for row in (*_rows("pooled", [0.5]), *_rows("gradient-mean", [0.5])):
+            if row.job not in {row.job for row in results.load(out)}:
+                ledger.append(out, [row], results.KEY)
+
+    monkeypatch.setattr(run, "_one", one)
+    asked = argparse.Namespace(
+        seeds=1, effects=["none"], arms=["gradient-mean", "pooled"], out=out, work=tmp_path / "work"
+    )
+    assert run._run(asked) == [] and [job.arm for job in did] == ["gradient-mean"]
+
+
+def test_the_commit_is_the_checked_out_one_and_outside_git_unknown(monkeypatch, tmp_path):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr(options, "__file__", str(tmp_path / "options.py"))
+    assert options.commit() == "unknown"
+    for words in (["init", "-q"], [*IDENTITY, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert len(options.commit()) >= 7 and head.startswith(options.commit())
 
 
 def test_a_file_of_another_recipe_is_noticed(tmp_path):
     path = tmp_path / "some.csv"
     facts = {"spacing": 2.0, "settings": {"patch_size": (64, 64, 64)}}
     assert results.agree(path, facts) == []
-    results.append(path, _rows("pooled", [0.5]))
+    ledger.append(path, _rows("pooled", [0.5]))
     assert results.agree(path, facts) == []
     (only,) = results.agree(path, {**facts, "settings": {"patch_size": (32, 32, 32)}})
     assert "settings.patch_size" in only
+
+
+def test_rows_of_an_unknown_recipe_are_not_adopted(tmp_path):
+    path = tmp_path / "some.csv"
+    ledger.append(path, _rows("pooled", [0.5]))
+    (only,) = results.agree(path, {"spacing": 2.0})
+    assert "no some.json" in only and not path.with_suffix(".json").exists()
+
+
+def test_a_prepared_folder_is_named_after_every_byte_that_went_into_it(tmp_path):
+    person = effects.Person("1", "site0", "train", "20", tmp_path / "image.nii", tmp_path / "label.nii")
+
+    def name(image, label, **changes):
+        person.image.write_bytes(image)
+        person.label.write_bytes(label)
+        return prepare._digest([replace(person, **changes)], 2.0, "none", "quantile")
+
+    assert name(b"image", b"label") == name(b"image", b"label")
+    # The same sizes, other bytes; and the age, by which an effect moves people.
+    assert len({name(b"image", b"label"), name(b"imagE", b"label"), name(b"image", b"labeL")}) == 3
+    assert name(b"image", b"label", age="30") != name(b"image", b"label")
+
+
+def test_what_is_held_counts_neither_on_the_clock_nor_for_the_processor():
+    def work(seconds):
+        until = time.process_time() + seconds
+        while time.process_time() < until:
+            pass
+
+    watch = Watch("test")
+    work(0.1)
+    with watch.held():
+        work(0.5)
+    spent = watch.spent
+    # os.times counts hundredths.
+    assert 0.08 <= spent.cpu_seconds < 0.4 and spent.seconds >= 0.09
+    watch.start()
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    assert watch.spent.cpu_seconds > 0
 
 
 def test_effects_move_and_change_training_people_only(tmp_path):
@@ -121,9 +293,8 @@ def bench(tmp_path_factory):
 
 
 def _training(bench, **changes):
-    return arms.Training(
-        bench, {"patch_size": 8, "model": "meshnet-10x5", **changes}, 0, 2, 1e-9, "cpu", 0, Watch("test")
-    )
+    changes = {"patch_size": 8, "model": "meshnet-10x5", **changes}
+    return arms.Training(bench=bench, changes=changes, seed=0, batches=2, watch=Watch("test"), budget=1e-9)
 
 
 def test_the_peers_network_has_the_parameters_on_record():
@@ -186,3 +357,41 @@ def test_the_products_arms_end_with_bytes_and_models_as_they_should(bench):
     assert (averaged.rounds, averaged.steps, averaged.sent) == (1, 2, one)
     assert [outcome.site for outcome in arms.single(training, "site2")] == ["site2"]
     assert arms.pooled(training)[0].sent == 0
+
+
+def _closed(monkeypatch):
+    """Return a list that grows by each trainer as it is closed."""
+    closed = []
+    close = arms.Trainer.close
+
+    def note(trainer):
+        closed.append(trainer)
+        close(trainer)
+
+    monkeypatch.setattr(arms.Trainer, "close", note)
+    return closed
+
+
+def test_every_trainer_is_closed_also_after_an_error(bench, monkeypatch):
+    closed = _closed(monkeypatch)
+    arms.gradient_mean(_training(bench))
+    assert len(set(closed)) == len(closed) == 4
+
+    def fail(*_):
+        raise OSError("no more")
+
+    monkeypatch.setattr(arms, "_round", fail)
+    with pytest.raises(OSError, match="no more"):
+        arms.gradient_mean(_training(bench))
+    assert len(set(closed)) == len(closed) == 8
+    monkeypatch.setattr(arms.Trainer, "gradient", fail)
+    with pytest.raises(OSError, match="no more"):
+        arms.pooled(_training(bench))
+    assert len(closed) == 9
+
+
+def test_sites_that_end_with_different_models_are_an_error(bench, monkeypatch):
+    monkeypatch.setattr(arms.Trainer, "digest", lambda trainer: str(id(trainer)))
+    monkeypatch.setattr(arms, "_round", lambda *_: 0.5)
+    with pytest.raises(RuntimeError, match="models are not the same"):
+        arms.gradient_mean(_training(bench))
