@@ -1,6 +1,8 @@
 import os
+import threading
 import weakref
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ needs_kernels = pytest.mark.skipif(not native.status().available, reason=native.
 INSTRUCTIONS = [name for name in ("avx512", "avx2", "portable") if loader.use(name)]
 if INSTRUCTIONS:
     loader.use(INSTRUCTIONS[0])
+STATM = Path("/proc/self/statm")
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 NORMS = {"none": lambda c: nn.Identity(), "instance": lambda c: nn.GroupNorm(c, c), "batch": nn.BatchNorm3d}
 STYLES = [(n, a) for n in NORMS for a in ACTIVATIONS]
@@ -270,6 +273,38 @@ def test_a_result_s_memory_is_used_again_once_nobody_holds_it(monkeypatch):
     assert native.conv3d(x, weight).data_ptr() == address
 
 
+@needs_kernels
+def test_results_that_end_together_are_not_all_kept(monkeypatch):
+    monkeypatch.setattr(volumes, "HUGE", 1)
+    x, weight = tensor(1, 5, 6, 7, 8), torch.zeros(5, 5, 3, 3, 3)
+    results = [native.conv3d(x, weight) for _ in range(6)]
+    monkeypatch.setattr(volumes, "KEPT", 3 * results[0].nbytes)
+    results.clear()
+    assert len(volumes._LENT.free) == 3
+
+
+@needs_kernels
+@pytest.mark.skipif(not STATM.exists(), reason="needs Linux's account of a process's memory")
+def test_a_thread_that_ends_leaves_no_memory_behind():
+    def resident():
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def work():
+        torch.set_num_threads(1)
+        native.conv3d(x, weight).sum().backward()
+
+    x, weight = tensor(1, 8, 16, 16, 96).requires_grad_(), tensor(8, 8, 3, 3, 3, seed=1).requires_grad_()
+    threads, sizes = torch.get_num_threads(), []
+    for count in (5, 40):
+        for _ in range(count):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        sizes.append(resident())
+    torch.set_num_threads(threads)
+    assert sizes[1] - sizes[0] < 32 << 20
+
+
 def reuse():
     """Interleave networks of one shape whose results are looked at only at the end."""
     results, x = [], tensor(1, 5, 6, 7, 8)
@@ -403,9 +438,19 @@ def test_refusals_say_what_was_wanted():
         ([native.Block(tensor(3, 2, 3, 3, 3, dtype=torch.float64))], native.Style()),
         ([block], native.Style("layer")),
         ([block], native.Style("batch", training=False)),
+        ([native.Block(tensor(0, 2, 3, 3, 3))], native.Style()),
+        ([native.Block(block.weight, torch.zeros(1))], native.Style()),
+        ([native.Block(block.weight, torch.zeros(3, dtype=torch.float64))], native.Style()),
+        ([native.Block(block.weight, gamma=torch.ones(2))], native.Style()),
+        ([native.Block(block.weight.to("meta"))], native.Style()),
     ]:
         with pytest.raises(ModelError):
             native.stack(x, wrong, None, style)
+    for odd in (x[0], x[:0], x[..., :0], x.int(), x.bfloat16(), x.to("meta")):
+        with pytest.raises(ModelError, match="no side of 0"):
+            native.conv3d(odd, block.weight.to(odd.dtype))
+    with pytest.raises(ModelError, match="no side of 0"):
+        native.class_sums(x.half(), torch.zeros(1, 4, 4, 4, dtype=torch.int64))
 
 
 def test_obstacles_are_one_line():

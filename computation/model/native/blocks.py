@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from computation.errors import ModelError
 from computation.model.native import calls
 
-__all__ = ["NORMS", "Block", "Style", "check"]
+__all__ = ["NORMS", "Block", "Style", "check", "check_input"]
 
 NORMS = ("none", "instance", "batch")
 
@@ -85,15 +86,41 @@ def check(x: Tensor, blocks: Sequence[Block], head: Block | None, style: Style) 
     ModelError
         Says what was found and what was wanted.
     """
+    check_input(x)
     if style.norm not in NORMS or style.activation not in calls.ACTIVATIONS or style.keep < 1:
         raise ModelError(f"unknown layer style: norm {style.norm}, activation {style.activation}, keep {style.keep}")
     channels = x.shape[1]
     for block in [*blocks, *([head] if head else [])]:
         shape = tuple(block.weight.shape)
-        if len(shape) != 5 or shape[1] != channels or shape[2:] not in ((1, 1, 1), (3, 3, 3)) or block.dilation < 1:
+        fits = len(shape) == 5 and shape[0] > 0 and shape[1] == channels and shape[2:] in ((1, 1, 1), (3, 3, 3))
+        if not fits or block.dilation < 1:
             raise ModelError(
                 f"a convolution of weights {shape}, dilation {block.dilation} cannot follow {channels} channels"
             )
-        if block.weight.dtype != x.dtype:
-            raise ModelError(f"weights are {block.weight.dtype}, the input is {x.dtype}; use one type")
+        _check_vectors(block, shape[0], x)
         channels = shape[0]
+
+
+def check_input(x: Tensor) -> None:
+    """Refuse what the kernels cannot read.
+
+    Raises
+    ------
+    ModelError
+        Says what was found and what was wanted.
+    """
+    if x.dim() != 5 or not x.numel() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        raise ModelError(
+            f"the kernels were given {tuple(x.shape)}, {x.dtype}, on {x.device}; they take (batch, channels, D, H, W) "
+            "with no side of 0, float32 or float64, on the CPU"
+        )
+
+
+def _check_vectors(block: Block, channels: int, x: Tensor) -> None:
+    """Refuse tensors of another type or device than the input, and vectors that are not one value a channel."""
+    vectors = (block.bias, block.gamma, block.beta, block.running_mean, block.running_var)
+    if any(t is not None and (t.dtype, t.device) != (x.dtype, x.device) for t in (block.weight, block.bias)):
+        raise ModelError(f"weights are {block.weight.dtype}, the input is {x.dtype}; use one type, and the CPU for all")
+    for vector in vectors:
+        if vector is not None and (tuple(vector.shape) != (channels,) or vector.device != x.device):
+            raise ModelError(f"a vector of {tuple(vector.shape)} belongs to {channels} channels; wanted one value each")

@@ -22,8 +22,8 @@ __all__ = ["BuildError", "build", "library_name"]
 
 FOLDER = Path(__file__).resolve().parent
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
-AVX512 = ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprfchw", "-mprefer-vector-width=512")
-AVX2 = ("-mavx2", "-mfma", "-mprfchw")
+AVX512 = ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
+AVX2 = ("-mavx2", "-mfma")
 UNITS = ("avx512.cpp", "avx2.cpp", "portable.cpp", "double.cpp", "dispatch.cpp")
 X86 = ("x86_64", "amd64")
 SECONDS = 300

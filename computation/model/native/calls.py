@@ -1,6 +1,6 @@
 """The kernels as functions on tensors: contiguous NCDHW float32 or float64 on the CPU in, new tensors out.
 
-One function per kernel; shapes are computed here, so the C++ side never sees an inconsistent call. The structures
+One function per kernel; shapes are computed here, from tensors that `blocks.check` found consistent. The structures
 mirror ``kernels.h``.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from computation.errors import DeviceError
-from computation.model.native.loader import library
+from computation.model.native.loader import library, status
 from computation.model.native.volumes import allocate, take
 
 __all__ = [
@@ -217,7 +217,7 @@ def pointwise_backward(grad: Tensor, x: Tensor, pre: Pre) -> Gradients:
 
 
 def affine_(target: Tensor, other: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
-    """Overwrite `target` with ``a * target + b * other + c``; a, b, c are (batch, channels)."""
+    """Overwrite the contiguous `target` with ``a * target + b * other + c``; a, b, c are (batch, channels)."""
     keep = _contiguous(other, a, b, c)
     sizes = (*_sizes(target, None)[:3], torch.get_num_threads())
     _call("affine", target, _Affine(*sizes, _address(target), *map(_address, keep)))
@@ -272,5 +272,7 @@ def _address(tensor: Tensor | None) -> int | None:
 
 def _call(name: str, like: Tensor, structure: ctypes.Structure) -> None:
     handle = library()
-    if handle is None or getattr(handle, f"meshnet_{name}")(like.dtype == torch.float64, ctypes.addressof(structure)):
+    if handle is None:
+        raise DeviceError(status().reason)
+    if getattr(handle, f"meshnet_{name}")(like.dtype == torch.float64, ctypes.addressof(structure)):
         raise DeviceError("a native kernel ran out of memory; use smaller sub-volumes or a machine with more memory")

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from computation.errors import ModelError
 from computation.model.native import calls
-from computation.model.native.blocks import Block, Style, check
+from computation.model.native.blocks import Block, Style, check, check_input
 from computation.model.native.chain import Chain, Tape
 from computation.model.native.loader import status
 from computation.model.native.volumes import trim
@@ -84,7 +84,7 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int 
 
 
 def layer(x: Tensor, block: Block, style: Style) -> Tensor:
-    """Convolve, normalise and activate: one layer whose result is needed as such, say for dropout.
+    """Convolve, normalise and activate: one layer whose result is needed as such.
 
     Parameters
     ----------
@@ -161,7 +161,9 @@ def class_sums(scores: Tensor, labels: Tensor) -> Tensor:
     ModelError
         Shapes do not fit, or a label is not a class.
     """
-    if labels.dtype != torch.int64 or labels.shape != (scores.shape[0], *scores.shape[2:]):
+    check_input(scores)
+    wanted = (scores.shape[0], *scores.shape[2:])
+    if labels.dtype != torch.int64 or labels.device != scores.device or labels.shape != wanted:
         raise ModelError(f"scores {tuple(scores.shape)} need int64 labels of one per voxel, not {tuple(labels.shape)}")
     sums: Tensor = _ClassSums.apply(scores, labels)  # type: ignore[no-untyped-call]
     if int(sums[..., 2].sum()) != labels.numel():

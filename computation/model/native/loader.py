@@ -102,9 +102,9 @@ def _find() -> tuple[Path, str]:
 
 def _cache_folder() -> Path:
     """Return a folder that only this user can write, or raise: code is loaded from it."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "coinstac-meshnet"
     try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = root / "coinstac-meshnet"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
     except (OSError, RuntimeError) as error:

@@ -20,7 +20,7 @@ __all__ = ["allocate", "give", "take", "trim"]
 
 HUGE = 1 << 22  # bytes from which huge pages are worth asking for
 KEPT_EACH = 64 << 20  # bytes of a volume up to which it is kept between calls ...
-KEPT = 512 << 20  # ... and of all of them
+KEPT = 512 << 20  # ... and of all of one kind
 
 
 class _Store:
@@ -99,7 +99,13 @@ def _key(x: Tensor, channels: int) -> tuple[object, ...]:
 def _lend(volume: Tensor) -> Tensor:
     """Return a tensor on the volume's memory; when nothing holds its storage any more, the volume goes back."""
     loan = (ctypes.c_byte * volume.nbytes).from_address(volume.data_ptr())
-    weakref.finalize(loan, _LENT.give, volume).atexit = False
+    weakref.finalize(loan, _return, volume).atexit = False
     storage = torch.frombuffer(loan, dtype=volume.dtype).untyped_storage()
     lent: Tensor = volume.new_empty(0).set_(storage, 0, volume.shape, volume.stride())
     return lent
+
+
+def _return(volume: Tensor) -> None:
+    """Take a lent volume back; as many may end together, the rest is freed at once."""
+    _LENT.give(volume)
+    _LENT.trim()
