@@ -84,11 +84,16 @@ def run(
     tasks = fulfil(spec, sites)
     layout, clients = Layout(output.resolve()), {f"local{index}": task for index, task in enumerate(tasks)}
     make = engine or partial(ProcessEngine, command)
-    with layout.held(), _sigterm_as_ctrl_c():
+    sigterm = _Sigterm()
+    with layout.held(), sigterm.heard():
         layout.prepare(clients, inputs.resolve())
         with closing(make(layout, clients)) as started:
             consortium = Consortium(list(clients), started, layout, observer or Observer(), shuffle_seed, deadline)
-            return asyncio.run(consortium.run([json.dumps(task, allow_nan=False) for task in tasks]))
+            work = consortium.run([json.dumps(task, allow_nan=False) for task in tasks])
+            try:
+                return asyncio.run(sigterm.watch(work))
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
 
 
 class Consortium:
@@ -213,21 +218,38 @@ async def _all(calls: Sequence[Coroutine[Any, Any, tuple[Reply, int]]]) -> list[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _interrupt(*_: object) -> None:
-    # A shell script's background jobs ignore Ctrl-C, and would ignore this with it.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.raise_signal(signal.SIGINT)
+class _Sigterm:
+    """Ends a run at SIGTERM as Ctrl-C does, with every process ended, also where a shell's job ignores Ctrl-C.
 
+    What is cancelled ends where it waits. An exception in the middle of any statement, as Python raises for a signal,
+    can leave a lock of the standard library taken for ever.
+    """
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: with every process ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    async def watch(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Await the work, which SIGTERM cancels from now on."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            return await work
+        finally:
+            self._loop = self._task = None
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Listen, in the main thread; no other can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGTERM, self._end)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _end(self, *_: object) -> None:
+        if self._loop is None or self._task is None:
+            raise KeyboardInterrupt
+        self._loop.call_soon_threadsafe(self._task.cancel)

@@ -368,6 +368,34 @@ def test_no_process_outlives_the_simulator(runs, number, ctrl_c):
         gone.wait(0.01)
 
 
+INSIDE_A_LOCK = """
+import os, signal, subprocess
+class Terminated(subprocess.Popen):
+    times = 0
+    def poll(self):
+        now = Terminated.times == 40
+        Terminated.times += 1
+        if now:  # where CPython, too, has taken the lock and not yet entered what gives it back
+            self._waitpid_lock.acquire()
+            os.kill(os.getpid(), signal.SIGTERM)
+            self._waitpid_lock.release()
+        return super().poll()
+subprocess.Popen = Terminated
+"""
+
+
+@pytest.mark.parametrize("ctrl_c", ["default_int_handler", "SIG_IGN"])
+def test_a_signal_in_the_middle_of_a_statement_leaves_no_lock_taken(runs, ctrl_c):
+    for site in range(2):
+        (runs.inputs / f"local{site}" / RUN).mkdir(parents=True)
+    driver = f"import signal\nsignal.signal(signal.SIGINT, signal.{ctrl_c})\n{INSIDE_A_LOCK}{DRIVER}"
+    command = [sys.executable, "-c", driver, str(runs.inputs.parent), sys.executable, str(SUMMING)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=40, check=False, cwd=Path(__file__).resolve().parents[2]
+    )
+    assert done.returncode != 0 and "KeyboardInterrupt" in done.stderr
+
+
 def test_an_exception_of_the_observer_ends_all_processes(runs):
     class Fault(Watcher):
         def on_cycle(self, cycle, output):
