@@ -226,16 +226,15 @@ class _Sigterm:
     """
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
     async def watch(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Await the work, which SIGTERM cancels from now on."""
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._task = asyncio.current_task()
         try:
             return await work
         finally:
-            self._loop = self._task = None
+            self._task = None
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -250,6 +249,6 @@ class _Sigterm:
             signal.signal(signal.SIGTERM, previous)
 
     def _end(self, *_: object) -> None:
-        if self._loop is None or self._task is None:
+        if self._task is None:
             raise KeyboardInterrupt
-        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._task.get_loop().call_soon_threadsafe(self._task.cancel)

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from computation.tracking import lines
+
 
 def read(path: Path) -> list[dict[str, str]]:
     """Return the whole rows of a CSV; there are none if there is no file."""
@@ -45,11 +47,11 @@ def append(path: Path, rows: Sequence[Any], key: Sequence[str] = ()) -> None:
         refuse_doubles(path, [*old, *tables], key)
         names = [*held, *(name for name in tables[0] if name not in held)]
         if held and names != held:
-            _replace(path, _text(names, [*old, *tables], header=True))
+            lines.replace(path, _text(names, [*old, *tables], header=True))
             return
         # What a killed run wrote of a line is no line.
         file.truncate(len(kept))
-        file.write(_text(names, tables, header=not held))
+        file.write(_text(names, tables, header=not held).encode())
         file.flush()
         os.fsync(file.fileno())
 
@@ -67,16 +69,6 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
                 return
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Put a whole new file in the place of the old one; a killed run leaves the old one."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
 def _whole(content: bytes) -> bytes:
     """Return the whole lines."""
     return content[: content.rfind(b"\n") + 1]
@@ -88,13 +80,13 @@ def _parsed(content: bytes) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames or ()), list(reader)
 
 
-def _text(names: Sequence[str], rows: Sequence[dict[str, Any]], *, header: bool) -> bytes:
+def _text(names: Sequence[str], rows: Sequence[dict[str, Any]], *, header: bool) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 def refuse_doubles(path: Path, rows: Sequence[dict[str, Any]], key: Sequence[str]) -> None:

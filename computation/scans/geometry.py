@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from nibabel import affines
+from nibabel import affines, orientations
 from numpy.typing import NDArray
 
-__all__ = ["apart", "moved", "rescaled", "spacing"]
+__all__ = ["apart", "axes", "moved", "rescaled", "spacing"]
 
-# nibabel's affine functions are not annotated.
+# These nibabel functions are not annotated.
 _affines: Any = affines
+_orientations: Any = orientations
 
 
 def spacing(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the millimetres between voxels along the three axes."""
     return np.asarray(_affines.voxel_sizes(affine), np.float64)
+
+
+def axes(affine: NDArray[np.float64]) -> str:
+    """Name where the axes lead, by the nearest directions of the body: ``RAS``, ``LIA`` and the like."""
+    return "".join(code or "?" for code in _orientations.aff2axcodes(affine))
 
 
 def moved(affine: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:

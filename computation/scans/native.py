@@ -212,7 +212,7 @@ def _sources(scan: Scan, native: Native) -> NDArray[Any]:
     count = math.prod(native.shape)
     places = np.arange(1, count + 1, dtype=np.int32 if count < 2**31 - 1 else np.int64).reshape(native.shape)
     image: Any = SpatialImage(places, np.array(native.affine))
-    if _nib.aff2axcodes(np.array(scan.affine)) == ("R", "A", "S"):
+    if scan.axes == "RAS":
         image = volumes.oriented(image)
     return resampling.resample(
         np.asanyarray(image.dataobj), np.asarray(image.affine), np.array(scan.affine), scan.shape, order=0

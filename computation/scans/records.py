@@ -27,9 +27,6 @@ Affine = tuple[tuple[float, ...], ...]
 #: No side and no volume is larger than this; a damaged file may claim anything.
 _LONGEST, _MOST_VOXELS = 4096, 1 << 31
 
-#: The directions of RAS+ millimetres, negative and positive.
-_LETTERS = ("LR", "PA", "IS")
-
 
 @dataclass(frozen=True)
 class Native:
@@ -107,11 +104,7 @@ class Scan:
     @property
     def axes(self) -> str:
         """Where the axes lead, by the nearest directions of the body: ``RAS``, ``LIA`` and the like."""
-        found = ""
-        for column in list(zip(*self.affine[:3], strict=True))[:3]:
-            nearest = max(range(3), key=[abs(part) for part in column].__getitem__)
-            found += _LETTERS[nearest][int(column[nearest] > 0)]
-        return found
+        return geometry.axes(np.array(self.affine))
 
 
 def pack(value: Any) -> str:

@@ -41,7 +41,7 @@ def tensor(*shape, seed=0, dtype=torch.float32):
 def close(found, wanted, terms, usual=0.0):
     """Within the rounding of a float32 sum of that many terms, relative to the largest, or a usual, value."""
     scale = max(wanted.abs().max().item(), usual)
-    assert (found.double() - wanted).abs().max().item() <= 4e-7 * (3 + terms**0.5) * scale
+    return (found.double() - wanted).abs().max().item() <= 4e-7 * (3 + terms**0.5) * scale
 
 
 class Net(nn.Module):
@@ -90,7 +90,7 @@ def test_convolution_agrees_with_torch_on_any_shape(instructions, data):
     inside, outside = data.draw(channels), data.draw(channels)
     size = [data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12)), data.draw(st.integers(1, 40))]
     dilation, kernel = data.draw(st.sampled_from([1, 2, 3, 4, 8, 16])), data.draw(st.sampled_from([3, 3, 1]))
-    convolution_agrees(instructions, data.draw(st.integers(1, 2)), inside, outside, size, dilation, kernel)
+    assert all(convolution_agrees(instructions, data.draw(st.integers(1, 2)), inside, outside, size, dilation, kernel))
 
 
 @needs_kernels
@@ -98,10 +98,11 @@ def test_convolution_agrees_with_torch_on_any_shape(instructions, data):
 @pytest.mark.parametrize("size", [(37, 21, 17), (70, 35, 9), (39, 9, 20), (9, 39, 20), (70, 2, 17), (1, 67, 16)])
 def test_many_tiles_and_segments_of_every_unit_agree_with_torch(instructions, size):
     """More rows than a tile and more planes than a segment, in units of 4, 3 and 2 outputs."""
-    convolution_agrees(instructions, 1, 5, 3, size, dilation=1, kernel=3)
+    assert all(convolution_agrees(instructions, 1, 5, 3, size, dilation=1, kernel=3))
 
 
 def convolution_agrees(instructions, samples, inside, outside, size, dilation, kernel):
+    """Tell of the output and of the gradients of input, weight and bias whether they are close to torch's."""
     x = tensor(samples, inside, *size)
     weight, bias = tensor(outside, inside, *[kernel] * 3, seed=1), tensor(outside, seed=2)
     arguments = [t.requires_grad_() for t in (x, weight, bias)]
@@ -114,8 +115,8 @@ def convolution_agrees(instructions, samples, inside, outside, size, dilation, k
         found.backward(grad)
     terms = [inside * kernel**3, outside * kernel**3, x[:, 0].numel(), x[:, 0].numel()]
     results = zip([found, *(t.grad for t in arguments)], [wanted, *(t.grad for t in exact)], terms, strict=True)
-    for mine, theirs, count in results:
-        close(mine.detach(), theirs.detach(), count, usual=count**0.5)  # sums of products of normal numbers
+    # Sums of products of normal numbers.
+    return [close(mine.detach(), theirs.detach(), count, usual=count**0.5) for mine, theirs, count in results]
 
 
 @needs_kernels
@@ -148,7 +149,7 @@ def test_network_agrees_with_torch_modules(instructions, norm, activation, train
     with using(instructions):
         found = model.native(mine)
         mine_gradients = gradients(found, grad, mine, model)
-    close(found.detach(), wanted.detach(), 400)
+    assert close(found.detach(), wanted.detach(), 400)
     their_gradients = gradients(wanted, grad, theirs, exact)
     largest = max(p.grad.abs().max() for p in exact.parameters())
     for a, b in zip(mine_gradients, their_gradients, strict=True):

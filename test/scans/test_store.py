@@ -81,6 +81,8 @@ def test_the_axes_of_a_scan_are_named_as_nibabel_names_them(order, signs, tilt):
     affine[:3, :3] = (np.diag(signs) * (1.0, 2.0, 3.0))[list(order)] + tilt * np.eye(3)[::-1]
     scan = Scan(1, "s", "", "train", (2, 2, 2), (1, 2, 3), tuple(map(tuple, affine)), "uint8", 0, 1, False)
     assert scan.axes == "".join(nib.aff2axcodes(affine))
+    rows = [order.index(column) for column in range(3)]
+    assert scan.axes == "".join(("LR", "PA", "IS")[row][signs[column] > 0] for column, row in enumerate(rows))
 
 
 def test_reading_normalises(tools):

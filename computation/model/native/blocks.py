@@ -11,9 +11,10 @@ from torch import Tensor
 from computation.errors import ModelError
 from computation.model.native import calls
 
-__all__ = ["NORMS", "Block", "Style", "check", "check_input"]
+__all__ = ["MIXED", "NORMS", "Block", "Style", "check", "check_input", "unreadable"]
 
 NORMS = ("none", "instance", "batch")
+MIXED = "they compute in float32 (and float64), not in mixed precision"
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,22 @@ def check_input(x: Tensor) -> None:
     ModelError
         Says what was found and what was wanted.
     """
-    if x.dim() != 5 or not x.numel() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+    if unreadable(x):
         raise ModelError(
             f"the kernels were given {tuple(x.shape)}, {x.dtype}, on {x.device}; they take (batch, channels, D, H, W) "
             "with no side of 0, float32 or float64, on the CPU"
         )
+
+
+def unreadable(x: Tensor) -> str:
+    """Say in a few words why the kernels cannot read a tensor; an empty text means that they can."""
+    if x.device.type != "cpu":
+        return f"the input is on {x.device.type}"
+    if x.dtype not in (torch.float32, torch.float64):
+        return MIXED
+    if x.dim() != 5 or not x.numel():
+        return "the input is not a non-empty (batch, channels, depth, height, width)"
+    return ""
 
 
 def _check_vectors(block: Block, channels: int, x: Tensor) -> None:

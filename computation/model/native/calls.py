@@ -219,7 +219,7 @@ def pointwise_backward(grad: Tensor, x: Tensor, pre: Pre) -> Gradients:
 def affine_(target: Tensor, other: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
     """Overwrite the contiguous `target` with ``a * target + b * other + c``; a, b, c are (batch, channels)."""
     keep = _contiguous(other, a, b, c)
-    sizes = (*_sizes(target, None)[:3], torch.get_num_threads())
+    sizes = (*_extent(target), torch.get_num_threads())
     _call("affine", target, _Affine(*sizes, _address(target), *map(_address, keep)))
 
 
@@ -227,7 +227,7 @@ def scores(x: Tensor, labels: Tensor) -> Tensor:
     """Return the softmax sums of `functional.class_sums`: (batch, classes, 5) float64."""
     sums = torch.zeros(*x.shape[:2], 5, dtype=torch.float64)
     keep = _contiguous(x, labels)
-    _call("scores", x, _Scores(*_score_sizes(x), *map(_address, (*keep, sums, None, None))))
+    _call("scores", x, _Scores(*_extent(x), torch.get_num_threads(), *map(_address, (*keep, sums, None, None))))
     return sums
 
 
@@ -235,7 +235,8 @@ def scores_backward(x: Tensor, labels: Tensor, of_sums: Tensor) -> Tensor:
     """Return the gradient of ``(of_sums * scores(x, labels)).sum()`` at `x`."""
     out = allocate(x, x.shape[1])
     x_, labels_, of_sums_ = _contiguous(x, labels, of_sums.to(x.dtype))
-    _call("scores_backward", x, _Scores(*_score_sizes(x), *map(_address, (x_, labels_, None, of_sums_, out))))
+    sizes = (*_extent(x), torch.get_num_threads())
+    _call("scores_backward", x, _Scores(*sizes, *map(_address, (x_, labels_, None, of_sums_, out))))
     return out
 
 
@@ -245,9 +246,9 @@ def _conv(x: Tensor, weight: Tensor, dilation: int, pre: Pre | None) -> _Conv:
     return _Conv(x.shape[0], channels, out, *x.shape[2:], dilation, kernel, activation, torch.get_num_threads())
 
 
-def _sizes(x: Tensor, pre: Pre | None) -> tuple[int, ...]:
-    activation = ACTIVATIONS[pre.activation] if pre else 0
-    return x.shape[0], x.shape[1], x[0, 0].numel(), activation, torch.get_num_threads()
+def _sizes(x: Tensor, pre: Pre) -> tuple[int, ...]:
+    activation = ACTIVATIONS[pre.activation]
+    return *_extent(x), activation, torch.get_num_threads()
 
 
 def _scaling(pre: Pre | None) -> tuple[Tensor | None, Tensor | None]:
@@ -258,8 +259,9 @@ def _statistics(pre: Pre | None) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if pre is None else (pre.mean, pre.rstd)
 
 
-def _score_sizes(x: Tensor) -> tuple[int, ...]:
-    return x.shape[0], x.shape[1], x[0, 0].numel(), torch.get_num_threads()
+def _extent(x: Tensor) -> tuple[int, int, int]:
+    """Return samples, channels and voxels."""
+    return x.shape[0], x.shape[1], x[0, 0].numel()
 
 
 def _contiguous(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

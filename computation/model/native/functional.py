@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from computation.errors import ModelError
 from computation.model.native import calls
-from computation.model.native.blocks import Block, Style, check, check_input
+from computation.model.native.blocks import MIXED, Block, Style, check, check_input, unreadable
 from computation.model.native.chain import Chain, Tape
 from computation.model.native.loader import status
 from computation.model.native.volumes import trim
@@ -32,12 +32,9 @@ def obstacle(x: Tensor) -> str:
     str
         One line for the journal, or "".
     """
-    if x.device.type != "cpu":
-        return f"native kernels off: the input is on {x.device.type}"
-    if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
-        return "native kernels off: they compute in float32 (and float64), not in mixed precision"
-    if x.dim() != 5 or not x.numel():
-        return "native kernels off: the input is not a non-empty (batch, channels, depth, height, width)"
+    reason = unreadable(x) or (MIXED if torch.is_autocast_enabled("cpu") else "")
+    if reason:
+        return f"native kernels off: {reason}"
     found = status()
     return "" if found.available else found.reason
 
