@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from computation.payload import HEADER_BYTES
 from computation.strategies import average
 from computation.strategies.base import Contribution
+from computation.wire.payload import HEADER_BYTES
 
 SITES = 4
 SIZES = (5_688, 196_113, 2_000_000)

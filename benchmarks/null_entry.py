@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from computation import entry
-from computation.server import Handler
+from computation.coinstac.server import Handler
 
 
 def load(mode: str) -> Handler:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from computation.scans import writer
+from computation.scans.store import writer
 from simulator import embedded
 from simulator.layout import RUN
 

@@ -99,8 +99,8 @@ def _plain(value: float) -> str:
 
 
 def _specs(options: argparse.Namespace) -> None:
+    from computation.coinstac.compspec import compspec, inputspec
     from computation.commands.outputs import write_json
-    from computation.compspec import compspec, inputspec
 
     for name, value in (("compspec.json", compspec()), ("inputspec.json", inputspec())):
         write_json(options.folder / name, value)

@@ -15,8 +15,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a script: its folder is on the path, the package's parent is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from computation.coinstac.server import Handler, Loader, run
 from computation.errors import MeshNetError, SettingsError
-from computation.server import Handler, Loader, run
 
 __all__ = ["DEFAULT_PORT", "address", "load_handler", "main"]
 

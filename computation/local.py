@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from computation.messages import Plan, Results, Verdict
-from computation.node import Phase, Service
-from computation.site import SiteRun
+from computation.coinstac.node import Phase, Service
+from computation.federation.site import SiteRun
 from computation.training.trainer import Trainer
+from computation.wire.messages import Plan, Results, Verdict
 
 __all__ = ["create"]
 

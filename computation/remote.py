@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from computation import payload, results
-from computation.centre import CentreRun, summarise
+from computation.coinstac.node import Phase, Service
 from computation.errors import MeshNetError, MessageError
-from computation.messages import FinishOffer, JoinOffer, Results, RoundOffer, Verdict
+from computation.federation import results
+from computation.federation.centre import CentreRun, summarise
 from computation.model.network import parameter_count
-from computation.node import Phase, Service
-from computation.payload import MODEL
+from computation.wire import payload
+from computation.wire.messages import FinishOffer, JoinOffer, Results, RoundOffer, Verdict
+from computation.wire.payload import MODEL
 
 __all__ = ["create"]
 

@@ -1,8 +1,9 @@
 """What the consortium's owner and each member may set, as one frozen, validated record.
 
 Every input of the computation is declared once, in the two dataclasses below: its default, range and sentence of help
-live in the field's metadata. `computation.compspec` turns the same declarations into COINSTAC's `compspec.json`.
-The platform applies no defaults and checks nothing, so both happen here, at each site, on the first iteration.
+live in the field's metadata. `computation.coinstac.compspec` turns the same declarations into COINSTAC's
+`compspec.json`. The platform applies no defaults and checks nothing, so both happen here, at each site, on the first
+iteration.
 """
 
 from __future__ import annotations

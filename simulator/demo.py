@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from computation.compspec import inputspec
+from computation.coinstac.compspec import inputspec
 from simulator import command
 
 __all__ = ["add_commands"]

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from computation.errors import ImportScanError
-from computation.scans import geometry, images, labels, normalise, writer
-from computation.scans.provenance import versions
-from computation.scans.records import SPLITS, affine_of
+from computation.scans.making import images, labels
+from computation.scans.store import geometry, normalise, writer
+from computation.scans.store.provenance import versions
+from computation.scans.store.records import SPLITS, affine_of
 
 __all__ = ["Site", "Subjects", "Template", "build", "load_template", "site_of"]
 

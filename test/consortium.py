@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from loopback import Loopback
 
-from computation.scans import writer
+from computation.scans.store import writer
 
 CLASSES = ("background", "white matter", "grey matter")
 COLOURS = ("#000000", "#ffffff", "#808080")

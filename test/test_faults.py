@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from consortium import consortium, database
 
-from computation import payload
 from computation.errors import (
     ConsensusError,
     MeshNetError,
@@ -18,8 +17,9 @@ from computation.errors import (
     SettingsError,
     StoreError,
 )
-from computation.payload import CONTRIBUTION, Payload
 from computation.training.trainer import Trainer
+from computation.wire import payload
+from computation.wire.payload import CONTRIBUTION, Payload
 
 
 def _verdicts(loop):

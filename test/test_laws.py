@@ -13,15 +13,18 @@ from consortium import SHORT, consortium, database
 from loopback import Loopback
 from torch import nn
 
-from computation import centre, claim, local, payload
+from computation import local
+from computation.coinstac import claim
 from computation.errors import ConsensusError, MeshNetError, ResumeError, ScanError
+from computation.federation import centre
 from computation.model import architecture, export, network, vector
-from computation.scans.sampling import PatchSampler
-from computation.scans.store import open_store
+from computation.scans.drawing.sampling import PatchSampler
+from computation.scans.store.opening import open_store
 from computation.settings import parse
 from computation.tracking import notices, read
 from computation.training.loss import criterion
 from computation.training.trainer import Trainer
+from computation.wire import payload
 
 STRATEGIES = ["gradient-mean", "fedavg"]
 

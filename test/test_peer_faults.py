@@ -15,8 +15,8 @@ import torch
 from consortium import consortium, database
 
 from computation.model import architecture, network, vector
-from computation.scans.sampling import PatchSampler
-from computation.scans.store import open_store
+from computation.scans.drawing.sampling import PatchSampler
+from computation.scans.store.opening import open_store
 from computation.settings import parse
 from computation.training.trainer import Trainer
 
@@ -57,7 +57,7 @@ def test_fault_04_sites_weigh_as_much_as_they_bring(run):
     centre = run.handlers["remote"]._run
     offers = {site: reply["output"] for site, _, reply in run.log if site in ("local0", "local1")}
     assert [len(offers), centre.offers["local0"].scans["train"], centre.offers["local1"].scans["train"]] == [2, 3, 1]
-    from computation.messages import RoundOffer
+    from computation.wire.messages import RoundOffer
 
     last = RoundOffer(1, "ok", "", 1, 0.0, "ab" * 32)
     assert centre.weight("local0", last) == 3 * centre.weight("local1", last)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from computation.compspec import compspec, inputspec
+from computation.coinstac.compspec import compspec, inputspec
 from computation.errors import SettingsError
 from computation.model import architecture
 from computation.settings import MODELS, Member, Settings, differences, options, parse

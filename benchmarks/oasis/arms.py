@@ -22,15 +22,15 @@ from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome, Point, compare
 from benchmarks.oasis.prepare import Bench
-from computation import payload
 from computation.model import architecture, network
-from computation.scans.records import Scan
-from computation.scans.store import Store
+from computation.scans.store.opening import Store
+from computation.scans.store.records import Scan
 from computation.settings import Settings, parse
 from computation.strategies import Contribution, named
 from computation.training import inference
 from computation.training.metrics import mean
 from computation.training.trainer import Trainer
+from computation.wire import payload
 
 #: Local steps of federated averaging where the settings name none.
 _LOCAL_STEPS = 8

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.oasis.clock import Spent
-from computation.scans.records import Scan
-from computation.scans.store import Store
+from computation.scans.store.opening import Store
+from computation.scans.store.records import Scan
 from computation.training.metrics import Counts, dice
 
 Dices = tuple[float | None, ...]

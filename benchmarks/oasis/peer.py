@@ -41,10 +41,10 @@ from torch import Tensor, nn
 from benchmarks.oasis.arms import Training
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome
-from computation.scans.prefetch import Prefetcher
-from computation.scans.records import Scan
-from computation.scans.sampling import Batch, PatchSampler
-from computation.scans.store import Store
+from computation.scans.drawing.prefetch import Prefetcher
+from computation.scans.drawing.sampling import Batch, PatchSampler
+from computation.scans.store.opening import Store
+from computation.scans.store.records import Scan
 from computation.training.device import choose
 
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)

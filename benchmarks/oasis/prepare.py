@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.oasis.effects import SITES, Person, Scanner, assigned, changed, scanner
-from computation.scans.ingest import import_table
-from computation.scans.provenance import versions
-from computation.scans.store import SqliteStore, Store, open_store
-from computation.scans.writer import Header, create
+from computation.scans.making.ingest import import_table
+from computation.scans.store.opening import SqliteStore, Store, open_store
+from computation.scans.store.provenance import versions
+from computation.scans.store.writer import Header, create
 
 LABELS = "gwm-white1-grey2:oasis-tissue"
 #: Field of view along each axis, in millimetres.

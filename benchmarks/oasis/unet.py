@@ -21,9 +21,9 @@ from benchmarks.oasis.arms import Training
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Label, Outcome
 from computation.model import architecture, network
-from computation.scans.prefetch import Prefetcher
-from computation.scans.records import Scan
-from computation.scans.store import Store
+from computation.scans.drawing.prefetch import Prefetcher
+from computation.scans.store.opening import Store
+from computation.scans.store.records import Scan
 from computation.settings import Settings
 from computation.training import loss
 from computation.training.device import choose

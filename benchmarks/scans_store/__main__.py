@@ -25,7 +25,7 @@ from benchmarks.scans_store.codecs import codecs
 from benchmarks.scans_store.data import large, peer, subjects
 from benchmarks.scans_store.reading import epoch, random_access, waiting
 from benchmarks.scans_store.rows import RESULTS, Row, row
-from computation.scans.ingest import import_table
+from computation.scans.making.ingest import import_table
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from computation.scans.ingest import import_table
-from computation.scans.split import Fractions
-from computation.scans.store import open_store
+from computation.scans.making.ingest import import_table
+from computation.scans.making.split import Fractions
+from computation.scans.store.opening import open_store
 
 __all__ = ["ALL_TRAIN", "CHILDREN", "child"]
 
@@ -26,7 +26,7 @@ def imported(table: str, database: str, label_set: str, jobs: str, like: str) ->
 
 
 def memory(path: str) -> dict[str, float]:
-    from computation.scans.sampling import PatchSampler
+    from computation.scans.drawing.sampling import PatchSampler
 
     base = resident()
     seen = []

@@ -1,4 +1,4 @@
-"""How every filter and level does on the same blocks: the choice in `computation/scans/filters.py`."""
+"""How every filter and level does on the same blocks: the choice in `computation/scans/store/filters.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import zstandard
 
 from benchmarks.scans_store.rows import RESULTS
-from computation.scans import blocks, filters, images
-from computation.scans.blocks import BlockGrid
-from computation.scans.store import open_store
+from computation.scans.making import images
+from computation.scans.store import blocks, filters
+from computation.scans.store.blocks import BlockGrid
+from computation.scans.store.opening import open_store
 
 
 def codecs(folder: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from computation.scans import blocks, writer
-from computation.scans.store import open_store
+from computation.scans.store import blocks, writer
+from computation.scans.store.opening import open_store
 
 LABELS = "gwm-white1-grey2:oasis-tissue"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scans_store.rows import Row, row
-from computation.scans.store import open_store
+from computation.scans.store.opening import open_store
 
 
 def cold(path: Path) -> None:
@@ -79,7 +79,7 @@ def theirs_cold(path: Path, key: int, origin: tuple[int, ...], side: int) -> flo
 
 def epoch(folder: Path) -> list[Row]:
     """Time an epoch of one 64^3 sub-volume a scan, against the peer's loader in the way that its trainer walks it."""
-    from computation.scans.sampling import PatchSampler
+    from computation.scans.drawing.sampling import PatchSampler
 
     def ours() -> float:
         began = time.perf_counter()
@@ -118,8 +118,8 @@ def waiting(folder: Path) -> list[Row]:
     import torch
 
     from computation.model import architecture, network
-    from computation.scans.prefetch import Prefetcher
-    from computation.scans.sampling import PatchSampler
+    from computation.scans.drawing.prefetch import Prefetcher
+    from computation.scans.drawing.sampling import PatchSampler
 
     model = network.build(architecture.named("meshnet-10x5", classes=3), seed=1)
 

@@ -20,10 +20,10 @@ from computation.commands import outputs, segmenting
 from computation.commands.distances import ClassScore, compare
 from computation.commands.model import Model
 from computation.errors import ImportScanError, MeshNetError, ModelError, ScanError, SettingsError, StoreError
-from computation.scans import images, labels
-from computation.scans.conform import Target, conform
-from computation.scans.records import Scan, spacing_of
-from computation.scans.store import Store, open_store
+from computation.scans.making import images, labels
+from computation.scans.making.conform import Target, conform
+from computation.scans.store.opening import Store, open_store
+from computation.scans.store.records import Scan, spacing_of
 from computation.settings import Settings
 from computation.training.metrics import Counts, dice, mean
 from computation.training.preprocessing import preprocessing_of

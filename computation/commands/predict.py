@@ -23,8 +23,8 @@ from computation.commands import model as models
 from computation.commands.model import Model
 from computation.commands.segmenting import Segmented, segment
 from computation.errors import MeshNetError
-from computation.scans import images
-from computation.scans.blocks import Triple
+from computation.scans.making import images
+from computation.scans.store.blocks import Triple
 
 __all__ = ["Wanted", "names_of", "predict", "run"]
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from computation import __version__
 from computation.commands.model import Model
-from computation.scans.blocks import Triple
-from computation.scans.native import shares_to_native
-from computation.scans.sides import counterparts
+from computation.scans.drawing.sides import counterparts
+from computation.scans.making.native import shares_to_native
+from computation.scans.store.blocks import Triple
 from computation.training import inference
 from computation.training.preprocessing import Prepared, prepare
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from computation.errors import SettingsError, SimulatorError, StoreError, unwritable
-from computation.scans.store import open_store
+from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
 from simulator.command import simulate
 from simulator.layout import RUN, Layout

@@ -17,13 +17,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
-from computation import payload
 from computation.checks import is_digest, is_text
 from computation.errors import ModelError
 from computation.files import replacing
 from computation.model import architecture, vector
 from computation.model.network import MeshNet
-from computation.payload import Manifest, Vector
+from computation.wire import payload
+from computation.wire.payload import Manifest, Vector
 
 __all__ = ["Metadata", "load_model", "save_model"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from computation.errors import ModelError
 from computation.model.network import MeshNet
-from computation.payload import Manifest, Vector
+from computation.wire.payload import Manifest, Vector
 
 __all__ = ["POLICIES", "check", "gather", "gradient", "manifest", "parameters", "scatter", "statistics"]
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from computation.messages import REASONS
 from computation.report import words
 from computation.report.data import ReportData, Scores
 from computation.report.markup import Markup, element, join
 from computation.report.tables import Column, fold, table
 from computation.settings import Settings, options
 from computation.tracking import Notice, RoundNumbers, SiteSummary, foreground, mean, summarise, totals
+from computation.wire.messages import REASONS
 
 __all__ = [
     "accuracy",

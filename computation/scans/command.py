@@ -15,17 +15,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from computation.errors import ImportScanError
-from computation.scans import figure, images, labels, normalise, sources
-from computation.scans.conform import LIKE, Target
-from computation.scans.faults import ScanFault
-from computation.scans.ingest import import_scans
-from computation.scans.migrate import from_peer, migrate
-from computation.scans.options import Options
-from computation.scans.recipe import Recipe
-from computation.scans.records import SPLITS, Scan
-from computation.scans.split import Fractions
-from computation.scans.store import SqliteStore, Store, open_store
-from computation.scans.summary import ImportSummary
+from computation.scans import figure
+from computation.scans.making import images, labels, sources
+from computation.scans.making.conform import LIKE, Target
+from computation.scans.making.ingest import import_scans
+from computation.scans.making.options import Options
+from computation.scans.making.recipe import Recipe
+from computation.scans.making.split import Fractions
+from computation.scans.making.summary import ImportSummary
+from computation.scans.store import normalise
+from computation.scans.store.faults import ScanFault
+from computation.scans.store.migrate import from_peer, migrate
+from computation.scans.store.opening import SqliteStore, Store, open_store
+from computation.scans.store.records import SPLITS, Scan
 
 __all__ = ["add_arguments", "run", "run_import", "run_inspect", "run_migrate"]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from computation.colours import colour_of
 from computation.errors import StoreError
-from computation.scans.faults import ScanFault
-from computation.scans.records import Scan
-from computation.scans.store import SqliteStore, Store
+from computation.scans.store.faults import ScanFault
+from computation.scans.store.opening import SqliteStore, Store
+from computation.scans.store.records import Scan
 
 __all__ = ["mosaic"]
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from computation.errors import ContributionError
-from computation.payload import Vector
 from computation.strategies.base import Combined, Contribution
+from computation.wire.payload import Vector
 
 __all__ = ["combine", "weighted_mean"]
 

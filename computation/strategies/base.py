@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from computation.payload import Vector
 from computation.training.learner import Learner
 from computation.training.trainer import Trainer
+from computation.wire.payload import Vector
 
 __all__ = ["Combined", "Contribution", "Strategy"]
 

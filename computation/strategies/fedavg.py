@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from computation.payload import Vector
 from computation.strategies import average
 from computation.strategies.base import Combined, Contribution
 from computation.training.learner import Learner
 from computation.training.trainer import Trainer
+from computation.wire.payload import Vector
 
 __all__ = ["FedAvg"]
 

@@ -27,9 +27,9 @@ from computation.errors import DeviceError, ModelError
 from computation.files import replacing
 from computation.model.architecture import Architecture
 from computation.model.network import MeshNet, receptive_field
-from computation.scans.blocks import Triple
-from computation.scans.records import Scan
-from computation.scans.store import Store
+from computation.scans.store.blocks import Triple
+from computation.scans.store.opening import Store
+from computation.scans.store.records import Scan
 from computation.settings import Settings
 from computation.training.device import autocast, computing
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from computation import payload
 from computation.errors import ModelError, ResumeError
 from computation.model import vector
 from computation.model.architecture import Architecture
 from computation.model.network import MeshNet, build
-from computation.payload import Vector
 from computation.settings import Settings
 from computation.training import optimiser
 from computation.training.faults import NotFiniteError
 from computation.training.schedule import learning_rate
+from computation.wire import payload
+from computation.wire.payload import Vector
 
 __all__ = ["Learner"]
 

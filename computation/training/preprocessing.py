@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from computation.checks import is_number
 from computation.errors import ModelError
-from computation.scans import images, normalise
-from computation.scans.blocks import Triple
-from computation.scans.conform import LIKE, Target, conform
-from computation.scans.oddities import broken, odd
-from computation.scans.records import Scan, spacing_of
-from computation.scans.store import SqliteStore, Store
+from computation.scans.making import images
+from computation.scans.making.conform import LIKE, Target, conform
+from computation.scans.making.oddities import broken, odd
+from computation.scans.store import normalise
+from computation.scans.store.blocks import Triple
+from computation.scans.store.opening import SqliteStore, Store
+from computation.scans.store.records import Scan, spacing_of
 from computation.settings import Settings
 from computation.training.inference import learnt_tile
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from computation.scans.augment import NONE, USUAL
-from computation.scans.sampling import PatchSampler
-from computation.scans.store import Store
+from computation.scans.drawing.augment import NONE, USUAL
+from computation.scans.drawing.sampling import PatchSampler
+from computation.scans.store.opening import Store
 from computation.settings import Settings
 
 __all__ = ["patch_sampler"]

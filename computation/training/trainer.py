@@ -18,12 +18,11 @@ import numpy as np
 from computation.errors import ScanError
 from computation.model import vector
 from computation.model.architecture import Architecture
-from computation.payload import Vector
-from computation.scans.faults import Fault, ScanFault
-from computation.scans.prefetch import Prefetcher
-from computation.scans.records import Scan
-from computation.scans.sampling import Batch, Skipped
-from computation.scans.store import Store
+from computation.scans.drawing.prefetch import Prefetcher
+from computation.scans.drawing.sampling import Batch, Skipped
+from computation.scans.store.faults import Fault, ScanFault
+from computation.scans.store.opening import Store
+from computation.scans.store.records import Scan
 from computation.settings import Settings
 from computation.training import inference, loss
 from computation.training.device import arithmetic, autocast, computing, decide
@@ -31,6 +30,7 @@ from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
 from computation.training.metrics import Counts
 from computation.training.sampler import patch_sampler
+from computation.wire.payload import Vector
 
 __all__ = ["Gradient", "LocalResult", "Sampler", "Trainer"]
 

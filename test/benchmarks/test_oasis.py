@@ -19,7 +19,7 @@ from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.outcome import Outcome, compare
 from benchmarks.oasis.prepare import Bench
 from computation.model import architecture, network
-from computation.scans.store import open_store
+from computation.scans.store.opening import open_store
 from sqlite_fixtures.build import Subjects, build
 
 MM = 9.0

@@ -63,8 +63,8 @@ def test_everything_that_is_written(tools, tmp_path):
 
 
 def test_the_model_sees_what_the_import_would_have_stored(tools, tmp_path):
-    from computation.scans import images
-    from computation.scans.store import open_store
+    from computation.scans.making import images
+    from computation.scans.store.opening import open_store
     from computation.settings import Settings
     from computation.training.preprocessing import parse, prepare, preprocessing_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from consortium import SHORT, database
 from driving import ECHO, HERE, IDLE, PRODUCT, RUN, Outcome, drive
 
-from computation.payload import PREFIX
+from computation.wire.payload import PREFIX
 
 TURNS = 3
 

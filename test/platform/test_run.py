@@ -10,8 +10,8 @@ import pytest
 from consortium import SHORT, database
 from driving import ROOT, RUN, THREADS, drive
 
-from computation.payload import PREFIX
 from computation.tracking import read
+from computation.wire.payload import PREFIX
 from simulator import embedded
 
 DIGEST = "model_digest"

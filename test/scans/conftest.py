@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from computation.scans import images, normalise, writer
+from computation.scans.making import images
+from computation.scans.store import normalise, writer
 
 NAMES = ("background", "white matter", "grey matter")
 COLOURS = ("#000000", "#f5f5f5", "#cd3e4e")

@@ -9,7 +9,7 @@ from computation.colours import colour_of
 from computation.errors import StoreError
 from computation.scans import figure
 from computation.scans.figure import mosaic
-from computation.scans.store import open_store
+from computation.scans.store.opening import open_store
 
 pytest.importorskip("matplotlib")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from computation.errors import ImportScanError
-from computation.scans.store import open_store
+from computation.scans.store.opening import open_store
 from sqlite_fixtures import build as fixtures
 
 pytest.importorskip("nilearn")

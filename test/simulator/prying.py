@@ -7,8 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from computation.coinstac.server import Handler, run
 from computation.entry import address
-from computation.server import Handler, run
 
 
 def writes(folder: str) -> bool:

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from computation.coinstac.server import Handler, run
 from computation.entry import address
 from computation.errors import ContributionError
-from computation.server import Handler, run
 
 SECRET = "subject-0042 in /data/hospital"
 ONCE = "died-once"

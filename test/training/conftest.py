@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from computation.model import architecture
-from computation.scans.faults import Fault, ScanFault
-from computation.scans.records import Scan
+from computation.scans.store.faults import Fault, ScanFault
+from computation.scans.store.records import Scan
 from computation.settings import Settings
 from computation.training.trainer import Trainer
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from computation.errors import DeviceError
-from computation.scans.sampling import Batch
+from computation.scans.drawing.sampling import Batch
 from computation.strategies.base import Combined
 from computation.strategies.gradient_mean import GradientMean
 from computation.training.device import arithmetic, choose, computing, decide

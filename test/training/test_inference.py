@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from computation.errors import DeviceError, ModelError
 from computation.model.architecture import Architecture
 from computation.model.network import build, receptive_field
-from computation.scans.records import Native
+from computation.scans.store.records import Native
 from computation.settings import Settings
 from computation.training import inference
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from computation import payload
 from computation.errors import ModelError, ResumeError
 from computation.model import architecture, vector
 from computation.model.network import build
@@ -14,6 +13,7 @@ from computation.settings import Settings
 from computation.training import checkpoint
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
+from computation.wire import payload
 
 
 def make_learner(rounds=20, **changes):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from computation.scans.places import PLACES
-from computation.scans.sampling import PatchSampler
-from computation.scans.store import open_store
+from computation.scans.drawing.places import PLACES
+from computation.scans.drawing.sampling import PatchSampler
+from computation.scans.store.opening import open_store
 from computation.settings import Settings, options
 from sqlite_fixtures.build import Subjects, build
 

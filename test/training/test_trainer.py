@@ -10,7 +10,7 @@ import torch
 from computation.errors import DeviceError, ScanError, StoreError
 from computation.model import vector
 from computation.model.network import build
-from computation.scans.sampling import Batch
+from computation.scans.drawing.sampling import Batch
 from computation.training import checkpoint
 from computation.training.device import choose
 from computation.training.faults import NotFiniteError

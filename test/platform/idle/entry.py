@@ -6,7 +6,7 @@ import os
 import sys
 
 from computation import entry
-from computation.server import Handler, run
+from computation.coinstac.server import Handler, run
 
 
 def load(mode: str) -> Handler:

@@ -1,0 +1,160 @@
+"""One container's side of a run: begun at the first iteration, checkpointed after every call, restored after a restart.
+
+The phases are `coinstac-computation`'s; what that library does badly is kept out: no process pool, no pickle, no votes,
+and nothing that lives only in memory. See coinstac-computation 1.0.2, `nodes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from coinstac_computation import COINSTACPyNode, ComputationPhase
+
+from computation.coinstac import claim
+from computation.errors import ResumeError
+from computation.training import checkpoint
+
+__all__ = ["Folders", "Phase", "Run", "Service"]
+
+#: Phases of one side: the class and whether it repeats until the centre moves on.
+Phases = Sequence[tuple[type[ComputationPhase], bool]]
+
+
+class Run(Protocol):
+    """What a side knows of its run: it can be written down and read back."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run, empty until the centre gave it one."""
+        ...
+
+    def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return everything a restarted container needs: arrays, and plain JSON values."""
+        ...
+
+    def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
+        """Go back to what `record` wrote down."""
+        ...
+
+    @property
+    def keep(self) -> int:
+        """Number of checkpoints to keep."""
+        ...
+
+
+class Folders:
+    """The four directories of COINSTAC's `state`, as paths."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.client = str(state["clientId"])
+        self.base = Path(state["baseDirectory"])
+        self.output = Path(state["outputDirectory"])
+        self.transfer = Path(state["transferDirectory"])
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this container keeps what it needs after a restart."""
+        return self.output / "checkpoints"
+
+
+class Phase(ComputationPhase):  # type: ignore[misc]  # the library is not typed
+    """A phase that finds its run in the node's cache."""
+
+    @property
+    def run(self) -> Any:
+        """The side's run."""
+        return self.cache["run"]
+
+
+class _Node(COINSTACPyNode):  # type: ignore[misc]  # the library is not typed
+    """The library's node without its process pool, which this computation never uses."""
+
+    def _initialize(self) -> None:
+        self.cache["input_args"] = {}
+
+    def position(self) -> dict[str, Any]:
+        """Return where the node stands among its phases, as plain JSON."""
+        return {"index": self.cache[self._pipeline_.id]["index"], "next_phase": self.cache["next_phase"]}
+
+    def move_to(self, position: Mapping[str, Any]) -> None:
+        """Go to a recorded position, as if the earlier phases had been run in this process."""
+        self.cache["input_args"] = {}
+        self.cache[self.mode] = True
+        self.cache[self._pipeline_.id]["index"] = int(position["index"])
+        self.cache["next_phase"] = str(position["next_phase"])
+
+
+class Service:
+    """Answers COINSTAC's calls for one side of one run.
+
+    Parameters
+    ----------
+    mode : str
+        `local` or `remote`.
+    phases : sequence of (phase class, bool)
+        In order; the flag says whether the phase repeats until the centre ends it.
+    begin : callable
+        Makes the side's run from its folders.
+
+    Raises
+    ------
+    ResumeError
+        From a call, if the process was restarted and finds no checkpoint of the iteration before.
+    MeshNetError
+        From a call, if the output folder cannot be written or another run has taken it.
+    """
+
+    def __init__(self, mode: str, phases: Phases, begin: Callable[[Folders], Run]) -> None:
+        self._mode, self._phases, self._begin = mode, phases, begin
+        self._iteration = 0
+        self._token = ""
+        self._node: _Node
+        self._run: Run
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Answer one call: `data` has `input`, `cache` and `state`; the reply has `output`, `cache` and `success`."""
+        iteration = int(data["state"]["iteration"])
+        folders = Folders(data["state"])
+        if iteration == 1:
+            self._start(folders)
+            self._token = claim.take(folders.output)
+        elif iteration != self._iteration + 1:
+            self._resume(folders, iteration, data.get("cache") or {})
+        # A call that fails must not be taken for one that was answered.
+        self._iteration = -1
+        with claim.holding(folders.output, self._token):
+            reply: dict[str, Any] = self._node.compute(data)
+            # A checkpoint must not come among those of another run.
+            claim.check(folders.output, self._token)
+            self._save(folders, iteration)
+        self._iteration = iteration
+        # The library reads `success` from a phase's output and leaves it there; the platform wants it beside.
+        reply["output"].pop("success", None)
+        return {**reply, "cache": {"run": self._run.name, "token": self._token}}
+
+    def _start(self, folders: Folders) -> None:
+        self._node = _Node(self._mode)
+        for phase, repeats in self._phases:
+            self._node.add_phase(phase, multi_iterations=repeats)
+        self._run = self._node.cache["run"] = self._begin(folders)
+
+    def _resume(self, folders: Folders, iteration: int, cache: Mapping[str, Any]) -> None:
+        self._token = str(cache.get("token", ""))
+        claim.check(folders.output, self._token)
+        arrays, values = checkpoint.load(folders.checkpoints, iteration - 1)
+        expected = cache.get("run")
+        if expected and values["run"] != expected:
+            raise ResumeError(
+                "the checkpoint in the output folder is of another run; start this run again in a folder of its own"
+            )
+        self._start(folders)
+        self._node.move_to(values["position"])
+        self._run.restore(arrays, values["state"])
+
+    def _save(self, folders: Folders, iteration: int) -> None:
+        arrays, state = self._run.record()
+        values = {"run": self._run.name, "position": self._node.position(), "state": state}
+        checkpoint.save(folders.checkpoints, iteration, arrays, values, keep=self._run.keep)

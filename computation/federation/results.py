@@ -1,0 +1,299 @@
+"""What is left when a run ends: models, predictions and a page at each site; a page without images at the centre."""
+
+from __future__ import annotations
+
+import platform
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from computation import __version__
+from computation.errors import public_text
+from computation.model import export, native, vector
+from computation.model.network import parameter_count
+from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
+from computation.report.card import card
+from computation.scans.making.native import to_native
+from computation.scans.store.opening import Store
+from computation.settings import Member, Settings
+from computation.tracking import RoundNumbers, Tracker, foreground, lines, notices, read, rounds
+from computation.training import inference
+from computation.training.metrics import Counts, dice
+from computation.training.preprocessing import preprocessing_of
+from computation.training.trainer import Trainer
+from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results
+from computation.wire.payload import Vector
+
+__all__ = [
+    "CentreOutcome",
+    "SiteOutcome",
+    "as_counts",
+    "deliver",
+    "dice_of",
+    "report_centre",
+    "scan_counts",
+    "tell_fallbacks",
+    "versions",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteOutcome:
+    """Everything that a site has at the end of a run.
+
+    Attributes
+    ----------
+    site : str
+        Its id.
+    folder : Path
+        Its output folder.
+    settings, member, plan
+        As it was told.
+    store : Store
+        Its scans.
+    preparation : dict of str
+        How they were prepared.
+    trainer : Trainer
+        Holds the final model.
+    tracker : Tracker
+        For what must not be hidden.
+    announced : Results
+        What the centre said of the models.
+    best_statistics : numpy.ndarray or None
+        Batch-norm statistics with which this site validated the best model, where they are its own; none where the
+        vector has them, or where the best model is the final one, whose statistics the trainer holds.
+    """
+
+    site: str
+    folder: Path
+    settings: Settings
+    member: Member
+    plan: Plan
+    store: Store
+    preparation: Mapping[str, str]
+    trainer: Trainer
+    tracker: Tracker
+    announced: Results
+    best_statistics: Vector | None = None
+
+
+@dataclass(frozen=True)
+class CentreOutcome:
+    """Everything that the centre has at the end of a run; metrics only."""
+
+    folder: Path
+    settings: Settings
+    plan: Plan
+    offers: Mapping[str, JoinOffer]
+    announced: Results
+    digests: Mapping[str, str]
+    evaluations: Mapping[str, FinishOffer]
+    parameters: int
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes here."""
+    return {
+        "coinstac-meshnet": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def scan_counts(store: Store, trainer: Trainer) -> dict[str, int]:
+    """Return the number of scans in each part of the split; to train on, a scan needs a label."""
+    return {"train": trainer.samples, **{split: len(store.scans(split)) for split in ("valid", "test")}}
+
+
+def as_counts(evaluation: Evaluation) -> Counts:
+    """Turn the counts of a message into counts that add up."""
+    intersection, predicted, truth = (
+        np.array(row, np.int64) for row in (evaluation.intersection, evaluation.predicted, evaluation.truth)
+    )
+    return Counts(intersection, predicted, truth, evaluation.scans)
+
+
+def dice_of(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, float | None]:
+    """Return the Dice of each class from one site's counts."""
+    return dict(zip(classes, dice(as_counts(evaluation)), strict=True))
+
+
+def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
+    """Write a site's models, predictions and page into its output folder.
+
+    Parameters
+    ----------
+    run : SiteOutcome
+        What the site has; its trainer holds the final model again afterwards.
+    models : mapping of str to numpy.ndarray
+        The vectors of the `final` and the `best` model.
+    """
+    announced = run.announced
+    metadata = export.Metadata(
+        labels=run.settings.classes,
+        preprocessing=preprocessing_of(run.store, run.settings).as_json(),
+        seed=run.settings.seed,
+        versions=versions(),
+        run={
+            "run": run.plan.run,
+            "rounds": announced.rounds,
+            "best_round": announced.best,
+            "strategy": run.settings.strategy,
+        },
+    )
+    held = _statistics(run.trainer)
+    best = held if run.best_statistics is None else run.best_statistics
+    for name, statistics in (("final", held), ("best", best)):
+        _hold(run.trainer, models[name], statistics)
+        export.save_model(run.folder / "model", run.trainer.model, metadata, name=name)
+    predictions = _predict(run)
+    _hold(run.trainer, models["final"], held)
+    page = _site_page(run, predictions)
+    write_site_report(run.folder, page)
+    last = [item for item in page.rounds if item.own_dice][-1:]
+    own = {run.site: [Scores(f"validation scans, round {item.validated}", item.own_dice) for item in last]}
+    size = parameter_count(run.trainer.model)
+    told = card(page, parameters=size, preparation=metadata.preprocessing, site_scores=own)
+    lines.replace(run.folder / "model" / "README.md", told)
+
+
+def _statistics(trainer: Trainer) -> Vector:
+    """Return the batch-norm statistics that the network holds; empty without batch norm."""
+    return vector.gather(trainer.model, vector.statistics(trainer.model))
+
+
+def _hold(trainer: Trainer, values: Vector, statistics: Vector) -> None:
+    """Take over a whole model: the common vector, which brings its statistics where they travel, else these."""
+    vector.scatter(trainer.model, vector.statistics(trainer.model), statistics)
+    trainer.load_vector(values)
+
+
+def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
+    """Segment the site's test scans, or its validation scans where it has none, with the best model."""
+    split = "test" if run.store.scans("test") else "valid"
+    (run.folder / "predictions").mkdir(exist_ok=True)
+    written = []
+    scans = run.store.scans(split)
+    for number, scan in enumerate(scans, 1):
+        run.tracker.say(f"segmenting {split} scan {number}/{len(scans)}")
+        name = f"predictions/scan-{scan.key:04d}.nii.gz"
+        try:
+            labels = run.trainer.predict(scan)
+            truth = run.store.read_label(scan, (0, 0, 0), scan.shape) if scan.labelled else None
+        except Exception as error:  # one scan's segmentation is not worth everybody's run
+            run.tracker.event("segmentation-failed", scan=scan.key, traceback=traceback.format_exc())
+            run.tracker.notice("skipped", f"scan {scan.key} was not segmented: {public_text(error)}")
+            continue
+        inference.save(run.folder / name, labels, scan)
+        if scan.native is not None:
+            inference.write(run.folder / name.replace(".nii", "-native.nii"), to_native(labels, scan))
+        scores = dice(Counts.of(labels, truth, len(run.settings.classes))) if truth is not None else ()
+        written.append(Prediction(name, f"{split} scan", dict(zip(run.settings.classes, scores, strict=False))))
+    tell_fallbacks(run.trainer, run.tracker, run.announced.rounds)
+    return tuple(written)
+
+
+def tell_fallbacks(trainer: Trainer, tracker: Tracker, round: int) -> None:
+    """Note what did not go as it should when the trainer labelled scans."""
+    while trainer.fallbacks:
+        tracker.notice("fallback", trainer.fallbacks.pop(), round=round)
+
+
+def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:
+    announced, entries = run.announced, read(run.folder / "journal.jsonl")
+    done = rounds(entries)
+    best = _best(announced, done, run.settings.classes)
+    return ReportData(
+        run=run.plan.run,
+        site=run.site,
+        outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
+        planned=announced.rounds,
+        classes=run.settings.classes,
+        settings=run.settings.as_json(),
+        member={"data": list(run.member.data), "device": run.member.device, "wandb": _wandb(run.member)},
+        facts={
+            "Architecture": run.settings.model,
+            "Device": str(run.trainer.device),
+            "Kernels": native.status().reason,
+            **versions(),
+            **run.preparation,
+        },
+        rounds=done,
+        best=best,
+        scores=_scores(announced),
+        scans={run.site: scan_counts(run.store, run.trainer)},
+        digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
+        notices=notices(entries),
+        predictions=predictions,
+        files={_BEST: _CHOSEN if best >= 0 else _NOT_CHOSEN, **_FILES},
+    )
+
+
+def _wandb(member: Member) -> str:
+    """Say whether the site logs to Weights & Biases, and nothing of where or as whom."""
+    return "on" if member.wandb else "off"
+
+
+def _best(announced: Results, done: Sequence[RoundNumbers], classes: tuple[str, ...]) -> int:
+    """Return the round of the best model, or -1 where no validation chose it and it is just the last one."""
+    tables = [announced.dice, *(item.dice for item in done)]
+    return announced.best if any(foreground(table, classes) is not None for table in tables) else -1
+
+
+_BEST = "model/best.safetensors, model/best.json"
+_CHOSEN = "the model with the highest pooled validation Dice"
+_NOT_CHOSEN = "the model after the last round, too: nothing was validated, so none could be chosen as the best"
+
+#: What else lies in a site's output folder.
+_FILES = {
+    "model/final.safetensors, model/final.json": "the model after the last round",
+    "model/README.md": "the model card: data, settings, accuracy, intended use and limits",
+    "metrics.csv": "one row for each round",
+    "journal.jsonl": "everything that was decided, skipped or replaced, one JSON object a line",
+}
+
+
+def _scores(announced: Results) -> tuple[Scores, ...]:
+    tables = {"validation": announced.dice, "test": announced.test_dice}
+    return tuple(Scores(f"Final model, {split} scans of all sites", table) for split, table in tables.items() if table)
+
+
+def report_centre(run: CentreOutcome) -> None:
+    """Write the centre's page: metrics only, no image and nothing of any one scan."""
+    announced, entries = run.announced, read(run.folder / "journal.jsonl")
+    done = rounds(entries)
+    page = ReportData(
+        run=run.plan.run,
+        outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
+        planned=announced.rounds,
+        classes=run.settings.classes,
+        settings=run.settings.as_json(),
+        facts={"Architecture": run.settings.model, **versions()},
+        rounds=done,
+        best=_best(announced, done, run.settings.classes),
+        scores=_scores(announced),
+        scans={site: offer.scans for site, offer in sorted(run.offers.items())},
+        digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
+        site_digests=run.digests,
+        notices=notices(entries),
+    )
+    write_centre_report(run.folder, page)
+    classes, names = run.settings.classes, {"valid": "validation", "test": "test"}
+    site_scores = {
+        site: [
+            Scores(f"final model, {names.get(split, split)} scans", dice_of(one, classes), one.scans)
+            for split, one in offer.evaluations.items()
+        ]
+        for site, offer in run.evaluations.items()
+    }
+    preparation = {
+        site: ", ".join(f"{name} {value}" for name, value in offer.preparation.items())
+        for site, offer in sorted(run.offers.items())
+    }
+    told = card(page, parameters=run.parameters, preparation=preparation, site_scores=site_scores)
+    lines.replace(run.folder / "model-card.md", told)

@@ -1,0 +1,378 @@
+"""What a site knows of a run, and what it does in each phase; `local` says when.
+
+A site raises only when it can never contribute again, because COINSTAC then ends the run for everybody; what goes wrong
+in one round is reported as `skipped`, with one of a few fixed reasons and never the site's own text.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from computation.coinstac.node import Folders
+from computation.errors import (
+    ConsensusError,
+    DeviceError,
+    MessageError,
+    ScanError,
+    SettingsError,
+    StoreError,
+    public_text,
+)
+from computation.federation import results
+from computation.model import architecture, native, vector
+from computation.scans.store.opening import Store, open_store
+from computation.settings import Member, Settings, parse
+from computation.strategies import Combined, named
+from computation.tracking import RoundNumbers, Tracker
+from computation.training.faults import NotFiniteError
+from computation.training.trainer import Trainer
+from computation.wire import payload
+from computation.wire.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.payload import COMBINATION, CONTRIBUTION, MODEL, Payload, Vector
+
+__all__ = ["SiteRun"]
+
+#: What the arrays of a checkpoint that hold validated batch-norm statistics are called, before the round.
+_VALIDATED = "validated-statistics."
+
+
+class SiteRun:
+    """What a site knows of a run.
+
+    Parameters
+    ----------
+    folders : Folders
+        COINSTAC's directories.
+    trainer : callable
+        Makes the trainer from architecture, settings, rounds, store, site and device.
+    """
+
+    def __init__(self, folders: Folders, trainer: Callable[..., Trainer] = Trainer) -> None:
+        self.folders = folders
+        self.tracker = Tracker(folders.output)
+        self.make_trainer = trainer
+        self.inputs: dict[str, Any] = {}
+        self.settings, self.member = Settings(), Member()
+        self.plan: Plan | None = None
+        self.round = 1
+        self.ended = False
+        self.offer: RoundOffer | None = None
+        self.clock = time.monotonic()
+        self.common = ""
+        #: This site's own batch-norm statistics by the round after which they were validated: the best one's, and the
+        #: latest's until the centre says which is the best. Empty where none are its own; see `_keep_statistics`.
+        self.statistics: dict[int, Vector] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the run; empty before the plan."""
+        return self.plan.run if self.plan else ""
+
+    @property
+    def keep(self) -> int:
+        """Number of checkpoints to keep."""
+        return self.settings.keep_checkpoints
+
+    def join(self, inputs: Mapping[str, Any]) -> JoinOffer:
+        """Check the inputs and the database, and say what this site brings."""
+        self._read(inputs)
+        self._open()
+        self._make(1)
+        if not self.trainer.samples:
+            raise StoreError("the scan database has no scan to train on; import some with split 'train'")
+        return JoinOffer(
+            settings=self.settings.as_json(),
+            classes=self.store.label_names,
+            scans=results.scan_counts(self.store, self.trainer),
+            steps=self.trainer.steps_per_epoch,
+            preparation=self.preparation,
+            device=self.trainer.device.type,
+            versions=results.versions(),
+        )
+
+    def _read(self, inputs: Mapping[str, Any]) -> None:
+        self.inputs = dict(inputs)
+        self.settings, self.member = parse(inputs)
+
+    def _open(self) -> None:
+        files = self.member.data or self.member.data_csv
+        if len(files) != 1:
+            raise SettingsError(f"setting 'data' names {len(files)} files; wanted this site's one scan database")
+        name = Path(files[0]).name
+        if name.startswith(payload.PREFIX):
+            raise SettingsError(f"the database's name begins with {payload.PREFIX!r}, which is reserved; rename it")
+        self.store = open_store(self.folders.base / name, classes=self.settings.classes)
+        self.preparation = _preparation(self.store)
+
+    def _make(self, rounds: int) -> None:
+        self.trainer = self.make_trainer(
+            architecture.from_settings(self.settings),
+            self.settings,
+            rounds,
+            store=self.store,
+            site=self.folders.client,
+            device=self.member.device,
+        )
+        self.strategy = named(self.settings)
+
+    def start(self, plan: Plan) -> None:
+        """Take over the initial model that every site starts from."""
+        self.plan = plan
+        self.trainer.close()
+        self._make(plan.rounds)
+        if plan.manifest != self.trainer.manifest.digest:
+            raise ConsensusError("the centre built another architecture than this site; use one version of the image")
+        self.trainer.load_vector(self._receive("model", MODEL, 0))
+        self.common = plan.model
+        self._check_common("at the start")
+        self._track()
+        self.tracker.event("plan", **plan.as_json(), settings=self.settings.as_json())
+        for note in plan.notes:
+            self.tracker.notice("difference", note)
+        self.tracker.event("device", reason=self.trainer.choice.reason, arithmetic=self.trainer.arithmetic)
+        if self.trainer.choice.fallback:
+            self.tracker.notice("fallback", self.trainer.choice.reason)
+        self.tracker.event("kernels", reason=native.status().reason)
+        if self.trainer.device.type == "cpu" and not native.status().available:
+            self.tracker.notice("fallback", native.status().reason)
+
+    def _track(self) -> None:
+        assert self.plan is not None
+        self.tracker.begin(
+            run=self.plan.run,
+            rounds=self.plan.rounds,
+            classes=self.settings.classes,
+            site=self.folders.client,
+            wandb=self.member.wandb,
+            config=self.settings.as_json(),
+        )
+
+    def _receive(self, name: str, kind: int, round: int, model: str = "") -> Vector:
+        return payload.read(
+            self.folders.base / f"{payload.PREFIX}{name}.bin",
+            kind=kind,
+            round=round,
+            manifest=self.trainer.manifest,
+            dtype=self.trainer.dtype,
+            model=model,
+        )
+
+    def absorb(self, verdict: Verdict) -> None:
+        """Apply what the centre combined, and check that this leads to the common model."""
+        if verdict.round != self.round:
+            raise MessageError(f"the centre closed round {verdict.round}; wanted round {self.round}")
+        self._check_common(f"before the end of round {self.round}")
+        if not verdict.void:
+            values = self._receive("combination", COMBINATION, self.round, self.trainer.digest())
+            self.strategy.apply(self.trainer, Combined(self.round, verdict.counted, verdict.loss or 0.0, values))
+        self.common = verdict.model
+        self._check_common(f"after round {self.round}")
+        self.statistics = {round: values for round, values in self.statistics.items() if round == verdict.best}
+        self.tracker.round(self._numbers(verdict))
+        self.round += 1
+
+    def _check_common(self, when: str) -> None:
+        """Stop the run if this site's model is not the one that all hold.
+
+        Raises
+        ------
+        ConsensusError
+            Naming this site.
+        """
+        held = self.trainer.digest()
+        if held != self.common:
+            raise ConsensusError(
+                f"{when} the model of site {self.folders.client} is {held[:12]} and not the common one, "
+                f"{self.common[:12]}; the run stops, since gradients of different models must not be averaged"
+            )
+
+    def _numbers(self, verdict: Verdict) -> RoundNumbers:
+        own, now = self.offer, time.monotonic()
+        seconds, self.clock = now - self.clock, now
+        size = payload.length(self.trainer.manifest, self.trainer.dtype)
+        return RoundNumbers(
+            round=self.round,
+            digest=self.trainer.digest(),
+            loss=verdict.loss,
+            own_loss=own.loss if own and own.status == "ok" else None,
+            learning_rate=self.trainer.rate(self.round),
+            sites=len(self.plan.sites) if self.plan else 0,
+            counted=verdict.counted,
+            skipped=verdict.skipped,
+            void=verdict.void,
+            samples=own.samples if own else 0,
+            unreadable=own.unreadable if own else 0,
+            seconds=seconds,
+            own_seconds=own.seconds if own else 0.0,
+            sent=size if own and own.status == "ok" else 0,
+            received=0 if verdict.void else size,
+            validated=verdict.validated,
+            dice=verdict.dice,
+            own_dice=results.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
+            best=verdict.best,
+        )
+
+    def contribute(self) -> RoundOffer:
+        """Compute this round's contribution, or say why there is none."""
+        began = time.monotonic()
+        model = self.trainer.digest()
+        validation = self._validate()
+        self.trainer.deadline = began + self.settings.time_limit if self.settings.time_limit else None
+        reason, loss, samples = "", 0.0, 0
+        try:
+            values, loss, samples = self.strategy.contribute(self.trainer, self.round)
+        except Exception as error:
+            # Whatever goes wrong in one round costs this site the round and never the others their run.
+            reason = _reason(error)
+            self.tracker.event("skipped", round=self.round, reason=reason, traceback=traceback.format_exc())
+            self.tracker.notice("skipped", f"a round was skipped: {REASONS[reason]}", round=self.round)
+        else:
+            item = Payload(CONTRIBUTION, self.round, self.trainer.manifest, values, model)
+            payload.write(self.folders.transfer / f"{payload.PREFIX}contribution.bin", item)
+        self.offer = RoundOffer(
+            round=self.round,
+            status="skipped" if reason else "ok",
+            reason=reason,
+            samples=samples,
+            loss=loss,
+            model=model,
+            unreadable=len(self.trainer.skipped),
+            seconds=round(time.monotonic() - began, 4),
+            validation=validation,
+        )
+        return self.offer
+
+    def _validate(self) -> Evaluation | None:
+        """Count voxels with the common model in the rounds that validate; it is the model after the round before."""
+        if self.round == 1 or (self.round - 1) % self.settings.validate_every:
+            return None
+        self._keep_statistics()
+        return self.evaluate("valid")
+
+    def _keep_statistics(self) -> None:
+        """Keep the statistics that are about to be validated: they move on with every batch and never travel."""
+        if self.settings.norm_policy != "local":
+            return
+        own = vector.statistics(self.trainer.model)
+        if own.size:
+            self.statistics[self.round - 1] = vector.gather(self.trainer.model, own)
+
+    def evaluate(self, split: str) -> Evaluation | None:
+        """Return the voxel counts of one split, or none where it has no labelled scan or cannot be evaluated."""
+        try:
+            counts = self.trainer.evaluate(split)
+        except Exception as error:  # as in `contribute`
+            self.tracker.event("evaluation-failed", round=self.round, split=split, traceback=traceback.format_exc())
+            said = f"split {split!r} was not evaluated: {public_text(error)}"
+            self.tracker.notice("skipped", said, round=self.round)
+            return None
+        results.tell_fallbacks(self.trainer, self.tracker, self.round)
+        if counts is None:
+            return None
+        intersection, predicted, truth = (
+            tuple(map(int, row)) for row in (counts.intersection, counts.predicted, counts.truth)
+        )
+        return Evaluation(self.round - 1, intersection, predicted, truth, counts.scans)
+
+    def finish(self, verdict: Verdict) -> FinishOffer:
+        """Apply the last combination like any other, and count once more."""
+        self.absorb(verdict)
+        self.ended = True
+        counts = {split: self.evaluate(split) for split in ("valid", "test")}
+        return FinishOffer("evaluated", self.trainer.digest(), {k: v for k, v in counts.items() if v is not None})
+
+    def deliver(self, announced: Results) -> FinishOffer:
+        """Put the models, predictions and report into the site's output folder, and confirm."""
+        models = {"final": self._receive("final", MODEL, self.round), "best": self._receive("best", MODEL, self.round)}
+        for name, digest in (("final", announced.final), ("best", announced.best_model)):
+            if payload.digest(self.trainer.manifest, models[name]) != digest:
+                raise ConsensusError(f"the {name} model does not have the digest that the centre announced")
+        if announced.final != self.trainer.digest():
+            raise ConsensusError("the final model of the centre is not the one that this site holds")
+        results.deliver(self._outcome(announced), models)
+        self.trainer.close()
+        self.tracker.close()
+        return FinishOffer("done", announced.final)
+
+    def _outcome(self, announced: Results) -> results.SiteOutcome:
+        assert self.plan is not None
+        return results.SiteOutcome(
+            site=self.folders.client,
+            folder=self.folders.output,
+            settings=self.settings,
+            member=self.member,
+            plan=self.plan,
+            store=self.store,
+            preparation=self.preparation,
+            trainer=self.trainer,
+            tracker=self.tracker,
+            announced=announced,
+            best_statistics=self.statistics.get(announced.best),
+        )
+
+    def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return what a restarted site needs; a Weights & Biases key is left to the environment and never written."""
+        arrays, trainer = self.trainer.state() if self.plan else ({}, {})
+        arrays = {**arrays, **{f"{_VALIDATED}{round}": values for round, values in self.statistics.items()}}
+        wandb = {key: value for key, value in self.member.wandb.items() if key != "api_key"}
+        values = {
+            "inputs": {**self.inputs, "wandb": wandb},
+            "plan": self.plan.as_json() if self.plan else None,
+            "trainer": trainer,
+            "round": self.round,
+            "journal": self.tracker.position,
+            "ended": self.ended,
+            "offer": self.offer.as_json() if self.offer else None,
+        }
+        return arrays, values
+
+    def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
+        """Go back to a recorded state."""
+        self.tracker.go_on(values["journal"])
+        self._read(values["inputs"])
+        self._open()
+        self.plan = Plan.parse(values["plan"]) if values["plan"] else None
+        self._make(self.plan.rounds if self.plan else 1)
+        if self.plan:
+            kept = [name for name in arrays if name.startswith(_VALIDATED)]
+            self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
+            self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])
+            self.common = self.trainer.digest()
+            self._track()
+        self.round, self.ended = values["round"], values["ended"]
+        self.offer = RoundOffer.parse(values["offer"]) if values["offer"] else None
+
+
+def _preparation(store: Store) -> dict[str, str]:
+    """Say how the scans were prepared, in a few words that name nobody."""
+    scans = store.scans()
+    return {
+        "normalisation": store.normalisation,
+        "spacing_mm": _one_of(_sides(scan.spacing) for scan in scans),
+        "grid": _one_of(_sides(scan.shape) for scan in scans),
+        "axes": _one_of(scan.axes for scan in scans),
+    }
+
+
+def _sides(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{side:g}" for side in numbers)
+
+
+def _one_of(words: Iterable[str]) -> str:
+    found = set(words)
+    return found.pop() if len(found) == 1 else "several"
+
+
+def _reason(error: Exception) -> str:
+    """Return the word of the protocol for what went wrong in this round."""
+    if isinstance(error, MemoryError | DeviceError):
+        return "out-of-memory"
+    if isinstance(error, ScanError | StoreError):
+        return "unreadable"
+    return error.reason if isinstance(error, NotFiniteError) else "failed"

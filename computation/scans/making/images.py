@@ -1,0 +1,188 @@
+"""Reading the files that MRI comes in: NIfTI-1 and -2, .mgz and whatever else nibabel knows."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import stat
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import ImportScanError
+from computation.scans.making.oddities import other_affine, unit
+from computation.scans.store.records import Native, affine_of
+
+__all__ = ["STORAGES", "checksum", "load", "native", "storable"]
+
+#: How precisely an image may be stored, the default first.
+STORAGES = ("8bit", "12bit", "exact")
+
+#: Highest level of 12 bits: scanners digitise at 12 bits, and anything finer stores noise.
+_LEVELS = 4095
+
+#: Highest level of 8 bits, and the quantile that it stands for: a few bright vessels must not cost all others levels.
+_TOP, _ROBUST = 255, 0.999
+
+_WHOLE_TYPES = ("uint8", "int16", "uint16")
+
+#: How a compressed file is opened, by the end of its name.
+_OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
+    ".gz": gzip.GzipFile,
+    ".mgz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+}
+
+#: How much of a file is held at once, in bytes.
+_PIECE = 1 << 20
+
+
+def load(path: Path) -> nib.spatialimages.SpatialImage:
+    """Read an image or label file into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    SpatialImage
+        With its voxels read, and a compressed file decompressed to its end, so that a truncated or damaged one is found
+        here.
+
+    Raises
+    ------
+    ImportScanError
+        If the file is missing, of no known format, truncated, fails the checksum of its compression, or its header lies
+        about its size.
+    """
+    _check_there(path)
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.spatialimages.SpatialImage):
+            raise ImportScanError("the file holds no volume", str(path))
+        voxels = np.asanyarray(image.dataobj)
+        _drain(image)
+        return image.__class__(voxels, image.affine, image.header)
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        nib.wrapstruct.WrapStructError,
+    ) as error:
+        raise ImportScanError("the file is not an image that nibabel can read", f"{path}: {error}") from error
+    except (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error) as error:
+        raise ImportScanError("the file is truncated or damaged", f"{path}: {error}") from error
+
+
+def native(image: nib.spatialimages.SpatialImage) -> Native:
+    """Keep what is needed to bring a prediction back to the space and header of its image."""
+    i, j, k = image.shape[:3]
+    affine = tuple(tuple(float(value) for value in row) for row in np.asarray(image.affine, np.float64))
+    if not isinstance(image.header, nib.Nifti1Header):
+        return Native((i, j, k), affine)
+    header: Any = image.header
+    codes = (int(header["sform_code"]), int(header["qform_code"]))
+    second = other_affine(image)
+    same = second is None or bool(np.allclose(second, image.affine, rtol=0, atol=1e-4))
+    qform = None if second is None or same else affine_of(second.tolist())
+    return Native((i, j, k), affine, *codes, unit(image), qform)
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    ImportScanError
+        If it is missing or cannot be read.
+    """
+    _check_there(path)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    except OSError as error:
+        raise ImportScanError(
+            "the file cannot be read; check its permissions and its disk", f"{path}: {error}"
+        ) from error
+    return digest.hexdigest()
+
+
+def _check_there(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise ImportScanError("the file is missing or out of reach; check its path", f"{path}: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise ImportScanError("this is a folder or a device, not a file; name the image itself", str(path))
+
+
+def _drain(image: nib.spatialimages.SpatialImage) -> None:
+    """Read an image's compressed files to their ends: nibabel stops at the last voxel, and the checksum follows it."""
+    for holder in image.file_map.values():
+        path = Path(holder.filename or "")
+        # An Analyze image names a third file, which need not be there.
+        if path.suffix.lower() in _OPENERS and path.is_file():
+            with _OPENERS[path.suffix.lower()](path) as file:
+                while file.read(_PIECE):
+                    pass
+
+
+def storable(image: NDArray[Any], storage: str = STORAGES[0]) -> tuple[NDArray[Any], float]:
+    """Choose the type in which an image is stored.
+
+    - ``8bit``: 256 levels from 0 to the 99.9 % quantile of the voxels that are not zero; brighter ones at the top
+      level. Exact for whole numbers from 0 to 255. FreeSurfer's conformed images have as many.
+    - ``12bit``: 4,096 levels from 0 to the brightest voxel. Exact for whole numbers that fit into 16 bits.
+    - ``exact``: whole numbers that fit into 16 bits as such, all else as float32.
+
+    Parameters
+    ----------
+    image : ndarray
+        Finite values of any type.
+    storage : str
+        One of `STORAGES`. An image with negative values takes 12 bits where 8 were asked for.
+
+    Returns
+    -------
+    stored : ndarray of uint8, int16, uint16 or float32
+        A zero stays zero.
+    slope : float
+        The value is ``stored * slope``.
+
+    Raises
+    ------
+    ImportScanError
+        If `storage` is unknown.
+    """
+    if storage not in STORAGES:
+        raise ImportScanError(f"storage {storage!r} is unknown; choose one of {', '.join(STORAGES)}")
+    low, high = float(image.min()), float(image.max())
+    whole = image.dtype.kind != "f" or bool((image == np.rint(image)).all())
+    for name in _WHOLE_TYPES if whole else ():
+        fits = np.iinfo(name).min <= low and high <= np.iinfo(name).max
+        if fits and (name == "uint8" or storage != "8bit" or low < 0):
+            return image.astype(name), 1.0
+    if storage == "exact":
+        return image.astype(np.float32), 1.0
+    return _eight(image, high) if storage == "8bit" and low >= 0 else _twelve(image, low, high)
+
+
+def _eight(image: NDArray[Any], high: float) -> tuple[NDArray[Any], float]:
+    # A scan with hardly a voxel that is not zero may have its quantile at its only bright one.
+    slope = float(np.quantile(image[image > 0], _ROBUST)) / _TOP or high / _TOP
+    return np.minimum(np.rint(np.asarray(image, np.float32) / np.float32(slope)), _TOP).astype(np.uint8), slope
+
+
+def _twelve(image: NDArray[Any], low: float, high: float) -> tuple[NDArray[Any], float]:
+    slope = max(abs(low), abs(high)) / _LEVELS
+    return np.rint(image / slope).astype("uint16" if low >= 0 else "int16"), slope

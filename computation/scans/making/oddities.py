@@ -1,0 +1,95 @@
+"""What is odd about an image, though it can be used: sentences for the person who imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from computation.scans.store import geometry
+
+__all__ = ["broken", "odd", "other_affine", "unit"]
+
+#: Affines whose corners are further apart than this, in voxels, disagree.
+_APART = 0.05
+
+#: Fewer voxels than this along an axis do not resolve a head; voxels longer than this times their width are slices.
+_FEW, _LONG = 32, 2.0
+
+
+def odd(image: SpatialImage) -> tuple[str, ...]:
+    """List what a person should know about an image's header.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        As it was read.
+
+    Returns
+    -------
+    tuple of str
+        Sentences; none of them names a file or a person.
+    """
+    shape, spacing = image.shape[:3], geometry.spacing(np.asarray(image.affine, np.float64))
+    found = []
+    if len(image.shape) > 3:
+        found.append(f"the file has {len(image.shape)} dimensions; its single volume was taken")
+    if min(shape) < _FEW:
+        found.append(f"the image is tiny: {' x '.join(map(str, shape))} voxels")
+    if spacing.max() > _LONG * spacing.min():
+        sizes = " x ".join(f"{size:.3g}" for size in spacing)
+        found.append(f"voxels are anisotropic: {sizes} mm; nothing between the slices was measured")
+    return (*found, *_header(image))
+
+
+def broken(count: int) -> str:
+    """Say that voxels of an image were no finite numbers."""
+    return f"{count} voxels were NaN or infinite, hardly any of them in the head; they became 0"
+
+
+def other_affine(image: SpatialImage) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Return the qform of a NIfTI image whose sform was used, if it has one that is an affine."""
+    header: Any = image.header
+    if not _two_forms(image):
+        return None
+    try:
+        qform = np.asarray(header.get_qform(), np.float64)
+    except (ValueError, nib.spatialimages.HeaderDataError):
+        return None
+    return qform if np.isfinite(qform).all() and np.linalg.det(qform) != 0 else None
+
+
+def unit(image: SpatialImage) -> str:
+    """Return the spatial unit that a NIfTI header names; ``unknown`` where it names none that exists."""
+    header: Any = image.header
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:
+        return "unknown"
+
+
+def _two_forms(image: SpatialImage) -> bool:
+    header: Any = image.header
+    return isinstance(image.header, nib.Nifti1Header) and header["sform_code"] > 0 and header["qform_code"] > 0
+
+
+def _header(image: SpatialImage) -> list[str]:
+    header: Any = image.header
+    if not isinstance(image.header, nib.Nifti1Header):
+        if isinstance(image, nib.AnalyzeImage):
+            return ["an Analyze file does not say which side is left; nibabel's convention was taken"]
+        return []
+    found = []
+    if header["sform_code"] == 0 and header["qform_code"] == 0:
+        found.append("the header gives no orientation (sform and qform codes are 0); nibabel's convention was taken")
+    if (units := unit(image)) not in ("mm", "unknown"):
+        found.append(f"the header counts in {units}, not mm; its numbers were taken as mm")
+    qform = other_affine(image)
+    if qform is None and _two_forms(image):
+        found.append("the header's qform is malformed; the sform was taken")
+    apart = 0.0 if qform is None else geometry.apart(image.affine, qform, image.shape[:3])
+    if apart > _APART * geometry.spacing(image.affine).min():
+        found.append(f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken")
+    return found

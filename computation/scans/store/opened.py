@@ -1,0 +1,118 @@
+"""What every open scan database shares: a connection for each thread, closing for all, and reading image with label."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import MeshNetError, StoreError
+from computation.scans.store import schema
+from computation.scans.store.blocks import Triple
+from computation.scans.store.records import Scan
+
+__all__ = ["OpenFile"]
+
+_Own = TypeVar("_Own", bound="OpenFile")
+
+
+class _Session(threading.local):
+    """One thread's connection."""
+
+    connection: sqlite3.Connection | None = None
+
+
+class OpenFile(ABC):
+    """A SQLite file, open for reading, immutable, in any thread.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = _Session()
+        self._guard = threading.Lock()
+        self._connections: list[sqlite3.Connection] = []
+        self._closed = False
+
+    def read(self, scan: Scan, origin: Triple, size: Triple) -> tuple[NDArray[np.float32], NDArray[np.generic] | None]:
+        """Read a sub-volume.
+
+        Parameters
+        ----------
+        scan : Scan
+            One of this store's `scans()`.
+        origin, size : tuple of int
+            First voxel, and number of voxels along each axis.
+
+        Returns
+        -------
+        image : ndarray of float32, shape `size`
+            Normalised.
+        label : ndarray of uint8 or int16, shape `size`, or None
+            None if the scan has no label map.
+
+        Raises
+        ------
+        ScanFault
+            If the box lies outside, what is stored is missing or damaged, or the voxels are not what they should be.
+        """
+        label = self.read_label(scan, origin, size) if scan.labelled else None
+        return self.read_image(scan, origin, size), label
+
+    @abstractmethod
+    def read_image(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.float32]:
+        """Read the normalised image of a sub-volume; see `read`."""
+
+    @abstractmethod
+    def read_label(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.generic]:
+        """Read the labels of a sub-volume; see `read`."""
+
+    def close(self) -> None:
+        """Close the file for all threads."""
+        with self._guard:
+            self._closed = True
+            while self._connections:
+                self._connections.pop().close()
+
+    def __enter__(self: _Own) -> _Own:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return this thread's connection."""
+        if self._session.connection is None:
+            with self._guard:
+                if self._closed:
+                    raise StoreError("the scan database has already been closed", str(self._path))
+                self._session.connection = schema.connect(self._path)
+                self._connections.append(self._session.connection)
+        return self._session.connection
+
+    @contextmanager
+    def _opening(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to a constructor; whatever is wrong closes the file and becomes one named error."""
+        try:
+            yield self._connect()
+        except schema.DAMAGE as error:
+            self.close()
+            text = "the scan database is damaged; restore it or import again"
+            raise StoreError(text, f"{self._path}: {error}") from error
+        except MeshNetError as error:
+            self.close()
+            raise StoreError(error.public, f"{self._path}: {error.private}") from error

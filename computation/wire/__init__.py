@@ -1,0 +1,1 @@
+"""What travels: messages (the JSON half), payload (the tensor half) and the reader of foreign JSON; no pickle."""

@@ -1,0 +1,25 @@
+"""The JSON half of every message: typed, versioned, and read by a fixed schema at both ends.
+
+Each message is a frozen record with `as_json` and `parse`. `parse` takes what another machine sent and returns the
+record or raises `MessageError`; it never fails in another way, never keeps an unknown key, and never lets a number that
+is not finite through. No message has a field for a path, a subject or free text from a data folder.
+"""
+
+from computation.wire.messages.base import MOST_ROUNDS, PROTOCOL
+from computation.wire.messages.evaluation import Evaluation
+from computation.wire.messages.finish import FinishOffer, Results
+from computation.wire.messages.join import JoinOffer, Plan
+from computation.wire.messages.round import REASONS, RoundOffer, Verdict
+
+__all__ = [
+    "MOST_ROUNDS",
+    "PROTOCOL",
+    "REASONS",
+    "Evaluation",
+    "FinishOffer",
+    "JoinOffer",
+    "Plan",
+    "Results",
+    "RoundOffer",
+    "Verdict",
+]

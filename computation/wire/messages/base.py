@@ -1,0 +1,47 @@
+"""What all messages share: the protocol's version, bounds, and how a record becomes JSON."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from computation.wire.reader import Reader
+
+__all__ = ["MOST_ROUNDS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
+
+#: Version of this protocol; sites that speak another one are refused at join.
+PROTOCOL = 1
+
+MOST_ROUNDS = 2**31 - 1
+_MOST_VOXELS = 2**53
+
+
+def is_count(value: Any) -> bool:
+    """Tell whether a foreign value is a number of voxels or scans."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_VOXELS
+
+
+def opened(kind: str, phase: str, raw: Any) -> Reader:
+    """Return a reader of a message past its envelope; raises `MessageError` for another protocol or phase."""
+    reader = Reader(kind, raw)
+    reader.constant("protocol", PROTOCOL)
+    reader.constant("phase", phase)
+    return reader
+
+
+def enveloped(phase: str, record: Any) -> dict[str, Any]:
+    """Return a message as plain JSON, in the envelope that `opened` takes off."""
+    return {"protocol": PROTOCOL, "phase": phase, **plain(record)}
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """Return a record's fields as JSON has them; `dataclasses.asdict` would copy every value deeply, every round."""
+    return {item.name: _listed(getattr(record, item.name)) for item in fields(record)}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return plain(value) if is_dataclass(value) else value

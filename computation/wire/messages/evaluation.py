@@ -1,0 +1,60 @@
+"""Voxel counts as they travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from computation.errors import MessageError
+from computation.wire.messages.base import MOST_ROUNDS, is_count, plain
+from computation.wire.reader import Reader
+
+__all__ = ["Evaluation", "optional"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Voxel counts of one model over one split of one site: they add up over sites, ratios do not.
+
+    Attributes
+    ----------
+    round : int
+        The model is the one after this round; 0 is the initial model.
+    intersection, predicted, truth : tuple of int
+        Voxels of each class, summed over the split's scans.
+    scans : int
+        Scans counted.
+    """
+
+    round: int
+    intersection: tuple[int, ...]
+    predicted: tuple[int, ...]
+    truth: tuple[int, ...]
+    scans: int
+
+    @classmethod
+    def parse(cls, raw: Any) -> Evaluation:
+        """Read one evaluation; raises `MessageError`."""
+        reader = Reader("evaluation", raw)
+        rows = {}
+        for name in ("intersection", "predicted", "truth"):
+            value = reader.pop(name)
+            fits = isinstance(value, list) and 2 <= len(value) <= 256 and all(map(is_count, value))
+            rows[name] = reader.take(name, "a list of voxel counts", fits, tuple(value) if fits else ())
+        record = cls(reader.whole("round", MOST_ROUNDS), **rows, scans=reader.whole("scans", MOST_ROUNDS))
+        reader.end()
+        if len(set(map(len, rows.values()))) != 1:
+            raise MessageError("the evaluation has lists of different lengths; wanted one count for each class")
+        if any(i > min(p, t) for i, p, t in zip(*rows.values(), strict=True)):
+            raise MessageError("the evaluation counts more voxels in common than there are; wanted true counts")
+        return record
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON."""
+        return plain(self)
+
+
+def optional(reader: Reader, name: str) -> Evaluation | None:
+    """Take an evaluation, or nothing, out of a message; raises `MessageError`."""
+    raw = reader.pop(name)
+    return None if raw is None else Evaluation.parse(raw)

@@ -1,0 +1,109 @@
+"""Messages: what one end writes the other reads, and anything else is one named error."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from computation.errors import MeshNetError, MessageError
+from computation.wire.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+
+DIGEST = "ab" * 32
+COUNTS = Evaluation(3, (5, 2), (6, 4), (7, 3), 2)
+MESSAGES = [
+    JoinOffer({"seed": 1}, ("background", "x"), {"train": 1, "valid": 0, "test": 0}, 1, {"spacing": "3"}, "cpu", {}),
+    Plan("run", 10, ("a", "b"), DIGEST, DIGEST, ("note",)),
+    RoundOffer(4, "ok", "", 2, 0.5, DIGEST, 0, 0.1, COUNTS),
+    RoundOffer(4, "skipped", "unreadable", 0, 0.0, DIGEST, 1, 0.1, None),
+    Verdict(4, False, ("a",), {"b": "unreadable"}, 0.5, DIGEST, 3, {"background": 0.9, "x": None}, 3, True),
+    Verdict(4, True, (), {"a": "absent"}, None, DIGEST),
+    FinishOffer("evaluated", DIGEST, {"valid": COUNTS}),
+    Results(10, DIGEST, 9, DIGEST, {"background": 0.9}, {}),
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_round_trip_through_json(message):
+    text = json.dumps(message.as_json(), allow_nan=False)
+    assert type(message).parse(json.loads(text)) == message
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_changed_message_is_read_or_refused_by_name(message, data):
+    raw = message.as_json()
+    name = data.draw(st.sampled_from([*sorted(raw), "stranger"]))
+    raw[name] = data.draw(JSON)
+    if data.draw(st.booleans()):
+        del raw[data.draw(st.sampled_from(sorted(raw)))]
+    try:
+        parsed = type(message).parse(raw)
+    except MeshNetError as error:
+        assert isinstance(error, MessageError)
+        assert error.public
+    else:
+        json.dumps(parsed.as_json(), allow_nan=False)
+
+
+@settings(deadline=None)
+@given(raw=JSON)
+def test_anything_else_is_refused(raw):
+    for message in MESSAGES:
+        with pytest.raises(MessageError):
+            type(message).parse(raw)
+
+
+def _broken(message, **changes):
+    return {**message.as_json(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (_broken(MESSAGES[2], protocol=2), "'protocol' of the contribution is 2; wanted 1"),
+        (_broken(MESSAGES[2], loss=math.nan), "'loss' of the contribution"),
+        (_broken(MESSAGES[2], loss=10**400), "'loss' of the contribution"),
+        (_broken(MESSAGES[2], loss=1.7e308), "'loss' of the contribution"),
+        (_broken(MESSAGES[2], samples=0), "at least one sample"),
+        (_broken(MESSAGES[2], samples=True), "'samples'"),
+        (_broken(MESSAGES[3], reason="the scan of Jane Doe"), "known reason"),
+        (_broken(MESSAGES[2], subject="sub-01"), "unknown field 'subject'"),
+        (_broken(MESSAGES[2], model="zz" * 32), "a SHA-256 digest"),
+    ],
+)
+def test_refusals_name_the_field(raw, said):
+    with pytest.raises(MessageError) as caught:
+        RoundOffer.parse(raw)
+    assert said in caught.value.public
+
+
+def test_a_site_has_no_field_for_words_of_its_own():
+    with pytest.raises(MessageError, match="unknown field 'notes'"):
+        JoinOffer.parse(_broken(MESSAGES[0], notes=["a"]))
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e39])
+def test_numbers_that_would_overflow_are_refused_from_the_centre_too(number):
+    with pytest.raises(MessageError, match="'loss' of the verdict"):
+        Verdict.parse(_broken(MESSAGES[4], loss=number))
+    with pytest.raises(MessageError, match="'dice' of the results"):
+        Results.parse(_broken(MESSAGES[7], dice={"x": number}))
+
+
+def test_impossible_counts_are_refused():
+    with pytest.raises(MessageError, match="more voxels in common than there are"):
+        Evaluation.parse(Evaluation(1, (9, 0), (6, 4), (7, 3), 2).as_json())
+    with pytest.raises(MessageError, match="different lengths"):
+        Evaluation.parse(Evaluation(1, (5, 2), (6, 4, 1), (7, 3), 2).as_json())
+
+
+def test_no_reason_can_carry_a_sites_own_text():
+    assert all("{" not in text and "%" not in text for text in REASONS.values())
