@@ -27,7 +27,7 @@ from computation.errors import ContributionError
 from simulator.process import Reservation, environment
 
 pytestmark = pytest.mark.timeout(60)
-SUMMING = Path(__file__).parent / "simulator" / "summing.py"
+SUMMING = Path(__file__).parents[1] / "simulator" / "summing.py"
 SECRET = "subject-0042 in /data/hospital"
 
 

@@ -179,7 +179,7 @@ def test_a_read_leaves_nothing_beside_the_file_and_needs_no_right_to_write(tools
 
 
 def test_no_module_of_this_room_fetches_all_rows_or_unpickles():
-    for path in Path(computation.scans.__file__).parent.glob("*.py"):
+    for path in Path(computation.scans.__file__).parent.rglob("*.py"):
         text = path.read_text("utf-8")
         assert "fetchall(" not in text and "pickle" not in text and "torch.load" not in text
 
