@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from computation import __version__
 from computation.errors import MeshNetError
+from computation.terminal import complain, console
 
 if TYPE_CHECKING:
     from computation.settings import Option
@@ -35,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options) or 0)
     except MeshNetError as error:
-        print(f"coinstac-meshnet: {error}", file=sys.stderr)
+        complain(f"coinstac-meshnet: {error}")
         return 2
     except KeyboardInterrupt:
-        print("coinstac-meshnet: stopped", file=sys.stderr)
+        complain("coinstac-meshnet: stopped")
         return 130
 
 
@@ -64,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(_: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -74,7 +74,7 @@ def _settings(_: argparse.Namespace) -> None:
         table = Table("setting", "default", "allowed", "meaning", title=title)
         for name, (default, option) in options(record).items():
             table.add_row(name, *map(escape, (_typed(default), _allowed(option), option.help)))
-        Console().print(table)
+        console().print(table)
 
 
 def _typed(value: Any) -> str:

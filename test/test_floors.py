@@ -16,6 +16,7 @@ FLOORS = {
     "files": 0,
     "colours": 0,
     "checks": 1,
+    "terminal": 1,
     "settings": 2,
     "wire": 2,
     "scans": 3,
