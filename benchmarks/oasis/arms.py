@@ -165,11 +165,11 @@ def _trainer(training: Training, settings: Settings, rounds: int, site: str, ope
 def _outcome(site: str, trainer: Trainer, spent: Spent, steps: int, rounds: int, sent: int, received: int) -> Outcome:
     settings, model = trainer.settings, trainer.model
 
-    def label(store: Store, scan: Scan) -> NDArray[np.integer]:
-        tile = inference.learnt_tile(settings)
-        return inference.predict(model, store, scan, precision=settings.precision, tile=tile)
+    def shares(store: Store, scan: Scan) -> NDArray[np.float32]:
+        image, tile = store.read_image(scan, (0, 0, 0), scan.shape), inference.learnt_tile(settings)
+        return inference.probabilities(model, image, precision=settings.precision, tile=tile).numpy()
 
-    return Outcome(site, label, spent, rounds, steps, sent, received, network.parameter_count(model))
+    return Outcome(site, shares, spent, rounds, steps, sent, received, network.parameter_count(model))
 
 
 def _look(training: Training, trainers: list[Trainer], number: int, rounds: int, loss: float) -> None:

@@ -1,4 +1,4 @@
-"""What every arm hands back, whoever trained: a way to label a scan, and what it cost."""
+"""What every arm hands back, whoever trained: a model of any kind that labels scans, and what it cost."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from computation.training.metrics import Counts, dice
 Dices = tuple[float | None, ...]
 #: Maps a store and one of its scans to labels.
 Label = Callable[[Store, Scan], NDArray[np.integer]]
+#: Maps them to the probability of each class in each voxel, float32 of shape `(classes, *scan.shape)`.
+Shares = Callable[[Store, Scan], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Outcome:
     ----------
     site : str
         Whose model it is; empty for one that all share.
-    label : callable
-        Labels a scan of any store.
+    shares : callable
+        Gives the probability of each class in each voxel of a scan of any store.
     spent : Spent
         Time that training took, all sites one after another on this machine.
     rounds, steps : int
@@ -39,13 +41,17 @@ class Outcome:
     """
 
     site: str
-    label: Label
+    shares: Shares
     spent: Spent
     rounds: int
     steps: int
     sent: int
     received: int
     parameters: int
+
+    def label(self, store: Store, scan: Scan) -> NDArray[np.integer]:
+        """Return the most probable class of each voxel."""
+        return self.shares(store, scan).argmax(0)
 
 
 @dataclass(frozen=True)

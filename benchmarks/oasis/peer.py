@@ -122,11 +122,11 @@ class Site:
             parameter.grad = value.clone()
         self.optimiser.step()
 
-    def label(self, store: Store, scan: Scan) -> NDArray[np.integer]:
+    def shares(self, store: Store, scan: Scan) -> NDArray[np.float32]:
         """Label a whole scan at once."""
         image = torch.from_numpy(store.read_image(scan, (0, 0, 0), scan.shape))[None, None]
         with torch.inference_mode():
-            return self.model.eval()(image.to(self.device))[0].argmax(0).cpu().numpy()
+            return self.model.eval()(image.to(self.device))[0].softmax(0).cpu().numpy()
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -190,7 +190,7 @@ def train(training: Training, recipe: Recipe, patch: int) -> list[Outcome]:
     # Each round, a gradient goes and the average comes back, as JSON.
     sent = done * len(json.dumps([value.tolist() for value in gradient]))
     count = sum(parameter.numel() for parameter in sites[0].model.parameters())
-    return [Outcome(site.name, site.label, spent, done, applied, sent, sent, count) for site in sites]
+    return [Outcome(site.name, site.shares, spent, done, applied, sent, sent, count) for site in sites]
 
 
 def averaged(offers: list[list[Tensor]], shares: list[int]) -> list[Tensor]:

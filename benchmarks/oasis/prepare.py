@@ -39,14 +39,19 @@ class Bench:
         All of these.
     test : Store
         The test people.
-    ages : dict of str
-        Of every person, in years.
+    people : dict of Person
+        Everybody by subject, with the files that the scans were made from.
     """
 
     sites: dict[str, Store]
     pooled: Store
     test: Store
-    ages: dict[str, str]
+    people: dict[str, Person]
+
+    @property
+    def ages(self) -> dict[str, str]:
+        """Of every person, in years."""
+        return {subject: person.age for subject, person in self.people.items()}
 
     def close(self) -> None:
         """Close all databases."""
@@ -101,8 +106,8 @@ def prepare(data: Path, work: Path, spacing: float, effect: str, normalisation: 
         if not paths[name].exists():
             _extract(folder / "all.db", paths[name], {person.subject for person in parts[name]})
     stores = {name: open_store(path, cache_bytes=_CACHE) for name, path in paths.items()}
-    ages = {person.subject: person.age for person in everybody}
-    return Bench({site: stores[site] for site in SITES}, stores["pooled"], stores["test"], ages)
+    known = {person.subject: person for person in everybody}
+    return Bench({site: stores[site] for site in SITES}, stores["pooled"], stores["test"], known)
 
 
 def _digest(everybody: Sequence[Person], spacing: float, effect: str, normalisation: str) -> str:

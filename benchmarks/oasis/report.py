@@ -11,6 +11,8 @@ from benchmarks.oasis.options import ARMS
 from benchmarks.oasis.results import Row
 
 _COLUMNS = (("white", "white"), ("grey", "grey"), ("foreground", "foreground"), ("with_background", "with background"))
+#: In the scans' own space; older files do not have them.
+_NATIVE = (("native_white", "native white"), ("native_grey", "native grey"), ("native", "native foreground"))
 Group = tuple[str, str]
 
 
@@ -28,18 +30,25 @@ def groups(rows: Sequence[Row]) -> dict[Group, list[Row]]:
 def table(rows: Sequence[Row]) -> str:
     """Return the table: Dice with 95 % intervals over people, the worst person, and the costs."""
     people, spacing = len({row.person for row in rows}), rows[0].spacing
+    columns = _columns(rows)
     lines = [
         f"{spacing:g} mm, {people} people; Dice, mean [95 % t interval over people]; costs of one training",
         f"{'effect':<9} {'arm':<14} {'seeds':>5} "
-        + " ".join(f"{title:>20}" for _, title in _COLUMNS)
+        + " ".join(f"{title:>20}" for _, title in columns)
         + f" {'worst':>6} {'seconds':>8} {'cpu s':>8} {'steps':>6} {'kB sent':>8} {'kB recvd':>8} {'parameters':>10}",
     ]
     found = groups(rows)
-    return "\n".join([*lines, *(_line(*key, complete(some)) for key, some in found.items()), *_left_out(found)])
+    return "\n".join(
+        [*lines, *(_line(*key, complete(some), columns) for key, some in found.items()), *_left_out(found)]
+    )
 
 
-def _line(effect: str, arm: str, rows: Sequence[Row]) -> str:
-    means = " ".join(f"{summary(rows, name)!s:>20}" for name, _ in _COLUMNS)
+def _columns(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    return _COLUMNS + (_NATIVE if all(row.native is not None for row in rows) else ())
+
+
+def _line(effect: str, arm: str, rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> str:
+    means = " ".join(f"{summary(rows, name)!s:>20}" for name, _ in columns)
     sent, received = (np.mean([getattr(row, name) for row in rows]) / 1e3 for name in ("bytes_sent", "bytes_received"))
     seconds, steps = (float(np.mean([getattr(row, name) for row in rows])) for name in ("seconds", "steps"))
     busy = [row.cpu_seconds for row in rows if row.cpu_seconds is not None]

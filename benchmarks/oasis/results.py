@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.oasis import ledger
+from benchmarks.oasis.native import Score
 from benchmarks.oasis.options import SINGLE
-from benchmarks.oasis.outcome import Dices, Outcome
+from benchmarks.oasis.outcome import Outcome
 from computation.training.metrics import mean
 
 #: Names the columns that together stand for one row.
@@ -33,7 +34,7 @@ class Job:
 class Row:
     """One test person under one arm, and under one site's model where the sites end with models of their own.
 
-    Files from before the last two columns were there give `None` and an empty text for them.
+    Files from before the last six columns were there give `None` and an empty text for them.
     """
 
     arm: str
@@ -57,6 +58,10 @@ class Row:
     load: float
     cpu_seconds: float | None = None
     commit: str = ""
+    native_white: float | None = None
+    native_grey: float | None = None
+    native: float | None = None
+    far_mm: float | None = None
 
     @property
     def job(self) -> Job:
@@ -86,7 +91,7 @@ def _value(kind: Any, text: str) -> Any:
 def rows_of(
     job: Job,
     outcome: Outcome,
-    found: dict[str, Dices],
+    found: dict[str, Score],
     ages: dict[str, str],
     *,
     spacing: float,
@@ -95,9 +100,10 @@ def rows_of(
 ) -> list[Row]:
     """Return a row for each test person of one model."""
     made = []
-    for person, dices in found.items():
-        values = (*dices, mean(dices[1:]), mean(dices))
-        background, white, grey, foreground, everything = (
+    for person, score in found.items():
+        dices = score.conformed
+        values = (*dices, mean(dices[1:]), mean(dices), *score.native[1:], mean(score.native[1:]))
+        background, white, grey, foreground, everything, native_white, native_grey, native = (
             None if value is None else round(value, 6) for value in values
         )
         made.append(
@@ -120,6 +126,10 @@ def rows_of(
                 load=round(load, 2),
                 cpu_seconds=round(outcome.spent.cpu_seconds, 2),
                 commit=commit,
+                native_white=native_white,
+                native_grey=native_grey,
+                native=native,
+                far_mm=round(score.far, 2),
             )
         )
     return made

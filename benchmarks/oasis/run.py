@@ -18,9 +18,10 @@ import torch
 
 from benchmarks.oasis import arms, effects, figure, ledger, peer, report, results, unet
 from benchmarks.oasis.clock import Watch
+from benchmarks.oasis.native import examine
 from benchmarks.oasis.options import ARMS, SINGLE, TIMED, facts, parsed
-from benchmarks.oasis.outcome import Outcome, Point, compare
-from benchmarks.oasis.prepare import Bench, prepare
+from benchmarks.oasis.outcome import Outcome, Point
+from benchmarks.oasis.prepare import LABELS, Bench, prepare
 from benchmarks.oasis.results import Job, Row
 from computation.settings import Settings, parse
 
@@ -172,14 +173,13 @@ def _tested(
     busy = os.getloadavg()[0]
     store = bench.test if options.split == "test" else bench.pooled
     for outcome in outcomes:
-        found = compare(outcome.label, store, options.split, len(settings.classes))
+        found = examine(outcome, store, options.split, len(settings.classes), bench.people, LABELS)
         rows += results.rows_of(
             job, outcome, found, bench.ages, spacing=options.spacing, load=busy, commit=options.commit
         )
-    mean = sum(row.foreground or 0 for row in rows) / len(rows)
-    print(
-        f"  {job}: foreground Dice {mean:.3f}, {outcomes[0].spent.seconds:.0f} s, {outcomes[0].steps} steps", flush=True
-    )
+    mean, native = (sum(getattr(row, name) or 0 for row in rows) / len(rows) for name in ("foreground", "native"))
+    cost = f"{outcomes[0].spent.seconds:.0f} s, {outcomes[0].steps} steps"
+    print(f"  {job}: foreground Dice {mean:.3f}, {native:.3f} in native space, {cost}", flush=True)
     return rows
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.oasis.arms import Training
 from benchmarks.oasis.effects import SITES
-from benchmarks.oasis.outcome import Label, Outcome
+from benchmarks.oasis.outcome import Outcome, Shares
 from computation.model import architecture, network
 from computation.scans.drawing.prefetch import Prefetcher
 from computation.scans.store.opening import Store
@@ -95,7 +95,7 @@ def unet(training: Training, rate: float = RATE) -> list[Outcome]:
             watch.tell(min(1, watch.seconds / training.budget), f"step {done}, loss {value:.3f}")
         spent = watch.spent
     count = network.parameter_count(model)
-    return [Outcome("", _labeller(model, settings, device), spent, done, done, 0, 0, count)]
+    return [Outcome("", _shares(model, settings, device), spent, done, done, 0, 0, count)]
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, rate: float, share: float) -> None:
@@ -119,14 +119,14 @@ def _step(
     return float(value.detach())
 
 
-def _labeller(model: nn.Module, settings: Settings, device: torch.device) -> Label:
+def _shares(model: nn.Module, settings: Settings, device: torch.device) -> Shares:
     from monai.inferers import sliding_window_inference
 
-    def label(store: Store, scan: Scan) -> NDArray[np.integer]:
+    def shares(store: Store, scan: Scan) -> NDArray[np.float32]:
         image = torch.from_numpy(store.read_image(scan, (0, 0, 0), scan.shape))[None, None].to(device)
         window = scan.shape if settings.whole_volume else settings.patch_size
         with torch.inference_mode():
             scores = sliding_window_inference(image, window, 2, model.eval(), overlap=0.5, mode="gaussian")
-        return scores[0].argmax(0).cpu().numpy()
+        return scores[0].softmax(0).cpu().numpy()
 
-    return label
+    return shares

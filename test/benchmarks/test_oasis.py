@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -16,15 +17,17 @@ from scipy import stats
 
 from benchmarks.oasis import arms, effects, figure, intervals, ledger, options, peer, prepare, report, results, run
 from benchmarks.oasis.clock import Spent, Watch
+from benchmarks.oasis.native import Score, examine, farthest
 from benchmarks.oasis.outcome import Outcome, compare
 from benchmarks.oasis.prepare import Bench
 from computation.model import architecture, network
+from computation.scans.making import ingest
 from computation.scans.store.opening import open_store
 from sqlite_fixtures.build import Subjects, build
 
 MM = 9.0
 #: Columns that older files do not have.
-NEW = ("cpu_seconds", "commit")
+NEW = ("cpu_seconds", "commit", "native_white", "native_grey", "native", "far_mm")
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b")
 
 
@@ -51,7 +54,7 @@ def test_people_who_are_alike_leave_no_doubt_and_one_person_leaves_it_open():
 
 def _rows(arm, dices, *, seed=0, site="", effect="none"):
     outcome = Outcome(site, lambda store, scan: None, Spent(1.5, 2.5), 3, 3, 10, 20, 276)
-    found = {f"p{place}": (1.0, value, value) for place, value in enumerate(dices)}
+    found = {f"p{place}": Score((1.0, value, value), (1.0, value, value), 1.5) for place, value in enumerate(dices)}
     ages = dict.fromkeys(found, "20")
     job = results.Job(arm, effect, seed)
     return results.rows_of(job, outcome, found, ages, spacing=2.0, load=0.5, commit="abc1234")
@@ -290,6 +293,44 @@ def bench(tmp_path_factory):
     bench = Bench(sites, stores[0], stores[1], {})
     yield bench
     bench.close()
+
+
+def test_dice_is_found_on_the_scans_own_grid_against_the_labels_as_drawn(tmp_path):
+    draw = np.random.default_rng(0)
+    ball = np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0)
+    drawn = np.where(ball < 5, 3, np.where(ball < 9, 2, 0)).astype(np.uint8)
+    voxels = np.where(drawn > 0, 100.0 * drawn + draw.integers(0, 9, drawn.shape), 0).astype(np.float32)
+    for name, values in (("t1", voxels), ("tissue", drawn)):
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([-1.0, 1, 1, 1])), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "all.csv").write_text("subject,image,label,split\n1,t1.nii.gz,tissue.nii.gz,test\n")
+    ingest.import_table(
+        tmp_path / "all.csv", tmp_path / "all.db", spacing=2, grid=16, label_set=prepare.LABELS, strict=True
+    )
+    person = effects.Person("1", "", "test", "20", tmp_path / "t1.nii.gz", tmp_path / "tissue.nii.gz")
+
+    def shares(store, scan):
+        # What the database holds, and one voxel of white matter far away in the air.
+        label = store.read_label(scan, (0, 0, 0), scan.shape).copy()
+        label[2, 8, 8] = 1
+        return np.eye(3, dtype=np.float32)[label].transpose(3, 0, 1, 2)
+
+    outcome = Outcome("", shares, Spent(1.0, 1.0), 1, 1, 0, 0, 1)
+    with open_store(tmp_path / "all.db") as store:
+        (score,) = examine(outcome, store, "test", 3, {"1": person}, prepare.LABELS).values()
+    assert score.conformed[2] == 1 and 0.98 < score.conformed[1] < 1
+    # Labels of every other voxel make a smooth ball again, but not the very ball.
+    assert 0.85 < score.native[1] < 1 and 0.85 < score.native[2] < 1
+    centre = 2 * (2 - 7.5)  # millimetres from the middle, of a voxel whose neighbours win half a voxel around it
+    assert score.far == pytest.approx(abs(centre) - 9, abs=2)
+
+
+def test_the_farthest_voxel_is_measured_in_millimetres_from_the_head():
+    head, labelled = np.zeros((9, 9, 9), bool), np.zeros((9, 9, 9), np.uint8)
+    head[4, 4, 4] = True
+    assert farthest(labelled, head, (1.0, 1.0, 1.0)) == 0
+    labelled[4, 4, 4] = labelled[4, 7, 8] = 1
+    assert farthest(labelled, head, (1.0, 1.0, 1.0)) == pytest.approx(5)
+    assert farthest(labelled, head, (1.0, 2.0, 0.5)) == pytest.approx(np.hypot(6, 2))
 
 
 def _training(bench, **changes):
