@@ -18,7 +18,7 @@ from computation.checks import is_number
 from computation.errors import ModelError
 from computation.scans.making import images
 from computation.scans.making.conform import LIKE, Target, conform
-from computation.scans.making.oddities import broken, odd
+from computation.scans.making.oddities import noticed
 from computation.scans.store import normalise
 from computation.scans.store.blocks import Triple
 from computation.scans.store.opening import SqliteStore, Store
@@ -221,6 +221,5 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
         native=images.native(image),
         cut=found.cut,
     )
-    cut = (f"{found.cut:.2%} of the head lies outside the model's grid",) if found.cut > 0 else ()
-    lost = (broken(found.broken),) if found.broken else ()
-    return Prepared(normalise.apply(stored, slope, low, high, how.normalisation), scan, (*odd(image), *lost, *cut))
+    notes = noticed(image, found, "outside the model's grid")
+    return Prepared(normalise.apply(stored, slope, low, high, how.normalisation), scan, notes)

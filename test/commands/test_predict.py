@@ -144,6 +144,17 @@ def test_a_cut_head_is_told(tools, tmp_path, capsys):
     assert "of the head lies outside" in " ".join(capsys.readouterr().out.split())
 
 
+def test_negative_values_are_told_as_the_import_tells_them(tools, tmp_path, capsys):
+    image, _, affine = tools.head()
+    image[0, 0, 0] = -3
+    nib.save(nib.Nifti1Image(image, affine), tmp_path / "a.nii.gz")
+    model = tools.threshold(tmp_path / "model")
+    assert tools.command("predict", model, tmp_path / "a.nii.gz", "--output", tmp_path / "out", "--no-figure") == 0
+    said = "the image has negative values; its zeros are still taken as background"
+    assert f"a: {said}" in " ".join(capsys.readouterr().out.split())
+    assert said in json.loads((tmp_path / "out" / "a_dseg.json").read_text())["Notes"]
+
+
 @pytest.mark.parametrize(
     "change", [{"spacing": [0, 1, 1]}, {"tile": [64, 64]}, {"like": "x"}, {"grid": [24, 24, 24.5]}]
 )

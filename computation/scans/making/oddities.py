@@ -8,9 +8,10 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
+from computation.scans.making.conform import Conformed
 from computation.scans.store import geometry
 
-__all__ = ["broken", "odd", "other_affine", "unit"]
+__all__ = ["broken", "noticed", "odd", "other_affine", "unit"]
 
 #: Affines whose corners are further apart than this, in voxels, disagree.
 _APART = 0.05
@@ -42,6 +43,37 @@ def odd(image: SpatialImage) -> tuple[str, ...]:
         sizes = " x ".join(f"{size:.3g}" for size in spacing)
         found.append(f"voxels are anisotropic: {sizes} mm; nothing between the slices was measured")
     return (*found, *_header(image))
+
+
+def noticed(
+    image: SpatialImage, scan: Conformed, beyond: str = "outside the grid; choose a larger one"
+) -> tuple[str, ...]:
+    """List what a person should know about an image that was conformed: what is odd in its header, and in its voxels.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        As it was read.
+    scan : Conformed
+        What became of it.
+    beyond : str
+        Where the part of a head lies that does not fit, and what to do about it.
+
+    Returns
+    -------
+    tuple of str
+        Sentences; none of them names a file or a person.
+    """
+    found = []
+    if scan.broken:
+        found.append(broken(scan.broken))
+    if scan.cut > 0:
+        found.append(f"{scan.cut:.2%} of the head lies {beyond}")
+    if scan.image.min() < 0:
+        found.append("the image has negative values; its zeros are still taken as background")
+    if scan.label is not None and not scan.label.any():
+        found.append("the label map is empty on this grid")
+    return (*odd(image), *found)
 
 
 def broken(count: int) -> str:

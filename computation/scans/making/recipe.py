@@ -9,9 +9,9 @@ from typing import Any
 
 from computation.errors import ImportScanError
 from computation.scans.making import images, labels
-from computation.scans.making.conform import Conformed, Target, conform
+from computation.scans.making.conform import Target, conform
 from computation.scans.making.labels import LabelSet
-from computation.scans.making.oddities import broken, odd
+from computation.scans.making.oddities import noticed
 from computation.scans.making.sources import Row
 from computation.scans.store import normalise, writer
 from computation.scans.store.records import pack
@@ -108,18 +108,5 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
         native=images.native(image),
         source=source,
         cut=scan.cut,
-        warnings=(*odd(image), *_seen(scan)),
+        warnings=noticed(image, scan),
     )
-
-
-def _seen(scan: Conformed) -> tuple[str, ...]:
-    found = []
-    if scan.broken:
-        found.append(broken(scan.broken))
-    if scan.cut > 0:
-        found.append(f"{scan.cut:.2%} of the head lies outside the grid; choose a larger one")
-    if scan.image.min() < 0:
-        found.append("the image has negative values; its zeros are still taken as background")
-    if scan.label is not None and not scan.label.any():
-        found.append("the label map is empty on this grid")
-    return tuple(found)
