@@ -1,13 +1,16 @@
-"""Files that appear whole or not at all: the one place that knows how."""
+"""Files that appear whole or not at all, and files that others left: the one place that knows how."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["replacing"]
+__all__ = ["plain", "replacing"]
 
 
 @contextmanager
@@ -39,3 +42,29 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):  # on a full disk its bytes are wanted back
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def plain(path: Path) -> Iterator[BinaryIO]:
+    """Lend a file that somebody else left here: a regular one, through no link, and without waiting for anybody.
+
+    Parameters
+    ----------
+    path : Path
+        The file. A pipe whose other end never comes, a terminal or a link to another's file is refused.
+
+    Yields
+    ------
+    binary file
+        To read; closed at the end.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it is something else.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        yield file

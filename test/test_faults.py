@@ -132,10 +132,15 @@ def _forge(change):
 
 
 def _rewrite(path, loop, **changes):
-    learner = loop.handlers["remote"]._run.learner
-    fields = {"kind": CONTRIBUTION, "round": 2, "values": np.zeros(learner.manifest.size, np.float32)}
-    fields |= {"manifest": learner.manifest, "model": learner.digest(), **changes}
+    run = loop.handlers["remote"]._run
+    fields = {"kind": CONTRIBUTION, "round": 2, "values": np.zeros(run.learner.manifest.size, np.float32)}
+    fields |= {"manifest": run.learner.manifest, "model": run.learner.digest(), "site": "local1", "run": run.name}
+    fields |= changes
     payload.write(path, Payload(**fields))
+
+
+def _of_local0(path):
+    return path.parents[1] / "local0" / path.name
 
 
 def _with(value):
@@ -155,6 +160,13 @@ FORGERIES = {
     "of an earlier round": (lambda path, loop: _rewrite(path, loop, round=1), "another round: 1; wanted 2"),
     "of another model": (lambda path, loop: _rewrite(path, loop, model="ab" * 32), "another model"),
     "of another kind": (lambda path, loop: _rewrite(path, loop, kind=payload.MODEL), "another kind"),
+    "of another run": (lambda path, loop: _rewrite(path, loop, run="ab" * 16), "another run"),
+    "of no site": (lambda path, loop: _rewrite(path, loop, site=""), "another node's"),
+    "another site's, copied": (lambda path, loop: shutil.copy(_of_local0(path), path), "another node's"),
+    "another site's, linked": (
+        lambda path, loop: (path.unlink(), path.hardlink_to(_of_local0(path))),
+        "another node's",
+    ),
     "of another shape": (
         lambda path, loop: _rewrite(
             path, loop, manifest=payload.Manifest((("all", (loop.handlers["remote"]._run.learner.manifest.size,)),))

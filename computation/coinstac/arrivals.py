@@ -5,23 +5,34 @@ over MQTT. When the last part overtakes the message, COINSTAC 6.9.8 counts the f
 (`express-file-server-setup.js` unpacks only parts that are already expected). The centre then finds the file of an
 earlier round, or none, and beside it `RUN-SITE-tempOutput.tar.gz.0` and so on, complete. On one machine this happens in
 most rounds that are shorter than some 20 ms; between machines it can happen in any.
+
+The parts are another's, and read as such: plain files only, no more bytes than the wanted file can need, and of tar's
+format (POSIX.1-1988, "ustar") only what a plain file of a short name takes. Nothing of tar's later inventions, such as
+names and attributes of any length, is ever interpreted.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from computation.files import plain
 
 __all__ = ["left_packed"]
 
 #: Members that one site's archive may have; our own has one, and a stray file or two may travel along.
 _MOST_MEMBERS = 64
-#: Bytes that an archive may unpack to beyond twice the wanted file: headers, and a stray file or two.
+#: Bytes of an archive, packed or unpacked, beyond twice the wanted file: headers, and a stray file or two.
 _ROOM = 2**18
+#: The platform cuts at 21 MiB: with so many parts an archive has twenty gigabytes.
+_MOST_PARTS = 1000
+_PARTS = "*-tempOutput.tar.gz.*"
+
+_GZIP = 31  # zlib's word for a gzip header, whose file name and comment it skips without keeping them
+_PIECE = 1 << 18
+_BLOCK = 512
+_PLAIN = (b"0", b"\0")
 
 
 def left_packed(folder: Path, name: str, length: int) -> bytes | None:
@@ -34,77 +45,79 @@ def left_packed(folder: Path, name: str, length: int) -> bytes | None:
     name : str
         The file's name inside the archive.
     length : int
-        Its exact length in bytes; nothing longer is unpacked, so an archive cannot fill the memory.
+        Its exact length in bytes; nothing longer is read or unpacked, so an archive cannot fill memory or time.
 
     Returns
     -------
     bytes or None
         None if there is no archive, or no such plain file of that length in it.
     """
-    parts = sorted(folder.glob("*-tempOutput.tar.gz.*"), key=_number)
-    if not parts:
-        return None
+    most = 2 * length + _ROOM
     try:
-        # tarfile's own "r|gz" raises TypeError on a truncated head; gzip's errors are all named.
-        with (
-            gzip.GzipFile(fileobj=io.BufferedReader(_Joined(parts))) as plain,
-            tarfile.open(fileobj=_Bounded(plain, 2 * length + _ROOM), mode="r|") as archive,
-        ):
-            return _find(archive, name, length)
-    # tarfile calls itself for each of the long names that stand before a member.
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError, RecursionError):
+        return _find(_Unpacked(_packed(_parts(folder), most), most), name.encode(), length)
+    except (zlib.error, EOFError, OSError, ValueError):
         return None
 
 
-def _number(part: Path) -> int:
-    digits = part.suffix[1:]
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else 0
+def _parts(folder: Path) -> list[Path]:
+    numbers = {path: path.suffix[1:] for path in folder.glob(_PARTS)}
+    numbered = [path for path, number in numbers.items() if number.isdecimal() and len(number) < 10]
+    return sorted(numbered, key=lambda path: int(numbers[path]))[:_MOST_PARTS]
 
 
-def _find(archive: tarfile.TarFile, name: str, length: int) -> bytes | None:
-    for _, member in zip(range(_MOST_MEMBERS), archive, strict=False):
-        if member.isreg() and member.name.removeprefix("./") == name and member.size == length:
-            file = archive.extractfile(member)
-            return file.read(length) if file else None
+def _packed(parts: list[Path], most: int) -> Iterator[bytes]:
+    """Yield the bytes of all parts; raises `OSError` at anything but a plain file, and beyond `most` bytes of all."""
+    for part in parts:
+        with plain(part) as file:
+            while piece := file.read(_PIECE):
+                most -= len(piece)
+                if most < 0:
+                    raise OSError("the archive is larger than its one file can need")
+                yield piece
+
+
+class _Unpacked:
+    """What the parts unpack to, so many bytes at a time as are asked for and never more than `most` in all."""
+
+    def __init__(self, packed: Iterator[bytes], most: int) -> None:
+        self._packed, self._left = packed, most
+        self._gzip = zlib.decompressobj(_GZIP)
+
+    def take(self, size: int) -> bytes:
+        """Return exactly so many bytes; raises `EOFError` where there are fewer, `OSError` where that is too many."""
+        self._left -= size
+        if self._left < 0:
+            raise OSError("the archive unpacks to more than its one file can need")
+        taken = bytearray()
+        while len(taken) < size:
+            waiting = self._gzip.unconsumed_tail or next(self._packed, b"")
+            piece = self._gzip.decompress(waiting, size - len(taken))
+            if not piece and (self._gzip.eof or not waiting):
+                raise EOFError
+            taken += piece
+        return bytes(taken)
+
+
+def _find(archive: _Unpacked, name: bytes, length: int) -> bytes | None:
+    for _ in range(_MOST_MEMBERS):
+        head = archive.take(_BLOCK)
+        if not any(head):
+            return None
+        # Name 100, mode 8, owner 8, group 8, size 12, time 12, sum 8, kind 1, link 100, magic 8, ..., prefix 155.
+        found, size, kind, prefix = _text(head[:100]), _octal(head[124:136]), head[156:157], head[345:346]
+        if kind in _PLAIN and prefix == b"\0" and found.removeprefix(b"./") == name and size == length:
+            return archive.take(length)
+        archive.take(-(-size // _BLOCK) * _BLOCK)
     return None
 
 
-class _Bounded(io.RawIOBase):
-    """So many bytes of a stream, and an error beyond: tarfile would take a name of gigabytes into memory."""
-
-    def __init__(self, stream: gzip.GzipFile, most: int) -> None:
-        self._stream, self._left = stream, most
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes; raises `OSError` where there are too many."""
-        data = self._stream.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise OSError("the archive unpacks to more than its one file can need")
-        return data
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
 
 
-class _Joined(io.RawIOBase):
-    """The parts of an archive as one stream."""
-
-    def __init__(self, parts: list[Path]) -> None:
-        self._blocks = self._read_all(parts)
-        self._rest = b""
-
-    @staticmethod
-    def _read_all(parts: list[Path]) -> Iterator[bytes]:
-        for part in parts:
-            with part.open("rb") as file:
-                while block := file.read(1 << 20):
-                    yield block
-
-    def readable(self) -> bool:
-        """Say that this is a stream to read."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer` with what comes next."""
-        self._rest = self._rest or next(self._blocks, b"")
-        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(taken)] = taken
-        return len(taken)
+def _octal(field: bytes) -> int:
+    """Read a size; raises `ValueError` for anything but octal digits, such as the sizes of files beyond 8 GiB."""
+    digits = field.strip(b"\0 ")
+    if not digits.isdigit():
+        raise ValueError("the archive gives a size that is no octal number")
+    return int(digits, 8)

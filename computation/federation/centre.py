@@ -102,7 +102,7 @@ class CentreRun:
 
     def ship(self, name: str, kind: int, values: Vector, model: str = "") -> None:
         """Put a payload for all sites into the transfer directory."""
-        item = Payload(kind, self.round, self.learner.manifest, values, model)
+        item = Payload(kind, self.round, self.learner.manifest, values, model, run=self.name)
         payload.write(self.folders.transfer / f"{payload.PREFIX}{name}.bin", item)
 
     def weight(self, site: str, offer: RoundOffer) -> float:
@@ -148,13 +148,14 @@ class CentreRun:
         path = self.folders.base / site / f"{payload.PREFIX}contribution.bin"
         manifest, dtype = self.learner.manifest, self.learner.dtype
         expected: dict[str, Any] = {"kind": CONTRIBUTION, "round": self.round, "manifest": manifest, "dtype": dtype}
+        expected |= {"model": model, "site": site, "run": self.name}
         try:
-            return payload.read(path, **expected, model=model)
+            return payload.read(path, **expected)
         except PayloadError:
             packed = left_packed(path.parent, path.name, payload.length(manifest, dtype))
             if packed is None:
                 raise
-            return payload.decode(packed, **expected, model=model)
+            return payload.decode(packed, **expected)
 
     def validate(self, offers: Mapping[str, RoundOffer]) -> tuple[int, dict[str, float | None]]:
         """Pool the validation counts that ride in this round's messages, and keep the model if it is the best yet."""

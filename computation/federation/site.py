@@ -161,6 +161,7 @@ class SiteRun:
             manifest=self.trainer.manifest,
             dtype=self.trainer.dtype,
             model=model,
+            run=self.name,
         )
 
     def absorb(self, verdict: Verdict) -> None:
@@ -233,7 +234,9 @@ class SiteRun:
             self.tracker.event("skipped", round=self.round, reason=reason, traceback=traceback.format_exc())
             self.tracker.notice("skipped", f"a round was skipped: {REASONS[reason]}", round=self.round)
         else:
-            item = Payload(CONTRIBUTION, self.round, self.trainer.manifest, values, model)
+            item = Payload(
+                CONTRIBUTION, self.round, self.trainer.manifest, values, model, site=self.folders.client, run=self.name
+            )
             payload.write(self.folders.transfer / f"{payload.PREFIX}contribution.bin", item)
         self.offer = RoundOffer(
             round=self.round,

@@ -1,6 +1,6 @@
 """The tensor half of a message: one flat array in one file, read by a fixed schema.
 
-Layout, little-endian, 128 bytes of header and then the values and nothing else::
+Layout, little-endian, 192 bytes of header and then the values and nothing else::
 
     offset  bytes  field
     0       8      magic, "CXMESH" and the format version
@@ -11,11 +11,14 @@ Layout, little-endian, 128 bytes of header and then the values and nothing else:
     16      8      number of values, unsigned
     24      32     SHA-256 of the manifest (names and shapes, in order)
     56      32     SHA-256 of the model that the values were computed on; zero for a model itself
-    88      32     SHA-256 of the 88 bytes above and the values
-    120     8      zero
+    88      32     SHA-256 of the id of the site that wrote it; zero for the centre
+    120     32     SHA-256 of the run's name
+    152     32     SHA-256 of the 152 bytes above and the values
+    184     8      zero
 
 The names and shapes travel once, as a digest: both ends build them from the architecture. There is no pickle, no type
-name and no length that the reader trusts, so the only outcomes of reading are a finite array or a `PayloadError`.
+name and no length that the reader trusts, so the only outcomes of reading are a finite array or a `PayloadError`. Site,
+run and round tell a file that was copied from another place; the digest is no signature, and a writer can lie.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from computation.errors import PayloadError, unwritable
-from computation.files import replacing
+from computation.files import plain, replacing
 
 __all__ = [
     "COMBINATION",
@@ -62,9 +64,9 @@ Vector = npt.NDArray[np.floating]
 PREFIX = "__cx_"
 
 MODEL, CONTRIBUTION, COMBINATION = 1, 2, 3
-HEADER_BYTES = 128
-_MAGIC = b"CXMESH\x00\x01"
-_FIELDS = struct.Struct("<8sBBHIQ32s32s")
+HEADER_BYTES = 192
+_MAGIC = b"CXMESH\x00\x02"
+_FIELDS = struct.Struct("<8sBBHIQ32s32s32s32s")
 _DTYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f8")}
 _CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in _DTYPES.items()}
 #: Larger than any MeshNet by three orders of magnitude; a manifest above it is hostile.
@@ -130,6 +132,10 @@ class Payload:
         Shape `(manifest.size,)`, float32 or float64.
     model : str
         Digest of the model that the values were computed on; empty for a model.
+    site : str
+        Id of the site that writes it; empty for the centre.
+    run : str
+        Name of the run.
     """
 
     kind: int
@@ -137,6 +143,8 @@ class Payload:
     manifest: Manifest
     values: Vector
     model: str = ""
+    site: str = ""
+    run: str = ""
 
 
 def digest(manifest: Manifest, values: Vector) -> str:
@@ -176,6 +184,8 @@ def write(path: Path, payload: Payload) -> int:
         values.size,
         bytes.fromhex(payload.manifest.digest),
         bytes.fromhex(payload.model or "00" * 32),
+        _mark(payload.site),
+        _mark(payload.run),
     )
     check = hashlib.sha256(head)
     check.update(values.data)
@@ -184,6 +194,11 @@ def write(path: Path, payload: Payload) -> int:
     except OSError as error:
         raise PayloadError(unwritable("transfer"), f"{path}: {error}") from error
     return HEADER_BYTES + values.nbytes
+
+
+def _mark(name: str) -> bytes:
+    """Return a name of any length as 32 bytes; zero where there is none."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest() if name else bytes(32)
 
 
 def _write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
@@ -202,6 +217,8 @@ def read(
     manifest: Manifest,
     dtype: type[np.floating] | np.dtype[np.floating],
     model: str = "",
+    site: str = "",
+    run: str = "",
 ) -> Vector:
     """Read a payload that must be exactly what the reader expects.
 
@@ -209,7 +226,7 @@ def read(
     ----------
     path : Path
         A regular file; links are refused.
-    kind, round, manifest, dtype, model
+    kind, round, manifest, dtype, model, site, run
         What it must be; see `Payload`.
 
     Returns
@@ -220,11 +237,11 @@ def read(
     Raises
     ------
     PayloadError
-        If the file is missing, of another length, type, round, model or manifest, altered, or not finite. The message
-        says which.
+        If the file is missing, of another length, type, site, run, round, model or manifest, altered, or not finite.
+        The message says which.
     """
     blob = _read_exactly(path, length(manifest, dtype))
-    return decode(blob, kind=kind, round=round, manifest=manifest, dtype=dtype, model=model)
+    return decode(blob, kind=kind, round=round, manifest=manifest, dtype=dtype, model=model, site=site, run=run)
 
 
 def length(manifest: Manifest, dtype: npt.DTypeLike) -> int:
@@ -240,11 +257,17 @@ def decode(
     manifest: Manifest,
     dtype: type[np.floating] | np.dtype[np.floating],
     model: str = "",
+    site: str = "",
+    run: str = "",
 ) -> Vector:
     """Read a payload from its bytes, which have the right length; parameters, result and errors as for `read`."""
     wanted: np.dtype[np.floating] = np.dtype(dtype).newbyteorder("<")
-    magic, seen_kind, code, _, seen_round, count, seen_manifest, seen_model = _FIELDS.unpack_from(blob)
+    magic, seen_kind, code, _, seen_round, count, seen_manifest, seen_model, *marks = _FIELDS.unpack_from(blob)
     _expect("format", magic, _MAGIC)
+    if marks[0] != _mark(site):
+        raise PayloadError("the payload is another node's, copied; wanted one that its sender wrote")
+    if marks[1] != _mark(run):
+        raise PayloadError("the payload is of another run; wanted this one's")
     _expect("kind", seen_kind, kind)
     _expect("dtype", code, _CODES[wanted])
     _expect("round", seen_round, round)
@@ -274,22 +297,15 @@ def _brief(value: object) -> str:
 def _read_exactly(path: Path, length: int) -> bytes:
     """Read a regular file of exactly `length` bytes, never more, following no link."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            blob = file.read(length) if size == length else b""
     except FileNotFoundError:
         raise PayloadError("the payload did not arrive; wanted one file", str(path)) from None
     except OSError as error:
         raise PayloadError("the payload cannot be opened; wanted a plain file", f"{path}: {error}") from None
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise PayloadError("the payload is not a plain file; wanted one", str(path))
-        if status.st_size != length:
-            fault = "truncated" if status.st_size < length else "oversized"
-            raise PayloadError(f"the payload is {fault}: {status.st_size} bytes; wanted {length}", str(path))
-        with open(handle, "rb", closefd=False) as file:
-            blob = file.read(length)
-    finally:
-        os.close(handle)
     if len(blob) != length:
-        raise PayloadError(f"the payload is truncated: {len(blob)} bytes; wanted {length}", str(path))
+        size = len(blob) if size == length else size
+        fault = "truncated" if size < length else "oversized"
+        raise PayloadError(f"the payload is {fault}: {size} bytes; wanted {length}", str(path))
     return blob

@@ -1,5 +1,6 @@
 """Payload: what is written is read bit for bit, and nothing else is ever read."""
 
+import hashlib
 import math
 import os
 import stat
@@ -19,6 +20,7 @@ from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, MODEL, Manifest
 FULL = "the transfer folder is full or may not be written; free some space"
 SHAPES = st.lists(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4), min_size=1, max_size=6)
 DIGEST = "cd" * 32
+SENDER = {"site": "local1", "run": "ef" * 16}
 
 
 def _manifest(shapes):
@@ -31,8 +33,9 @@ def sent(tmp_path):
     manifest = _manifest([(3, 2), (5,)])
     values = np.arange(11, dtype=np.float32)
     path = tmp_path / "__cx_contribution.bin"
-    payload.write(path, Payload(CONTRIBUTION, 7, manifest, values, DIGEST))
-    return path, {"kind": CONTRIBUTION, "round": 7, "manifest": manifest, "dtype": np.float32, "model": DIGEST}
+    payload.write(path, Payload(CONTRIBUTION, 7, manifest, values, DIGEST, **SENDER))
+    expected = {"kind": CONTRIBUTION, "round": 7, "manifest": manifest, "dtype": np.float32, "model": DIGEST}
+    return path, expected | SENDER
 
 
 @settings(max_examples=60)
@@ -82,12 +85,16 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path):
     ("changes", "said"),
     [
         ({"round": 8}, "another round: 7; wanted 8"),
+        ({"site": "local0"}, "another node's, copied"),
+        ({"site": ""}, "another node's, copied"),
+        ({"run": "ee" * 16}, "another run"),
+        ({"run": ""}, "another run"),
         ({"kind": MODEL}, "another kind: 2; wanted 1"),
         ({"model": "ef" * 32}, "another model"),
         ({"manifest": Manifest((("a", (11,)),))}, "another shapes"),
-        ({"manifest": Manifest((("a", (12,)),))}, "truncated: 172 bytes; wanted 176"),
-        ({"manifest": Manifest((("a", (10,)),))}, "oversized: 172 bytes; wanted 168"),
-        ({"dtype": np.float64}, "truncated: 172 bytes; wanted 216"),
+        ({"manifest": Manifest((("a", (12,)),))}, "truncated: 236 bytes; wanted 240"),
+        ({"manifest": Manifest((("a", (10,)),))}, "oversized: 236 bytes; wanted 232"),
+        ({"dtype": np.float64}, "truncated: 236 bytes; wanted 280"),
     ],
 )
 def test_what_was_not_expected_is_refused(sent, changes, said):
@@ -141,7 +148,7 @@ def test_fuzzed_bytes_are_read_as_sent_or_refused(tmp_path_factory, data):
     manifest = _manifest([(3, 2), (5,)])
     values = np.arange(11, dtype=np.float32)
     path = tmp_path_factory.mktemp("fuzz") / "__cx_contribution.bin"
-    payload.write(path, Payload(CONTRIBUTION, 7, manifest, values, DIGEST))
+    payload.write(path, Payload(CONTRIBUTION, 7, manifest, values, DIGEST, **SENDER))
     blob = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         where = data.draw(st.integers(0, len(blob)))
@@ -153,8 +160,9 @@ def test_fuzzed_bytes_are_read_as_sent_or_refused(tmp_path_factory, data):
         else:
             blob[where:where] = data.draw(st.binary(min_size=1, max_size=40))
     path.write_bytes(blob)
+    expected = {"kind": CONTRIBUTION, "round": 7, "manifest": manifest, "dtype": np.float32, "model": DIGEST}
     try:
-        back = payload.read(path, kind=CONTRIBUTION, round=7, manifest=manifest, dtype=np.float32, model=DIGEST)
+        back = payload.read(path, **expected, **SENDER)
     except PayloadError as error:
         assert error.public
     else:
@@ -177,7 +185,10 @@ def test_digest_sees_every_bit_of_values_names_and_dtype():
 def test_header_layout_is_the_documented_one(sent):
     path, expected = sent
     blob = path.read_bytes()
-    assert blob[:8] == b"CXMESH\x00\x01"
+    assert blob[:8] == b"CXMESH\x00\x02"
     assert struct.unpack_from("<BBHIQ", blob, 8) == (2, 1, 0, 7, 11)
     assert blob[24:56].hex() == expected["manifest"].digest
     assert blob[56:88].hex() == DIGEST
+    assert blob[88:120] == hashlib.sha256(b"local1").digest()
+    assert blob[120:152] == hashlib.sha256(b"ef" * 16).digest()
+    assert blob[152:184] == hashlib.sha256(blob[:152] + blob[192:]).digest() and blob[184:192] == bytes(8)

@@ -9,8 +9,8 @@ from computation.wire.reader import Reader
 
 __all__ = ["MOST_ROUNDS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
 
-#: Version of this protocol; sites that speak another one are refused at join.
-PROTOCOL = 1
+#: Version of this protocol, messages and payloads together; sites that speak another one are refused at join.
+PROTOCOL = 2
 
 MOST_ROUNDS = 2**31 - 1
 _MOST_VOXELS = 2**53
