@@ -17,6 +17,7 @@ FLOORS = {
     "colours": 0,
     "checks": 1,
     "terminal": 1,
+    "cells": 2,
     "settings": 2,
     "wire": 2,
     "scans": 3,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
+from computation import terminal
 from computation.commands import model as models
 from computation.commands import outputs, segmenting
 from computation.commands.distances import ClassScore, compare
@@ -25,6 +25,7 @@ from computation.scans.making.conform import Target, conform
 from computation.scans.store.opening import Store, open_store
 from computation.scans.store.records import Scan, spacing_of
 from computation.settings import Settings
+from computation.terminal import shown
 from computation.training.metrics import Counts, dice, mean
 from computation.training.preprocessing import preprocessing_of
 
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     MeshNetError
         If nothing can be evaluated.
     """
-    console = Console()
+    console = terminal.console()
     failed = 0
     database = _is_database(options.truth)
     _check_together(options, database)
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     _show(console, found)
     if options.csv is not None:
         outputs.write_table(options.csv, _COLUMNS, list(_rows(found)))
-        console.print(f"every scan and class: {escape(str(options.csv))}")
+        console.print(f"every scan and class: {shown(options.csv)}")
     return 1 if failed else 0
 
 
@@ -157,7 +158,7 @@ def evaluate_store(
     if store.label_names != classes:
         raise StoreError(f"the database is labelled {store.label_names}; the model's classes are {classes}")
     for note in _unlike(model, store):
-        console.print(f"[yellow]{escape(note)}")
+        console.print(f"[yellow]{shown(note)}")
     scans = [scan for scan in store.scans(split) if scan.labelled]
     done, total, failed = [], Counts.none(len(classes)), 0
     for scan in scans:
@@ -165,7 +166,7 @@ def evaluate_store(
             scores, counts = _one(model, store, scan, flips)
         except ScanError as error:
             failed += 1
-            console.print(f"[red]scan {scan.key}: not evaluated: {escape(error.public)}")
+            console.print(f"[red]scan {scan.key}: not evaluated: {shown(error.public)}")
             continue
         done.append((str(scan.key), scores))
         total += counts
@@ -280,7 +281,7 @@ def _show(console: Console, found: Evaluated) -> None:
             _spread([getattr(one, what) for one in some], digits)
             for what, digits in (("dice", 3), ("hausdorff95", 2), ("difference_percent", 1))
         )
-        table.add_row(escape(name), _number(pooled[index], 3), overlap, far, volume, str(len(some)))
+        table.add_row(shown(name), _number(pooled[index], 3), overlap, far, volume, str(len(some)))
     for title, first in (("foreground mean", 1), ("with background", 0)):
         means = [mean([one.dice for one in scores[first:]]) for _, scores in found.scans]
         table.add_row(title, _number(mean(pooled[first:]), 3), _spread(means, 3), "", "", str(len(means)))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from computation.cells import cell
 from computation.errors import MeshNetError
 from computation.files import replacing
 
@@ -46,9 +47,9 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[Any]], separator:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([["" if cell is None else _shown(cell) for cell in row] for row in rows])
+    writer.writerows([[_shown(value) for value in row] for row in rows])
     return text.getvalue()
 
 
-def _shown(cell: Any) -> str:
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else cell(value)

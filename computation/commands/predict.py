@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from nibabel import orientations
 from rich.console import Console
-from rich.markup import escape
 
-from computation import __version__
+from computation import __version__, terminal
 from computation.commands import figure, outputs
 from computation.commands import model as models
 from computation.commands.model import Model
@@ -25,6 +24,7 @@ from computation.commands.segmenting import Segmented, segment
 from computation.errors import MeshNetError
 from computation.scans.making import images
 from computation.scans.store.blocks import Triple
+from computation.terminal import shown
 
 __all__ = ["Wanted", "names_of", "predict", "run"]
 
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     model = models.read(options.model, options.device)
     tile = None if options.tile is None else (options.tile,) * 3
     wanted = Wanted(options.output, tile, options.flips, not options.no_figure)
-    return predict(model, options.scans, wanted, Console())
+    return predict(model, options.scans, wanted, terminal.console())
 
 
 def predict(model: Model, scans: Sequence[Path], wanted: Wanted, console: Console) -> int:
@@ -106,20 +106,18 @@ def predict(model: Model, scans: Sequence[Path], wanted: Wanted, console: Consol
             rows += _one(model, path, name, wanted, console)
         except MeshNetError as error:
             failed += 1
-            console.print(f"[red]{escape(str(path))}: not labelled: {escape(error.public)}")
+            console.print(f"[red]{shown(path)}: not labelled: {shown(error.public)}")
             continue
-        console.print(f"[green]{escape(name)}[/] labelled in {time.monotonic() - began:.1f} s")
+        console.print(f"[green]{shown(name)}[/] labelled in {time.monotonic() - began:.1f} s")
     outputs.write_table(wanted.output / "volumes.csv", _COLUMNS, rows)
-    console.print(
-        f"{len(scans) - failed} of {len(scans)} scans labelled; volumes: {escape(str(wanted.output))}/volumes.csv"
-    )
+    console.print(f"{len(scans) - failed} of {len(scans)} scans labelled; volumes: {shown(wanted.output)}/volumes.csv")
     return 1 if failed else 0
 
 
 def _one(model: Model, path: Path, name: str, wanted: Wanted, console: Console) -> list[tuple[Any, ...]]:
     found = segment(model, images.load(path), tile=wanted.tile, flips=wanted.flips)
     for note in found.prepared.notes:
-        console.print(f"[yellow]{escape(name)}: {escape(note)}")
+        console.print(f"[yellow]{shown(name)}: {shown(note)}")
     labels = model.metadata.labels
     folder, rows = wanted.output, _rows(name, labels, found)
     outputs.write(folder / f"{name}_dseg.nii.gz", gzip.compress(found.native.to_bytes(), mtime=0))
@@ -159,7 +157,7 @@ def _draw(path: Path, labels: Sequence[str], found: Segmented, name: str, consol
     try:
         outputs.write(path, figure.mosaic(voxels, classes, labels, name))
     except MeshNetError as error:
-        console.print(f"[yellow]{escape(name)}: no figure: {escape(error.public)}")
+        console.print(f"[yellow]{shown(name)}: no figure: {shown(error.public)}")
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
+from computation import terminal
 from computation.errors import SettingsError, SimulatorError, StoreError, unwritable
 from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
+from computation.terminal import shown
 from simulator.command import simulate
 from simulator.layout import RUN, Layout
 from simulator.result import Result
@@ -25,11 +26,11 @@ _SITE = "local0"
 
 def run(options: argparse.Namespace) -> None:
     """Carry out `train`; see there."""
-    console = Console()
+    console = terminal.console()
     train(options.db, options.output, options.setting, console)
     place = Layout(options.output).output(_SITE)
-    console.print(f"page: {escape(str(place / 'index.html'))}")
-    console.print(f"model: {escape(str(place / 'model' / 'best.json'))}")
+    console.print(f"page: {shown(place / 'index.html')}")
+    console.print(f"model: {shown(place / 'model' / 'best.json')}")
 
 
 def train(db: Path, output: Path, settings: Sequence[str], console: Console) -> Result:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from computation import terminal
 from computation.errors import ImportScanError
 from computation.scans import figure
 from computation.scans.making import images, labels, sources
@@ -28,6 +28,7 @@ from computation.scans.store.faults import ScanFault
 from computation.scans.store.migrate import from_peer, migrate
 from computation.scans.store.opening import SqliteStore, Store, open_store
 from computation.scans.store.records import SPLITS, Scan
+from computation.terminal import shown
 
 __all__ = ["add_arguments", "run", "run_import", "run_inspect", "run_migrate"]
 
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Carry out `import`; see `ingest.import_scans` and `migrate.from_peer`."""
-    console = Console()
+    console = terminal.console()
     _check_fitting(arguments)
     if arguments.from_peer is not None:
         with _progress(console) as progress:
@@ -90,7 +91,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Carry out `inspect`: list the scans and, unless told otherwise, read and check every voxel."""
-    console = Console()
+    console = terminal.console()
     with open_store(arguments.db, table=arguments.table) as store:
         _show_facts(console, store)
         faults = None if arguments.quick else _verify(console, store)
@@ -98,15 +99,15 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         if arguments.figure is not None:
             wanted = [scan for scan in store.scans() if not arguments.scan or scan.key in arguments.scan]
             figure.mosaic(store, wanted if arguments.scan else wanted[:_SHOWN], arguments.figure)
-            console.print(f"figure: {escape(str(arguments.figure))}")
+            console.print(f"figure: {shown(arguments.figure)}")
     for key, fault in (faults or {}).items():
-        console.print(f"[red]scan {key}: {escape(str(fault))}")
+        console.print(f"[red]scan {key}: {shown(fault)}")
     return 1 if faults else 0
 
 
 def run_migrate(arguments: argparse.Namespace) -> int:
     """Carry out `migrate`: rewrite a database in place, or into another file."""
-    console = Console()
+    console = terminal.console()
     target = arguments.to or arguments.db
     with _progress(console) as progress:
         overwrite = arguments.overwrite or arguments.to is None
@@ -210,7 +211,7 @@ def _progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, subject: bar.update(task, completed=done, total=total, description=escape(subject))
+        yield lambda done, total, subject: bar.update(task, completed=done, total=total, description=shown(subject))
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -234,18 +235,18 @@ def _show_import(console: Console, summary: ImportSummary, dry: bool) -> None:
     told = ", ".join(f"{count} {name}" for name, count in states.items() if count)
     console.print(f"[green]{len(summary.taken)} scans {done}[/]: {parts} ({told})")
     for scan in summary.taken:
-        name = escape(f"{scan.subject} {scan.session}".strip())
+        name = shown(f"{scan.subject} {scan.session}".strip())
         if dry:
             console.print(f"{name}: {scan.state}, {scan.split}")
         for text in scan.warnings:
-            console.print(f"[yellow]{name}: {escape(text)}")
+            console.print(f"[yellow]{name}: {shown(text)}")
     for row in summary.left_out:
-        console.print(f"[red]{escape(f'{row.subject} {row.session}'.strip())}: left out: {escape(row.reason)}")
+        console.print(f"[red]{shown(f'{row.subject} {row.session}'.strip())}: left out: {shown(row.reason)}")
 
 
 def _show_facts(console: Console, store: Store) -> None:
     console.print(f"format: {store.format}; normalisation: {store.normalisation}")
-    console.print("classes: " + ", ".join(f"{index} {escape(name)}" for index, name in enumerate(store.label_names)))
+    console.print("classes: " + ", ".join(f"{index} {shown(name)}" for index, name in enumerate(store.label_names)))
     counts = ", ".join(f"{len(store.scans(part))} {part}" for part in SPLITS)
     console.print(f"scans: {counts}")
 
@@ -254,7 +255,7 @@ def _show_scans(console: Console, scans: Sequence[Scan], faults: dict[int, ScanF
     table = Table("scan", "subject", "session", "split", "voxels", "mm", "type", "label", "low", "high", "state")
     for scan in scans:
         shape, spacing = " x ".join(map(str, scan.shape)), " x ".join(f"{size:g}" for size in scan.spacing)
-        names = (str(scan.key), escape(scan.subject), escape(scan.session), scan.split)
+        names = (str(scan.key), shown(scan.subject), shown(scan.session), scan.split)
         numbers = (shape, spacing, scan.dtype, "yes" if scan.labelled else "no", f"{scan.low:.4g}", f"{scan.high:.4g}")
         table.add_row(*names, *numbers, _state(scan, faults))
     console.print(table)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from computation.cells import cell
 from computation.errors import MeshNetError
 from computation.tracking import lines
 from computation.tracking.numbers import RoundNumbers
@@ -106,7 +107,7 @@ def _round(row: Sequence[str]) -> int:
 def _cell(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "Inf", -math.inf: "-Inf"}.get(value, "NaN")
-    return "" if value is None else str(value)
+    return cell(value)
 
 
 def _line(row: Iterable[Any]) -> str:
