@@ -47,6 +47,8 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
 def rounds(settings: Settings, offers: Mapping[str, JoinOffer]) -> int:
     """Return the number of rounds: the largest site passes `epochs` times over its scans, smaller ones more often.
 
+    A round is `local_steps` batches of one course through the epochs, so only the last round of all may go beyond.
+
     Raises
     ------
     SettingsError
@@ -54,7 +56,7 @@ def rounds(settings: Settings, offers: Mapping[str, JoinOffer]) -> int:
     """
     largest = max(sorted(offers), key=lambda site: offers[site].steps)
     steps = offers[largest].steps
-    wanted = settings.epochs * math.ceil(steps / settings.local_steps)
+    wanted = math.ceil(settings.epochs * steps / settings.local_steps)
     if wanted > MOST_ROUNDS:
         raise SettingsError(
             f"{settings.epochs} epochs of the {steps} batches of site {largest} are {wanted} rounds; "

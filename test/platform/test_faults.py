@@ -69,6 +69,6 @@ def damage(path):
 
 
 def test_a_round_that_a_time_limit_cuts_short_still_counts(tmp_path, mode):
-    settings = [{**site, "time_limit": 0.001, "local_steps": 50, "epochs": 60} for site in sites(tmp_path, 2)]
+    settings = [{**site, "time_limit": 0.001, "local_steps": 50, "epochs": 1500} for site in sites(tmp_path, 2)]
     run = drive(tmp_path, mode, settings)
     assert run.status == 0 and len({end[DIGEST] for end in run.results.values()}) == 1
