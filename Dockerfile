@@ -54,7 +54,7 @@ RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --no-buil
 FROM ${BASE}
 # Nothing is written outside /tmp, so any user may run it on a read-only root; the names stand in for a missing account.
 ENV PATH=/opt/venv/bin:/opt/application/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
     HOME=/tmp USER=meshnet LOGNAME=meshnet XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/cache TORCH_HOME=/tmp/cache \
     WANDB_DIR=/tmp WANDB_CACHE_DIR=/tmp/cache WANDB_CONFIG_DIR=/tmp/cache \
     ORT_DISABLE_TELEMETRY=1 \
@@ -83,4 +83,5 @@ LABEL org.opencontainers.image.title="coinstac-meshnet" \
       org.opencontainers.image.version="${VERSION}"
 EXPOSE 8881
 ENTRYPOINT ["/usr/local/bin/meshnet-image"]
-CMD ["/opt/venv/bin/python", "-m", "computation.entry"]
+# By its path: with -m, Python would run modules of the working directory, which `docker run -w` may set to a data folder.
+CMD ["/opt/venv/bin/python", "/opt/application/computation/entry.py"]

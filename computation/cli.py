@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+if __name__ == "__main__":  # as in entry.py: nothing is imported from the working directory or from this file's folder
+    sys.path[: not getattr(sys.flags, "safe_path", False)] = [os.path.realpath(f"{__file__}/../..")]
+
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

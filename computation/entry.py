@@ -1,4 +1,7 @@
-"""The container's command: `python -m computation.entry`, or `python computation/entry.py`.
+"""The container's command: `python computation/entry.py`, from any folder.
+
+It is started by its path: `python -m` would look for every module in the working directory first, and run a `random.py`
+that lies among somebody's scans.
 
 The port is bound before anything heavy is imported: the platform gives a container 46 seconds to listen, and importing
 torch from a cold disk can take longer than that.
@@ -6,14 +9,16 @@ torch from a cold disk can take longer than that.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
-if __package__ in (None, ""):  # run as a script: its folder is on the path, the package's parent is not
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    # The first place of the path is this file's folder, or with `-m` the working directory: neither is searched. With
+    # `-P` there is no such place, and the package's parent comes first just the same.
+    sys.path[: not getattr(sys.flags, "safe_path", False)] = [os.path.realpath(f"{__file__}/../..")]
+
+import errno
+from collections.abc import Mapping
 
 from computation.coinstac.server import Handler, Loader, run
 from computation.errors import MeshNetError, SettingsError

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from computation import entry
 from computation.errors import SimulatorError
 from simulator import transfer
 from simulator.inputspec import Spec, fulfil
@@ -32,8 +33,8 @@ from simulator.result import Cycle, Result
 
 __all__ = ["COMMAND", "run"]
 
-#: The command of the real containers.
-COMMAND = (sys.executable, "-m", "computation.entry")
+#: The command of the real containers, by its path; see `computation.entry`.
+COMMAND = (sys.executable, str(Path(entry.__file__).resolve()))
 
 
 def run(

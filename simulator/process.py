@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,16 +18,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from computation import isolation
 from computation.errors import SimulatorError
 from simulator.layout import Layout
 
-__all__ = ["Engine", "NodeProcess", "ProcessEngine", "Reservation", "Worker", "environment", "share", "stop_all"]
+__all__ = [
+    "Engine",
+    "NodeProcess",
+    "ProcessEngine",
+    "Reservation",
+    "Worker",
+    "environment",
+    "share",
+    "stop_all",
+    "threads",
+]
 
 # Like the platform's, which takes ports from 8101 up; below the range from which systems pick outgoing ports, so that
 # no connection can occupy a node's port by accident.
 _PORTS = range(8101, 32768)
 _PATIENCE = 5.0  # seconds from SIGTERM to SIGKILL
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+#: As OpenMP reads it, which takes anything else, also an empty text, for all cores.
+_THREADS = re.compile(r"[1-9]\d{0,4}( *, *[1-9]\d{0,4})*", re.ASCII)
 
 
 class Worker(Protocol):
@@ -127,12 +141,16 @@ def environment(port: int, sites: int, given: Mapping[str, str] = os.environ) ->
     sites : int
         Number of sites that compute at the same time.
     given : mapping of str
-        Environment to start from; an OMP_NUM_THREADS in it is kept.
+        Environment to start from; an OMP_NUM_THREADS in it is kept if it is one.
     """
-    package = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [package, given.get("PYTHONPATH", "")]))
-    own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-    return {"OMP_NUM_THREADS": str(share(sites)), **given, **own}
+    own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
+    return {**given, **own, **isolation.variables(given), "OMP_NUM_THREADS": threads(share(sites), given)}
+
+
+def threads(fair: int, given: Mapping[str, str] = os.environ) -> str:
+    """Return a node's OMP_NUM_THREADS: the caller's, or a fair share where it is not set or is no number of threads."""
+    wanted = given.get("OMP_NUM_THREADS", "").strip()
+    return wanted if _THREADS.fullmatch(wanted) else str(fair)
 
 
 def share(sites: int) -> int:
@@ -155,13 +173,16 @@ class NodeProcess:
         Where everything that it prints is appended.
     sites : int
         Number of sites, for its share of the cores.
+    folder : Path
+        Its working directory: one that nobody but the run writes to. What is looked for in the working directory, a
+        module or a library's settings, must not be found among somebody's scans.
     """
 
     host = "127.0.0.1"
     dying = 1.0
 
-    def __init__(self, command: Sequence[str], log: Path, sites: int) -> None:
-        self._command, self._log = tuple(command), log
+    def __init__(self, command: Sequence[str], log: Path, sites: int, folder: Path) -> None:
+        self._command, self._log, self._folder = tuple(command), log, folder
         self._reservation = Reservation()
         self._environment = environment(self.port, sites)
         self._process: subprocess.Popen[bytes] | None = None
@@ -197,6 +218,7 @@ class NodeProcess:
                 self._process = subprocess.Popen(
                     self._command,
                     env=self._environment,
+                    cwd=self._folder,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -261,7 +283,8 @@ class ProcessEngine:
 
     def worker(self, client: str) -> NodeProcess:
         """Return a process that will run one node's server."""
-        return NodeProcess(self._command, self._layout.log(client), self._sites)
+        layout = self._layout
+        return NodeProcess(self._command, layout.log(client), self._sites, layout.cache(client))
 
     def state(self, client: str) -> dict[str, Any]:
         """Return COINSTAC's `state` of a node: a process sees the paths as they are."""

@@ -14,7 +14,8 @@ from simulator.process import Reservation, environment
 
 pytestmark = pytest.mark.timeout(60)
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = [["-m", "computation.entry"], [str(ROOT / "computation" / "entry.py")]]
+ENTRY = str(ROOT / "computation" / "entry.py")
+COMMANDS = [["-m", "computation.entry"], [ENTRY], ["-B", ENTRY]]
 
 
 @pytest.mark.parametrize("text", ["1", "8881", " 9000 ", "65535"])

@@ -16,7 +16,7 @@ __all__ = ["IMAGE", "compspec", "inputspec"]
 #: Name of the image, without a tag: the platform pulls `:latest`, and lists only names that start with "coinstac".
 IMAGE = "coinstacteam/coinstac-meshnet"
 
-_COMMAND = ["python", "-m", "computation.entry"]
+_COMMAND = ["python", "/opt/application/computation/entry.py"]
 
 
 def compspec() -> dict[str, Any]:

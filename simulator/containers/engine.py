@@ -19,7 +19,7 @@ from simulator.containers.node import PORT, DockerNode
 from simulator.containers.options import DockerOptions, device_ids
 from simulator.containers.removal import labels, remove_run, remove_stale
 from simulator.layout import CENTRE, RUN, Layout
-from simulator.process import share
+from simulator.process import share, threads
 
 __all__ = ["DockerEngine"]
 
@@ -114,12 +114,11 @@ class DockerEngine:
         }
 
     def _environment(self, client: str) -> dict[str, str]:
-        threads = os.environ.get("OMP_NUM_THREADS", str(self._threads()))
-        return {"OMP_NUM_THREADS": threads, **wandb.variables(self._sites.get(client, {}))}
+        return {"OMP_NUM_THREADS": threads(self._threads()), **wandb.variables(self._sites.get(client, {}))}
 
     def _threads(self) -> int:
-        threads = share(len(self._sites))
-        return max(1, min(threads, int(self._options.cpus))) if self._options.cpus else threads
+        fair = share(len(self._sites))
+        return max(1, min(fair, int(self._options.cpus))) if self._options.cpus else fair
 
     def _volumes(self, client: str) -> dict[str, dict[str, str]]:
         layout = self._layout

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from computation import isolation
 from simulator.containers.client import connect
 from simulator.containers.removal import remove_run
 
@@ -15,12 +16,11 @@ __all__ = ["start"]
 
 def start(run: str) -> subprocess.Popen[bytes]:
     """Start the process that removes the containers of a run when this one dies, however it dies."""
-    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "simulator.containers.guard", run]
+    # By its path, as a node: nothing of the working directory is imported.
+    command = [sys.executable, str(Path(__file__).resolve()), run]
     # In a session of its own, so that a Ctrl-C on the terminal does not reach it.
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, start_new_session=True
-    )
+    variables = {**os.environ, **isolation.variables()}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=variables, start_new_session=True)
 
 
 def _stand(run: str) -> None:

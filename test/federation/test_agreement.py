@@ -10,7 +10,9 @@ from computation.wire.messages import JoinOffer
 
 def offers(*steps):
     return {
-        f"local{place}": JoinOffer({}, ("background", "brain"), {"train": 1, "valid": 0, "test": 0}, count, {}, "cpu", {})
+        f"local{place}": JoinOffer(
+            {}, ("background", "brain"), {"train": 1, "valid": 0, "test": 0}, count, {}, "cpu", {}
+        )
         for place, count in enumerate(steps)
     }
 

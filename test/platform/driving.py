@@ -19,7 +19,7 @@ MODULES = ROOT / ".platform"
 RUN = "simulatorRun"
 
 #: How each kind of computation is started without Docker, and its image.
-PRODUCT = ((sys.executable, "-m", "computation.entry"), "coinstacteam/coinstac-meshnet")
+PRODUCT = ((sys.executable, str(ROOT / "computation" / "entry.py")), "coinstacteam/coinstac-meshnet")
 ECHO = ((sys.executable, str(HERE / "echo" / "entry.py")), "coinstac-meshnet-echo")
 IDLE = ((sys.executable, str(HERE / "idle" / "entry.py")), "coinstac-meshnet-idle")
 

@@ -75,7 +75,7 @@ def test_simulate_in_docker_ends_in_the_same_model(tmp_path, mode, expected):
     before = checksums(tmp_path / "input")
     spec = tmp_path / "inputspec.json"
     spec.write_text(json.dumps([{name: {"value": value} for name, value in site.items()} for site in settings]))
-    command = [sys.executable, "-m", "computation.cli", "simulate", spec, "--engine", "docker", "--cpus", "1"]
+    command = [sys.executable, ROOT / "computation" / "cli.py", "simulate", spec, "--engine", "docker", "--cpus", "1"]
     command += ["--input", tmp_path / "input", "--output", tmp_path / "run", "--memory", "2g"]
     subprocess.run(command, env={**os.environ, **THREADS}, cwd=ROOT, timeout=200, check=True)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())[DIGEST] == expected(2)

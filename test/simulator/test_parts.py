@@ -188,19 +188,28 @@ def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setattr("simulator.process._cores", lambda: 9)
     assert [environment(1, sites, {})["OMP_NUM_THREADS"] for sites in (1, 2, 4, 20)] == ["9", "4", "2", "1"]
     assert environment(1, 2, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
+    assert environment(1, 2, {"OMP_NUM_THREADS": "4,2"})["OMP_NUM_THREADS"] == "4,2"
+
+
+@pytest.mark.parametrize("text", ["", " ", "0", "-1", "two", "1.5", "4;2", "٣"])
+def test_what_is_no_number_of_threads_is_as_if_not_set(monkeypatch, text):
+    """OpenMP takes all cores then, and so would every site at once."""
+    monkeypatch.setattr("simulator.process._cores", lambda: 9)
+    assert environment(1, 2, {"OMP_NUM_THREADS": text})["OMP_NUM_THREADS"] == "4"
 
 
 def test_a_node_gets_its_port_on_the_loopback_and_this_package():
-    given = {"COINSTAC_PORT": "1", "HOME": "/home", "PYTHONPATH": "/other"}
+    given = {"COINSTAC_PORT": "1", "HOME": "/home", "PYTHONPATH": ":.:scans:/other:"}
     variables = environment(8200, 2, given)
     assert variables["COINSTAC_PORT"] == "8200" and variables["COINSTAC_HOST"] == "127.0.0.1"
-    assert variables["HOME"] == "/home" and variables["PYTHONPATH"].endswith(f"{os.pathsep}/other")
-    assert Path(variables["PYTHONPATH"].split(os.pathsep)[0], "computation", "entry.py").is_file()
+    package, *others = variables["PYTHONPATH"].split(os.pathsep)
+    assert variables["HOME"] == "/home" and others == ["/other"] and variables["PYTHONSAFEPATH"] == "1"
+    assert Path(package, "computation", "entry.py").is_file()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_killed_node_takes_its_own_children_along(tmp_path):
-    node = NodeProcess(["sh", "-c", "sleep 600 & echo $!; wait"], tmp_path / "log", 1)
+    node = NodeProcess(["sh", "-c", "sleep 600 & echo $!; wait"], tmp_path / "log", 1, tmp_path)
     (tmp_path / "log").touch()
     node.start()
     while not (tmp_path / "log").read_text().endswith("\n"):

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from computation.errors import ImportScanError, MeshNetError
+from computation.isolation import isolated
 from computation.scans.making import labels, recipe
 from computation.scans.making.options import Options
 from computation.scans.making.plan import Task
@@ -106,7 +107,7 @@ def _in_parallel(
     context = multiprocessing.get_context("spawn")
     waiting = iter(todo.items())
     running: dict[Future[tuple[str, str] | None], int] = {}
-    with ProcessPoolExecutor(min(options.jobs, len(todo)), mp_context=context) as pool:
+    with isolated(), ProcessPoolExecutor(min(options.jobs, len(todo)), mp_context=context) as pool:
         try:
             while True:
                 for place, path in waiting:
