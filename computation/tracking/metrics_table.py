@@ -44,7 +44,7 @@ class MetricsTable:
         self.path = path
         self.classes = tuple(classes)
         dice = [f"{kind} {name}" for kind in ("dice", "own dice") for name in self.classes]
-        self.columns = ("round", "void", "counted", *_PLAIN, "validated", *dice, *_LAST)
+        self.columns = tuple(map(cell, ("round", "void", "counted", *_PLAIN, "validated", *dice, *_LAST)))
         self._last = self._go_on()
 
     def _go_on(self) -> int:

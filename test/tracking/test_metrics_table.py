@@ -27,7 +27,7 @@ def test_a_row_holds_what_is_known_and_leaves_the_rest_empty(tmp_path):
     (row,) = rows(path)
     expected = {"round": "1", "digest": "abc", "loss": "0.1", "own_loss": "", "counted": "1", "sites": "2", "void": "0"}
     assert {name: row[name] for name in expected} == expected
-    assert row[f"dice {CLASSES[2]}"] == "0.75"
+    assert row['dice grey, "odd"\\nmatter'] == "0.75"
     assert row["dice background"] == ""
     assert row["validated"] == "0"
     assert row["best"] == ""
