@@ -1,4 +1,7 @@
-"""From an image to labels: the whole volume at once if it fits, else overlapping tiles.
+"""From an image to labels: the box of the head at once if it fits, else overlapping tiles.
+
+Only what is within the box of the head (`head.box_of`) is labelled; outside it, and on a tile that is constant, the
+background has probability 1. Validation, test, `predict` and `evaluate` all come through here.
 
 Zero padding at the volume's border is the network's own; at the inner border of a tile it is not, so a margin of each
 tile is thrown away. With a margin of half the receptive field the tiles give the whole volume's result; a smaller one
@@ -6,7 +9,8 @@ is faster and differs near the seams only, where overlapping tiles are averaged 
 
 Group normalisation uses the statistics of what it sees, so a tile never quite gives the whole volume's result; and a
 network that learnt from sub-volumes does better on tiles of their size than on a whole volume, whose statistics it has
-never met. `learnt_tile` says which tile a run's settings call for.
+never met. `learnt_tile` says which tile a run's settings call for. Without a tile such a network learnt from whole
+volumes, air and all: it gets the whole volume, and only the labels within the box are kept.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from computation.scans.store.blocks import Triple
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
 from computation.settings import Settings
+from computation.training import head
 from computation.training.device import autocast, computing
 
 __all__ = ["Told", "learnt_tile", "predict", "probabilities", "save", "segment", "write"]
@@ -126,8 +131,9 @@ def probabilities(
     precision : str
         `float32`, `bfloat16` (autocast) or `float64`.
     tile : tuple of int, optional
-        Sides of a tile in voxels. By default the whole volume if its activations take at most 4 GiB, else the largest
-        of a few cubes that does; if memory runs out nevertheless, a smaller one.
+        Sides of a tile in voxels. By default the whole box of the head (with group normalisation: the whole volume) if
+        its activations take at most 4 GiB, else the largest of a few cubes that does; if memory runs out nevertheless,
+        a smaller one.
     margin : int, optional
         Voxels thrown away at a tile's inner borders; by default an eighth of its side, but no more than half the
         receptive field.
@@ -137,7 +143,7 @@ def probabilities(
     Returns
     -------
     Tensor of float32
-        Shape `(classes, D, H, W)`, on the CPU.
+        Shape `(classes, D, H, W)`, on the CPU; class 0 has 1 outside the box of the head.
 
     Raises
     ------
@@ -146,6 +152,25 @@ def probabilities(
     DeviceError
         If not even the smallest tiles fit into memory.
     """
+    shares = torch.zeros((model.architecture.classes, *image.shape))
+    shares[0] = 1
+    if (box := head.box_of(image)) is None:
+        return shares
+    whole = tile is None and model.architecture.norm == "group"
+    field = _fitting(model, image if whole else image[box], precision, tile, margin, told)
+    shares[(slice(None), *box)] = field[(slice(None), *box)] if whole else field
+    return shares
+
+
+def _fitting(
+    model: MeshNet,
+    image: NDArray[np.float32],
+    precision: str,
+    tile: Triple | None,
+    margin: int | None,
+    told: Told | None,
+) -> Tensor:
+    """Label all of an image, on the largest tiles that fit."""
     sizes = [tile] if tile else _sizes(model.architecture, image.shape)
     for size in sizes[:-1]:
         try:
@@ -184,7 +209,12 @@ def _tiled(model: MeshNet, image: NDArray[np.float32], size: Triple, margin: int
     margins = [min(most, side // 8) if margin is None else margin for side in size]
     for tile, core in _tiles(shape, size, margins):
         inner = tuple(slice(c.start - t.start, c.stop - t.start) for t, c in zip(tile, core, strict=True))
-        total[(slice(None), *core)] += _forward(model, image[tile], precision)[(slice(None), *inner)]
+        part = image[tile]
+        if part.min() == part.max():
+            # Normalised nothing is anything.
+            total[0][core] += 1
+        else:
+            total[(slice(None), *core)] += _forward(model, part, precision)[(slice(None), *inner)]
         seen[core] += 1
     return total.div_(seen)
 

@@ -14,7 +14,7 @@ from computation.model.architecture import Architecture
 from computation.model.network import build, receptive_field
 from computation.scans.store.records import Native
 from computation.settings import Settings
-from computation.training import inference
+from computation.training import head, inference
 
 SMALL = Architecture("small", 4, (1, 2, 1), 3, "batch", "elu", 0.0)
 
@@ -120,6 +120,71 @@ def test_a_full_device_gets_smaller_tiles(monkeypatch):
     monkeypatch.setattr(inference, "_SIDES", ())
     with pytest.raises(DeviceError):
         inference.segment(model, image)
+
+
+def _heads():
+    """A head of three tissues in nothing, and the same with the noise of raw air; both in 0..1."""
+    away = np.sqrt(sum((axis - 20) ** 2 for axis in np.indices((40, 40, 40))))
+    tissue = np.select([away < 5, away < 8, away < 11], [1.0, 0.7, 0.4], 0.0)
+    noise = 0.02 * np.random.default_rng(0).random(tissue.shape) + 0.001
+    return tissue.astype(np.float32), np.where(tissue > 0, tissue, noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_a_scan_in_much_air_is_labelled_as_the_scan_alone(norm, raw):
+    model = _model(dataclasses.replace(SMALL, norm=norm), torch.float32)
+    with torch.no_grad():
+        # A network that calls air tissue, as one that has never seen any does.
+        model.head.bias.copy_(torch.tensor([-9.0, 0.0, 0.0]))
+    image = _heads()[raw]
+    # Blocks are counted from the corner of what is not 0.
+    pads = [(16, 30), (8, 25), (40, 3)] if raw else [(17, 30), (9, 25), (41, 3)]
+    air = np.random.default_rng(1).random([a + b + n for n, (a, b) in zip(image.shape, pads, strict=True)])
+    padded = (0.02 * air + 0.001 if raw else 0 * air).astype(np.float32)
+    inner = tuple(slice(a, a + n) for n, (a, _) in zip(image.shape, pads, strict=True))
+    padded[inner] = image
+    alone, wide = (inference.segment(model, one, tile=(16, 16, 16)) for one in (image, padded))
+    box = head.box_of(padded)
+    assert [side.stop - side.start for side in box] == [side.stop - side.start for side in head.box_of(image)]
+    assert np.array_equal(wide[inner], alone)
+    outside = np.ones(wide.shape, bool)
+    outside[box] = False
+    assert not wide[outside].any()
+    assert wide[box].all()
+
+
+def test_the_background_is_certain_outside_the_box():
+    image = np.zeros((40, 40, 40), np.float32)
+    image[15:25, 15:25, 15:25] = np.random.default_rng(0).random((10, 10, 10)) + 0.5
+    shares = inference.probabilities(_model(), image)
+    assert shares[0, :11].eq(1).all()
+    assert shares[1:, :11].eq(0).all()
+    assert shares[0, 11:29, 11:29, 11:29].lt(1).all()
+    torch.testing.assert_close(shares.sum(0), torch.ones(40, 40, 40))
+
+
+def test_a_constant_tile_is_background(monkeypatch):
+    model, image = _model(), np.zeros((60, 12, 12), np.float32)
+    image[:12], image[48:] = (np.random.default_rng(0).random((12, 12, 12)) + 0.5 for _ in range(2))
+    plain, seen = inference._forward, []
+    monkeypatch.setattr(inference, "_forward", lambda *call: seen.append(call[1]) or plain(*call))
+    shares = inference.probabilities(model, image, tile=(12, 12, 12), margin=0)
+    assert len(seen) == 2
+    assert shares[0, 12:48].eq(1).all()
+    assert inference.segment(model, np.full((9, 9, 9), 0.5, np.float32)).max() == 0
+    assert len(seen) == 2
+
+
+def test_a_network_that_learnt_from_whole_volumes_still_gets_them():
+    model = _model(dataclasses.replace(SMALL, norm="group"))
+    image = np.zeros((40, 40, 40), np.float32)
+    image[15:25, 15:25, 15:25] = np.random.default_rng(0).random((10, 10, 10)) + 0.5
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(image).double()[None, None])[0].softmax(0).float()
+    shares = inference.probabilities(model, image)
+    torch.testing.assert_close(shares[:, 11:29, 11:29, 11:29], wanted[:, 11:29, 11:29, 11:29])
+    assert shares[0, :11].eq(1).all()
 
 
 @pytest.mark.parametrize("training", [True, False])
