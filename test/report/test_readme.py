@@ -1,47 +1,26 @@
-"""What a newcomer reads first must be true: files exist, commands exist, the figure is a figure."""
+"""The figures of the pages are figures, and the networks that they name exist."""
 
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from computation.cli import _parser
 from computation.settings import MODELS
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!https?:)([^)\s]+)\)", README))))
-def test_a_linked_file_is_there(target):
-    assert (ROOT / target).is_file()
-
-
-@pytest.mark.parametrize("line", re.findall(r"^coinstac-meshnet (.+)$", BLOCKS, re.M))
-def test_a_command_is_understood(line):
-    options = _parser().parse_args(line.split("#")[0].split())
-    assert callable(options.run)
-
-
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`coinstac-meshnet\s+(\w+)", README))))
-def test_a_named_command_exists(name):
-    with pytest.raises(SystemExit) as left:
-        _parser().parse_args([name, "--help"])
-    assert left.value.code == 0
-
-
-@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", BLOCKS, re.M))
-def test_a_make_target_exists(target):
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+FIGURES = ROOT / "docs" / "figures"
 
 
 def test_named_models_exist():
-    assert set(re.findall(r"meshnet-\d+x\d+", README)) <= set(MODELS)
+    text = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    named = set(re.findall(r"meshnet-\d+x\d+", text))
+    assert named and named <= set(MODELS)
 
 
-@pytest.mark.parametrize("figure", sorted((ROOT / "docs" / "figures").glob("*.svg")), ids=lambda path: path.name)
+@pytest.mark.parametrize("figure", sorted(FIGURES.glob("*.svg")), ids=lambda path: path.name)
 def test_a_figure_is_well_formed_described_and_loads_nothing(figure):
     tree = ET.parse(figure).getroot()
     names = {node.tag.rpartition("}")[2] for node in tree.iter()}
@@ -49,3 +28,10 @@ def test_a_figure_is_well_formed_described_and_loads_nothing(figure):
     assert not {"script", "image", "foreignObject"} & names
     targets = [value for node in tree.iter() for key, value in node.attrib.items() if key.endswith("href")]
     assert all(target.startswith("#") for target in targets)
+
+
+def test_the_picture_of_a_run_is_a_picture():
+    with Image.open(FIGURES / "page.webp") as picture:
+        picture.load()
+    assert picture.format == "WEBP" and min(picture.size) > 900
+    assert np.asarray(picture, np.float32).std() > 20
