@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 from computation.coinstac.node import Phase, Service
 from computation.errors import MeshNetError, MessageError
 from computation.federation import results
-from computation.federation.centre import CentreRun, summarise
+from computation.federation.centre import CentreRun
+from computation.federation.selection import pooled, wanting
+from computation.federation.summary import summarise
 from computation.model.network import parameter_count
 from computation.wire import payload
-from computation.wire.messages import FinishOffer, JoinOffer, Results, RoundOffer, Verdict
+from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Results, RoundOffer, Verdict
 from computation.wire.payload import MODEL
 
 __all__ = ["create"]
@@ -64,10 +66,12 @@ class Train(Phase):
         _expect_members(run, offers)
         _expect_round(run, offers)
         run.consensus({site: offer.model for site, offer in offers.items()})
-        validated, pooled = run.validate(offers)
+        run.check(offers)
+        done = run.validate(offers)
         skipped = {site: offer.reason for site, offer in offers.items() if offer.status == "skipped"}
         skipped.update({site: "absent" for site in run.offers if site not in offers})
         combined = run.close(run.contributions(offers, skipped), skipped)
+        stop = run.stop(done)
         verdict = Verdict(
             round=run.round,
             void=combined is None,
@@ -75,10 +79,12 @@ class Train(Phase):
             skipped=skipped,
             loss=combined.loss if combined else None,
             model=run.learner.digest(),
-            validated=validated,
-            dice=pooled,
-            best=run.best,
-            last=run.round == run.plan.rounds if run.plan else True,
+            validated=done.round if done else -1,
+            dice=done.dice if done else {},
+            best=run.selection.best,
+            last=bool(stop) or run.plan is None or run.round == run.plan.rounds,
+            missing=done.missing if done else {},
+            stop=stop,
         )
         run.tracker.round(run.numbers(verdict, offers))
         run.round += 1
@@ -88,7 +94,9 @@ class Train(Phase):
 def _expect_members(run: CentreRun, offers: Mapping[str, Any]) -> None:
     for site in offers:
         if site not in run.offers:
-            raise MessageError(f"site {site} never joined this run; wanted only {', '.join(sorted(run.offers))}")
+            raise MessageError(
+                f"site {site} never joined this run; wanted the {len(run.offers)} that did and nobody else"
+            )
 
 
 def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer]) -> None:
@@ -134,25 +142,28 @@ class Finish(Phase):
         return {"success": True, **summary}
 
     def _results(self, run: CentreRun, offers: Mapping[str, FinishOffer]) -> dict[str, Any]:
-        rounds = run.round - 1
         run.evaluations = dict(offers)
-        valid = _pooled(run, offers, "valid", rounds)
-        run.consider(rounds, valid)
-        if run.best < 0:
-            run.best, run.best_vector = rounds, run.learner.vector()
+        valid, test = _counts(offers, "valid"), _counts(offers, "test")
+        run.check_counts("test", test)
+        done, chosen = run.select(valid), run.selection
+        final = run.learner.vector()
+        best, values = (chosen.best, chosen.values) if chosen.best >= 0 else (run.round - 1, final)
         run.results = Results(
-            rounds=rounds,
+            rounds=run.round - 1,
             final=run.learner.digest(),
-            best=run.best,
-            best_model=payload.digest(run.learner.manifest, run.best_vector),
-            dice=valid,
-            test_dice=_pooled(run, offers, "test", rounds),
+            best=best,
+            best_model=payload.digest(run.learner.manifest, values),
+            dice=done.dice,
+            test_dice=pooled(test, run.settings),
+            missing=done.missing,
+            test_missing=wanting(test, run.offers, "test"),
+            chosen=chosen.best >= 0,
+            stop=run.stopped,
         )
-        run.ship("final", MODEL, run.learner.vector())
-        run.ship("best", MODEL, run.best_vector)
+        run.ship("final", MODEL, final)
+        run.ship("best", MODEL, values)
         return run.results.as_json()
 
 
-def _pooled(run: CentreRun, offers: Mapping[str, FinishOffer], split: str, round: int) -> dict[str, float | None]:
-    counts = {site: offer.evaluations[split] for site, offer in offers.items() if split in offer.evaluations}
-    return run.pool(counts, round) if counts else {}
+def _counts(offers: Mapping[str, FinishOffer], split: str) -> dict[str, Evaluation]:
+    return {site: offer.evaluations[split] for site, offer in offers.items() if split in offer.evaluations}

@@ -263,7 +263,13 @@ class Settings:
     quorum: float = _number(
         0.5, 0, 1, _FEDERATION, "Share of sites that must contribute for a round to count.", positive=True
     )
+    most_share: float = _number(
+        0.9, 0, 1, _FEDERATION, "Largest share of one site in a mean, whatever scans it says it has.", positive=True
+    )
     validate_every: int = _whole(10, 1, _MANY, _FEDERATION, "Rounds between two validations.")
+    patience: int = _whole(
+        0, 0, _MANY, _FEDERATION, "Validations without a better pooled Dice after which training ends; 0 is never."
+    )
     time_limit: float = _number(
         0.0, 0, 86_400, _FEDERATION, "Seconds after which a site sends what it has of a round; 0 is no limit."
     )

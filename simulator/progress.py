@@ -24,7 +24,8 @@ def line(output: Mapping[str, Any], waiting: Mapping[str, int]) -> str:
     Parameters
     ----------
     output : mapping
-        The centre's last output; of `phase`, `loss`, `foreground_dice`, `dice` and `metrics`, what is there is shown.
+        The centre's last output; of `phase`, `loss`, `foreground_dice`, `dice`, `metrics` and `missing`, what is there
+        is shown.
     waiting : mapping of int
         Nodes that have been called and have not answered, with their iteration.
     """
@@ -34,8 +35,10 @@ def line(output: Mapping[str, Any], waiting: Mapping[str, int]) -> str:
         named.update(table)
     numbers = [f"{name} {value:.4g}" for name, value in named.items() if is_number(value)]
     phase = [str(output["phase"])] if isinstance(output.get("phase"), str) else []
+    missing = output.get("missing")
+    lacking = [f"validated without {', '.join(sorted(missing))}"] if isinstance(missing, Mapping) and missing else []
     waits = [f"waiting for {', '.join(sorted(waiting))}"] if waiting else []
-    return " · ".join(phase + numbers + waits)
+    return " · ".join(phase + numbers + lacking + waits)
 
 
 class LiveProgress(Observer):

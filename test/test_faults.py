@@ -61,9 +61,11 @@ def test_database_of_another_schema_version(tmp_path):
     assert "999" in _fails_at_join(loop, StoreError).public
 
 
-def test_site_without_training_scans(tmp_path):
+def test_site_without_labelled_scans(tmp_path):
     loop = consortium(tmp_path, scans=[(2, 1, 1), (0, 1, 1)])
-    assert "train" in _fails_at_join(loop, StoreError).public
+    with sqlite3.connect(loop.folder("input", "local1") / "site.db") as connection:
+        connection.execute("DELETE FROM volumes WHERE kind = 'label'")
+    assert "no labelled scan to train on and none to evaluate" in _fails_at_join(loop, StoreError).public
 
 
 def test_patch_larger_than_the_volume(tmp_path):
@@ -267,7 +269,7 @@ def test_a_scan_that_cannot_be_segmented_at_the_end_costs_nobody_the_run(tmp_pat
     loop = consortium(tmp_path, scans=[(2, 0, 1)] * 2, **_with_trainer(_failing_at("predict", error)))
     loop.run()
     output = loop.folder("output", "local1")
-    assert (output / "model" / "best.safetensors").exists() and not list((output / "predictions").iterdir())
+    assert (output / "model" / "best.safetensors").exists() and not list((output / "predictions").glob("*.nii.gz"))
     assert "was not segmented: unexpected" in (output / "journal.jsonl").read_text()
 
 
@@ -369,8 +371,13 @@ def test_a_message_that_breaks_the_protocol_ends_the_run_and_names_the_site(tmp_
     ("changes", "said"),
     [
         ({"settings": {"colour": 1}}, "site local1: unknown setting 'colour'"),
-        ({"scans": {"train": 0, "valid": 1, "test": 1}}, "site local1: field 'scans' of the join message"),
-        ({"steps": 2**31 - 1}, "2 epochs of the 2147483647 batches of site local1 are 4294967294 rounds"),
+        ({"scans": {"train": -1, "valid": 1, "test": 1}}, "site local1: field 'scans' of the join message"),
+        ({"scans": {"train": 2**53, "valid": 1, "test": 1}}, "site local1: field 'scans' of the join message"),
+        ({"steps": 10**9}, "site local1: field 'steps' of the join message"),
+        ({"steps": 90_000}, "site local1 says that 2 training scans are 90000 batches of 1; wanted 2"),
+        ({"versions": {f"key-{n}": "1" for n in range(1001)}}, "site local1: field 'versions' of the join message"),
+        ({"voxels": {"valid": 2**53, "test": 4096}}, "site local1: field 'voxels' of the join message"),
+        ({"labelled": {"valid": 9, "test": 1}}, "site local1: the join message has 9 labelled scans"),
     ],
 )
 def test_a_join_that_cannot_be_names_its_site(tmp_path, changes, said):
@@ -379,6 +386,7 @@ def test_a_join_that_cannot_be_names_its_site(tmp_path, changes, said):
     with pytest.raises(MeshNetError) as caught:
         loop.run()
     assert said in caught.value.public
+    assert "local0" not in caught.value.public
     assert max(iteration for _, iteration, _ in loop.log) == 1
 
 
@@ -415,7 +423,7 @@ def test_nothing_that_leaves_a_site_names_a_subject_a_path_or_a_voxel(tmp_path):
     allowed = {
         "protocol", "phase", "settings", "classes", "scans", "steps", "preparation", "device", "versions", "notes",
         "round", "status", "reason", "samples", "loss", "model", "unreadable", "seconds", "validation", "step",
-        "evaluations",
+        "evaluations", "labelled", "voxels",
     }  # fmt: skip
     for client, _, reply in loop.log:
         assert client == "remote" or set(reply["output"]) <= allowed

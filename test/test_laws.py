@@ -16,7 +16,7 @@ from torch import nn
 from computation import local
 from computation.coinstac import claim
 from computation.errors import ConsensusError, MeshNetError, ResumeError, ScanError
-from computation.federation import centre
+from computation.federation import selection
 from computation.model import architecture, export, network, vector
 from computation.scans.drawing.sampling import PatchSampler
 from computation.scans.store.opening import open_store
@@ -199,7 +199,7 @@ def _statistics(model):
 def test_the_best_model_has_the_batch_norm_statistics_that_were_validated_with_it(tmp_path, monkeypatch, restarting):
     """Under `local` a site's statistics go on moving after the best round, which here is the first one validated."""
     falling = (1 / number for number in count(1))
-    monkeypatch.setattr(centre, "foreground_mean", lambda values: next(falling))
+    monkeypatch.setattr(selection, "foreground_mean", lambda values: next(falling))
     held = {}
 
     def look(loop, client, iteration):

@@ -99,12 +99,16 @@ def _default(name: str, default: Any) -> Any:
 def _outputs() -> dict[str, Any]:
     labels = {
         "rounds": ("number", "Rounds"),
+        "stopped": ("string", "Why it ended before the planned rounds"),
+        "describes": ("object", "Which model each number and the predictions are of"),
         "foreground_dice": ("number", "Foreground Dice, pooled validation"),
         "dice": ("object", "Dice of each class, pooled and per site"),
+        "not_in_dice": ("object", "Sites that the pooled validation lacks"),
         "best_round": ("number", "Round of the best model"),
         "best_foreground_dice": ("number", "Foreground Dice of the best model"),
         "test_foreground_dice": ("number", "Foreground Dice, pooled test"),
         "test_dice": ("object", "Dice of each class, pooled test"),
+        "not_in_test_dice": ("object", "Sites that the pooled test lacks in part"),
         "model": ("string", "Architecture"),
         "strategy": ("string", "Strategy"),
         "model_digest": ("string", "Digest of the final model"),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 from computation.errors import SettingsError
+from computation.federation import claims
 from computation.settings import Settings, differences, parse
 from computation.wire.messages import MOST_ROUNDS, JoinOffer
 
-__all__ = ["agree", "rounds"]
+__all__ = ["agree", "evaluators", "rounds"]
+
+#: Differences that a plan names one by one.
+_MOST_NOTES = 50
+#: Characters of a site's own value in a message that all sites read.
+_LONGEST = 200
 
 
 def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
@@ -24,15 +31,17 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
     ------
     SettingsError
         If a site's settings cannot be read here, two sites were given different ones, or hold scans with different
-        labels; the sites and both values are named.
+        labels; the sites and both values are named. Or if no site has a scan to train on.
+    MessageError
+        If a site says what cannot follow from its scans.
     """
     sites = sorted(offers)
     settings = {site: _read(site, offers[site]) for site in sites}
-    first = sites[0]
-    for site in sites[1:]:
+    first = _usual(settings)
+    for site in sites:
         for name, (left, right) in differences(settings[first], settings[site]).items():
             raise SettingsError(
-                f"setting {name!r} is {left!r} at site {first} and {right!r} at site {site}; "
+                f"setting {name!r} is {_brief(left)} at site {first} and {_brief(right)} at site {site}; "
                 "every site must run with the same owner settings"
             )
     for site in sites:
@@ -41,7 +50,33 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
                 f"the scans of site {site} are labelled {_names(offers[site].classes)}, but the run is for "
                 f"{_names(settings[first].classes)}; import them with that label set or change 'classes'"
             )
-    return settings[first], tuple(_allowed_differences(offers))
+        claims.check_join(site, offers[site], settings[first])
+    if len(evaluators(offers)) == len(offers):
+        raise SettingsError(
+            "no site has a labelled scan to train on; import some with split 'train' at one site or more"
+        )
+    return settings[first], (*_roles(offers), *_allowed_differences(offers))
+
+
+def _usual(settings: Mapping[str, Settings]) -> str:
+    """Return the first site that has the settings of most: the odd one is told apart from it, and not the others."""
+    texts = {site: repr(settings[site]) for site in sorted(settings)}
+    usual, _ = Counter(texts.values()).most_common(1)[0]
+    return next(site for site, text in texts.items() if text == usual)
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def evaluators(offers: Mapping[str, JoinOffer]) -> tuple[str, ...]:
+    """Return the sites that have no scan to train on, sorted."""
+    return tuple(site for site in sorted(offers) if not offers[site].trains)
+
+
+def _roles(offers: Mapping[str, JoinOffer]) -> list[str]:
+    return [f"{site} has no scan to train on and only evaluates"[:200] for site in evaluators(offers)][:_MOST_NOTES]
 
 
 def rounds(settings: Settings, offers: Mapping[str, JoinOffer]) -> int:
@@ -73,7 +108,8 @@ def _read(site: str, offer: JoinOffer) -> Settings:
 
 
 def _names(classes: tuple[str, ...]) -> str:
-    return "(" + ", ".join(classes) + ")"
+    text = ", ".join(classes)
+    return f"({text[:_LONGEST]}{'...' if len(text) > _LONGEST else ''})"
 
 
 def _allowed_differences(offers: Mapping[str, JoinOffer]) -> list[str]:
@@ -83,4 +119,6 @@ def _allowed_differences(offers: Mapping[str, JoinOffer]) -> list[str]:
         values = {site: tables[site].get(name, "unknown") for site in sorted(tables)}
         if len(set(values.values())) > 1:
             notes.append(f"{name} differs: " + ", ".join(f"{value} at {site}" for site, value in values.items()))
-    return [note[:200] for note in notes]
+    more = len(notes) - _MOST_NOTES
+    rest = [f"{more} more differences are left out"] if more > 0 else []
+    return [note[:200] for note in [*notes[:_MOST_NOTES], *rest]]

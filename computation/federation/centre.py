@@ -10,25 +10,26 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from computation.coinstac.arrivals import left_packed
 from computation.coinstac.node import Folders
-from computation.errors import ConsensusError, MessageError, PayloadError, QuorumError
-from computation.federation import agreement, results
+from computation.errors import ConsensusError, MeshNetError, MessageError, PayloadError, QuorumError
+from computation.federation import agreement, claims, selection, shares
+from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
 from computation.strategies import Combined, Contribution, named
 from computation.tracking import RoundNumbers, SiteNumbers, Tracker
 from computation.training.learner import Learner
-from computation.training.metrics import dice, foreground_mean
 from computation.wire import payload
-from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.messages import STOPS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
 from computation.wire.payload import COMBINATION, CONTRIBUTION, Payload, Vector
 
-__all__ = ["CentreRun", "summarise"]
+__all__ = ["CentreRun"]
 
 #: Rounds in a row that may fall short of the quorum before the run is given up.
 _MOST_VOID = 3
@@ -53,8 +54,7 @@ class CentreRun:
         self.round = 1
         self.void_in_a_row = 0
         self.contributed: dict[str, int] = {}
-        self.best = -1
-        self.best_dice = -1.0
+        self.stopped = ""
         self.results: Results | None = None
         self.evaluations: dict[str, FinishOffer] = {}
         self.clock = time.monotonic()
@@ -68,6 +68,11 @@ class CentreRun:
     def keep(self) -> int:
         """Number of checkpoints to keep."""
         return self.settings.keep_checkpoints
+
+    @property
+    def trainers(self) -> int:
+        """Number of sites that have a scan to train on."""
+        return sum(offer.trains for offer in self.offers.values())
 
     def begin(self, offers: Mapping[str, JoinOffer]) -> Plan:
         """Settle what the sites agree on, and make the one initial model from the seed."""
@@ -84,6 +89,7 @@ class CentreRun:
             manifest=self.learner.manifest.digest,
             model=self.learner.digest(),
             notes=notes,
+            evaluators=agreement.evaluators(offers),
         )
         self._track()
         self.tracker.event("plan", **self.plan.as_json(), settings=self.settings.as_json())
@@ -98,7 +104,7 @@ class CentreRun:
     def _build(self, rounds: int) -> None:
         self.strategy = named(self.settings)
         self.learner = Learner(architecture.from_settings(self.settings), self.settings, rounds)
-        self.best_vector = self.learner.vector()
+        self.selection = Selection(self.settings, self.offers, self.learner.vector())
 
     def ship(self, name: str, kind: int, values: Vector, model: str = "") -> None:
         """Put a payload for all sites into the transfer directory."""
@@ -133,15 +139,27 @@ class CentreRun:
         taken = []
         model = self.learner.digest()
         for site, offer in offers.items():
-            if site in skipped:
+            if site in skipped or offer.status != "ok":
                 continue
             try:
                 values = self._receive(site, model)
-            except PayloadError as error:
+                claims.check_values(self.learner.manifest, values)
+                claims.check_loss(offer.loss)
+            except MeshNetError as error:
                 skipped[site] = f"refused: {error.public}"[:200]
                 continue
             taken.append(Contribution(site, self.round, model, self.weight(site, offer), offer.loss, values))
-        return taken
+        return self._capped(taken)
+
+    def _capped(self, taken: list[Contribution]) -> list[Contribution]:
+        """Hold each site's weight to the share that the owner allows, and say where that changed something."""
+        weights = {one.site: one.weight for one in taken}
+        held = shares.capped(weights, self.settings.most_share)
+        if held == weights:
+            return taken
+        for site in [site for site in held if held[site] < weights[site] / math.fsum(weights.values())]:
+            self.tracker.notice("capped", f"the weight of {site} was held at setting 'most_share'", round=self.round)
+        return [replace(one, weight=held[one.site]) for one in taken]
 
     def _receive(self, site: str, model: str) -> Vector:
         """Read a site's payload, also where the platform left it packed; see `arrivals`."""
@@ -157,40 +175,53 @@ class CentreRun:
                 raise
             return payload.decode(packed, **expected)
 
-    def validate(self, offers: Mapping[str, RoundOffer]) -> tuple[int, dict[str, float | None]]:
-        """Pool the validation counts that ride in this round's messages, and keep the model if it is the best yet."""
-        counts = {site: offer.validation for site, offer in offers.items() if offer.validation}
-        if not counts:
-            return -1, {}
-        pooled = self.pool(counts, self.round - 1)
-        self.consider(self.round - 1, pooled)
-        return self.round - 1, pooled
-
-    def pool(self, evaluations: Mapping[str, Evaluation], round: int) -> dict[str, float | None]:
-        """Return the Dice of each class from counts summed over sites.
+    def check(self, offers: Mapping[str, RoundOffer]) -> None:
+        """Refuse a round of which a site's message cannot be true.
 
         Raises
         ------
         MessageError
-            If a site counted another model or other classes.
+            Naming the site.
         """
-        total = None
-        for site in sorted(evaluations):
-            one = evaluations[site]
-            if one.round != round or len(one.truth) != len(self.settings.classes):
-                raise MessageError(
-                    f"site {site} evaluated round {one.round} in {len(one.truth)} classes; "
-                    f"wanted round {round} in {len(self.settings.classes)}"
-                )
-            counts = results.as_counts(one)
-            total = counts if total is None else total + counts
-        return dict(zip(self.settings.classes, dice(total), strict=True)) if total is not None else {}
+        for site, offer in offers.items():
+            claims.check_round(site, self.offers[site], offer, self.settings)
+            if offer.validation and not self.validates:
+                raise MessageError(f"site {site} sent counts in round {self.round}, in which nothing is validated")
 
-    def consider(self, round: int, pooled: Mapping[str, float | None]) -> None:
-        """Keep the model of this round if its pooled foreground Dice is the highest."""
-        value = foreground_mean(list(pooled.values()))
-        if value is not None and value > self.best_dice:
-            self.best, self.best_dice, self.best_vector = round, value, self.learner.vector()
+    @property
+    def validates(self) -> bool:
+        """Whether the counts of a validation ride in this round's messages."""
+        due = self.round > 1 and (self.round - 1) % self.settings.validate_every == 0
+        return due and bool(self.selection.expected)
+
+    def validate(self, offers: Mapping[str, RoundOffer]) -> Validation | None:
+        """Pool the validation counts that ride in this round's messages, and keep the model if it is the best yet."""
+        if not self.validates:
+            return None
+        return self.select({site: offer.validation for site, offer in offers.items() if offer.validation})
+
+    def select(self, counts: Mapping[str, Evaluation]) -> Validation:
+        """Take the counts of the current model, which is the one after the round before."""
+        self.check_counts("valid", counts)
+        done = self.selection.take(self.round - 1, counts, self.learner.vector())
+        selection.tell(self.tracker, done.missing, self.round)
+        if done.anew:
+            text = "a site counted more scans than before, so the best model is chosen from this validation on"
+            self.tracker.notice("partial validation", text, round=self.round)
+        return done
+
+    def stop(self, done: Validation | None) -> str:
+        """Decide whether the training ends with this round although more are planned: a word from `STOPS`, or none."""
+        assert self.plan is not None
+        if done and self.selection.exhausted and self.round < self.plan.rounds:
+            self.stopped = "patience"
+            self.tracker.notice("stopped", f"after round {self.round}: {STOPS[self.stopped]}", round=self.round)
+        return self.stopped
+
+    def check_counts(self, split: str, counts: Mapping[str, Evaluation]) -> None:
+        """Refuse counts of the current model that are more than a site joined with; raises `MessageError`."""
+        for site, one in counts.items():
+            claims.check_evaluation(site, self.offers[site], split, one, self.round - 1, len(self.settings.classes))
 
     def close(self, contributions: list[Contribution], skipped: dict[str, str]) -> Combined | None:
         """Combine the round and step the replica, or declare the round void.
@@ -200,13 +231,13 @@ class CentreRun:
         QuorumError
             If too few sites contributed for the third time in a row.
         """
-        needed = math.ceil(self.settings.quorum * len(self.offers))
+        needed = math.ceil(self.settings.quorum * self.trainers)
         if len(contributions) < needed:
             self.void_in_a_row += 1
             if self.void_in_a_row >= _MOST_VOID:
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(skipped.items()))
                 raise QuorumError(
-                    f"in {_MOST_VOID} rounds in a row fewer than {needed} of {len(self.offers)} sites contributed "
+                    f"in {_MOST_VOID} rounds in a row fewer than {needed} of {self.trainers} sites contributed "
                     f"({reasons}); mend those sites or lower 'quorum'"
                 )
             return None
@@ -229,7 +260,7 @@ class CentreRun:
             digest=verdict.model,
             loss=verdict.loss,
             learning_rate=self.learner.rate(self.round),
-            sites=len(self.offers),
+            sites=self.trainers,
             counted=verdict.counted,
             skipped=verdict.skipped,
             void=verdict.void,
@@ -240,6 +271,7 @@ class CentreRun:
             received=size * sum(offer.status == "ok" for offer in offers.values()),
             validated=verdict.validated,
             dice=verdict.dice,
+            missing=verdict.missing,
             best=verdict.best,
             by_site={
                 site: SiteNumbers(
@@ -265,12 +297,12 @@ class CentreRun:
             "journal": self.tracker.position,
             "void_in_a_row": self.void_in_a_row,
             "contributed": self.contributed,
-            "best": self.best,
-            "best_dice": self.best_dice,
+            "selection": self.selection.record(),
+            "stopped": self.stopped,
             "results": self.results.as_json() if self.results else None,
             "evaluations": {site: offer.as_json() for site, offer in self.evaluations.items()},
         }
-        return {**arrays, "best_vector": self.best_vector}, values
+        return {**arrays, "best_vector": self.selection.values}, values
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Go back to a recorded state."""
@@ -280,54 +312,11 @@ class CentreRun:
         self.settings, _ = agreement.agree(self.offers)
         self.plan = Plan.parse(values["plan"])
         self._build(self.plan.rounds)
-        self.best_vector = arrays["best_vector"].astype(self.learner.dtype)
+        self.selection.restore(values["selection"], arrays["best_vector"].astype(self.learner.dtype))
         self.learner.load_state({k: v for k, v in arrays.items() if k != "best_vector"}, values["learner"])
         self.round, self.void_in_a_row = values["round"], values["void_in_a_row"]
         self.contributed = dict(values["contributed"])
-        self.best, self.best_dice = values["best"], values["best_dice"]
+        self.stopped = values["stopped"]
         self.results = Results.parse(values["results"]) if values["results"] else None
         self.evaluations = {site: FinishOffer.parse(raw) for site, raw in values["evaluations"].items()}
         self._track()
-
-
-def summarise(run: CentreRun) -> dict[str, Any]:
-    """Return the small final output: what a results tab shows and what `summary.json` starts from."""
-    assert run.results is not None
-    announced, rounds = run.results, run.results.rounds
-    per_site = {
-        site: {"model_digest": offer.model, "scans": run.offers[site].scans, "rounds_counted": run.contributed[site]}
-        for site, offer in sorted(run.evaluations.items())
-    }
-    dice_of = {
-        site: _keyed(run.pool({site: offer.evaluations["valid"]}, rounds))
-        for site, offer in sorted(run.evaluations.items())
-        if "valid" in offer.evaluations
-    }
-    return {
-        "rounds": rounds,
-        "foreground_dice": foreground_mean(list(announced.dice.values())),
-        "dice": {"pooled": _keyed(announced.dice), **dice_of},
-        "best_round": announced.best,
-        "best_foreground_dice": run.best_dice if run.best_dice >= 0 else None,
-        "test_foreground_dice": foreground_mean(list(announced.test_dice.values())),
-        "test_dice": _keyed(announced.test_dice),
-        "model": run.settings.model,
-        "strategy": run.settings.strategy,
-        "model_digest": announced.final,
-        "sites": per_site,
-    }
-
-
-def _keyed(table: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Make class names safe as keys of the platform's result store, which refuses dots and dollars.
-
-    A name that was safe stays as it is; one that becomes another's key gets a number, so that none is lost.
-    """
-    keyed: dict[str, float | None] = {}
-    for name, value in table.items():
-        safe = wanted = name.replace(".", "_").replace("$", "_")
-        number = 2
-        while safe != name and (safe in table or safe in keyed):
-            safe, number = f"{wanted}_{number}", number + 1
-        keyed[safe] = value
-    return keyed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 
 from computation import __version__
 from computation.errors import public_text
+from computation.federation.brought import scan_counts
 from computation.model import export, native, vector
 from computation.model.network import parameter_count
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
@@ -20,12 +21,12 @@ from computation.report.card import card
 from computation.scans.making.native import to_native
 from computation.scans.store.opening import Store
 from computation.settings import Member, Settings
-from computation.tracking import RoundNumbers, Tracker, foreground, lines, notices, read, rounds
+from computation.tracking import Tracker, lines, notices, read, rounds
 from computation.training import inference
 from computation.training.metrics import Counts, dice
 from computation.training.preprocessing import preprocessing_of
 from computation.training.trainer import Trainer
-from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results
+from computation.wire.messages import STOPS, Evaluation, FinishOffer, JoinOffer, Plan, Results
 from computation.wire.payload import Vector
 
 __all__ = [
@@ -34,8 +35,8 @@ __all__ = [
     "as_counts",
     "deliver",
     "dice_of",
+    "models_of",
     "report_centre",
-    "scan_counts",
     "tell_fallbacks",
     "versions",
 ]
@@ -105,9 +106,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def scan_counts(store: Store, trainer: Trainer) -> dict[str, int]:
-    """Return the number of scans in each part of the split; to train on, a scan needs a label."""
-    return {"train": trainer.samples, **{split: len(store.scans(split)) for split in ("valid", "test")}}
+def models_of(announced: Results) -> tuple[str, str]:
+    """Say what the final and the best model are, in the words of the summary, the page and the predictions' folder."""
+    final = f"the final model, after round {announced.rounds}"
+    if not announced.chosen:
+        return final, f"{final}: no complete validation chose a best one"
+    return final, f"the best model, after round {announced.best}, chosen by its pooled validation Dice"
+
+
+def outcome(announced: Results, planned: int) -> str:
+    """Say in one sentence how a run ended."""
+    if announced.rounds == planned:
+        return f"All {planned} rounds done; every site holds the same model."
+    why = STOPS.get(announced.stop, "it was ended")
+    return f"Ended after {announced.rounds} of {planned} planned rounds: {why}. Every site holds the same model."
 
 
 def as_counts(evaluation: Evaluation) -> Counts:
@@ -177,6 +189,9 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
     """Segment the site's test scans, or its validation scans where it has none, with the best model."""
     split = "test" if run.store.scans("test") else "valid"
     (run.folder / "predictions").mkdir(exist_ok=True)
+    _, chosen = models_of(run.announced)
+    told = f"Segmentations of this site's {_SPLITS[split]} scans by {chosen}\nSHA-256: {run.announced.best_model}\n"
+    lines.replace(run.folder / "predictions" / "README.txt", told)
     written = []
     scans = run.store.scans(split)
     for number, scan in enumerate(scans, 1):
@@ -207,12 +222,12 @@ def tell_fallbacks(trainer: Trainer, tracker: Tracker, round: int) -> None:
 def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:
     announced, entries = run.announced, read(run.folder / "journal.jsonl")
     done = rounds(entries)
-    best = _best(announced, done, run.settings.classes)
+    best = announced.best if announced.chosen else -1
     return ReportData(
         run=run.plan.run,
         site=run.site,
-        outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
-        planned=announced.rounds,
+        outcome=outcome(announced, run.plan.rounds),
+        planned=run.plan.rounds,
         classes=run.settings.classes,
         settings=run.settings.as_json(),
         member={"data": list(run.member.data), "device": run.member.device, "wandb": _wandb(run.member)},
@@ -239,15 +254,10 @@ def _wandb(member: Member) -> str:
     return "on" if member.wandb else "off"
 
 
-def _best(announced: Results, done: Sequence[RoundNumbers], classes: tuple[str, ...]) -> int:
-    """Return the round of the best model, or -1 where no validation chose it and it is just the last one."""
-    tables = [announced.dice, *(item.dice for item in done)]
-    return announced.best if any(foreground(table, classes) is not None for table in tables) else -1
-
-
 _BEST = "model/best.safetensors, model/best.json"
 _CHOSEN = "the model with the highest pooled validation Dice"
-_NOT_CHOSEN = "the model after the last round, too: nothing was validated, so none could be chosen as the best"
+_NOT_CHOSEN = "the model after the last round, too: nothing was validated whole, so none could be chosen as the best"
+_SPLITS = {"valid": "validation", "test": "test"}
 
 #: What else lies in a site's output folder.
 _FILES = {
@@ -259,8 +269,20 @@ _FILES = {
 
 
 def _scores(announced: Results) -> tuple[Scores, ...]:
-    tables = {"validation": announced.dice, "test": announced.test_dice}
-    return tuple(Scores(f"Final model, {split} scans of all sites", table) for split, table in tables.items() if table)
+    tables = {
+        "validation": (announced.dice, announced.missing),
+        "test": (announced.test_dice, announced.test_missing),
+    }
+    return tuple(
+        Scores(f"Final model, {split} scans of {_whose(missing)}", dice)
+        for split, (dice, missing) in tables.items()
+        if dice
+    )
+
+
+def _whose(missing: Mapping[str, str]) -> str:
+    lacking = "; ".join(f"{site}: {lack}" for site, lack in sorted(missing.items()))
+    return f"the sites that are in it ({lacking})" if lacking else "all sites"
 
 
 def report_centre(run: CentreOutcome) -> None:
@@ -269,13 +291,13 @@ def report_centre(run: CentreOutcome) -> None:
     done = rounds(entries)
     page = ReportData(
         run=run.plan.run,
-        outcome=f"All {announced.rounds} rounds done; every site holds the same model.",
-        planned=announced.rounds,
+        outcome=outcome(announced, run.plan.rounds),
+        planned=run.plan.rounds,
         classes=run.settings.classes,
         settings=run.settings.as_json(),
         facts={"Architecture": run.settings.model, **versions()},
         rounds=done,
-        best=_best(announced, done, run.settings.classes),
+        best=announced.best if announced.chosen else -1,
         scores=_scores(announced),
         scans={site: offer.scans for site, offer in sorted(run.offers.items())},
         digests={"initial": run.plan.model, "final": announced.final, "best": announced.best_model},
@@ -283,10 +305,10 @@ def report_centre(run: CentreOutcome) -> None:
         notices=notices(entries),
     )
     write_centre_report(run.folder, page)
-    classes, names = run.settings.classes, {"valid": "validation", "test": "test"}
+    classes = run.settings.classes
     site_scores = {
         site: [
-            Scores(f"final model, {names.get(split, split)} scans", dice_of(one, classes), one.scans)
+            Scores(f"final model, {_SPLITS[split]} scans", dice_of(one, classes), one.scans)
             for split, one in offer.evaluations.items()
         ]
         for site, offer in run.evaluations.items()

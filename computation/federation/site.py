@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,26 @@ from computation.errors import (
     StoreError,
     public_text,
 )
-from computation.federation import results
+from computation.federation import brought, results, selection
 from computation.model import architecture, native, vector
-from computation.scans.store.opening import Store, open_store
+from computation.scans.store.opening import open_store
 from computation.settings import Member, Settings, parse
 from computation.strategies import Combined, named
 from computation.tracking import RoundNumbers, Tracker
 from computation.training.faults import NotFiniteError
 from computation.training.trainer import Trainer
 from computation.wire import payload
-from computation.wire.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.messages import (
+    REASONS,
+    STOPS,
+    Evaluation,
+    FinishOffer,
+    JoinOffer,
+    Plan,
+    Results,
+    RoundOffer,
+    Verdict,
+)
 from computation.wire.payload import COMBINATION, CONTRIBUTION, MODEL, Payload, Vector
 
 __all__ = ["SiteRun"]
@@ -84,17 +94,24 @@ class SiteRun:
         self._read(inputs)
         self._open()
         self._make(1)
-        if not self.trainer.samples:
-            raise StoreError("the scan database has no scan to train on; import some with split 'train'")
+        labelled, voxels = brought.labelled_counts(self.store)
+        brought.check_role(self.trainer, labelled)
         return JoinOffer(
             settings=self.settings.as_json(),
             classes=self.store.label_names,
-            scans=results.scan_counts(self.store, self.trainer),
+            scans=brought.scan_counts(self.store, self.trainer),
+            labelled=labelled,
+            voxels=voxels,
             steps=self.trainer.steps_per_epoch,
             preparation=self.preparation,
             device=self.trainer.device.type,
             versions=results.versions(),
         )
+
+    @property
+    def trains(self) -> bool:
+        """Whether this site has scans to train on; it only evaluates otherwise."""
+        return self.trainer.samples > 0
 
     def _read(self, inputs: Mapping[str, Any]) -> None:
         self.inputs = dict(inputs)
@@ -108,7 +125,7 @@ class SiteRun:
         if name.startswith(payload.PREFIX):
             raise SettingsError(f"the database's name begins with {payload.PREFIX!r}, which is reserved; rename it")
         self.store = open_store(self.folders.base / name, classes=self.settings.classes)
-        self.preparation = _preparation(self.store)
+        self.preparation = brought.preparation(self.store)
 
     def _make(self, rounds: int) -> None:
         self.trainer = self.make_trainer(
@@ -174,6 +191,9 @@ class SiteRun:
             self.strategy.apply(self.trainer, Combined(self.round, verdict.counted, verdict.loss or 0.0, values))
         self.common = verdict.model
         self._check_common(f"after round {self.round}")
+        selection.tell(self.tracker, verdict.missing, self.round)
+        if verdict.stop:
+            self.tracker.notice("stopped", f"after round {self.round}: {STOPS[verdict.stop]}", round=self.round)
         self.statistics = {round: values for round, values in self.statistics.items() if round == verdict.best}
         self.tracker.round(self._numbers(verdict))
         self.round += 1
@@ -203,7 +223,7 @@ class SiteRun:
             loss=verdict.loss,
             own_loss=own.loss if own and own.status == "ok" else None,
             learning_rate=self.trainer.rate(self.round),
-            sites=len(self.plan.sites) if self.plan else 0,
+            sites=len(self.plan.sites) - len(self.plan.evaluators) if self.plan else 0,
             counted=verdict.counted,
             skipped=verdict.skipped,
             void=verdict.void,
@@ -215,6 +235,7 @@ class SiteRun:
             received=0 if verdict.void else size,
             validated=verdict.validated,
             dice=verdict.dice,
+            missing=verdict.missing,
             own_dice=results.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
             best=verdict.best,
         )
@@ -224,6 +245,11 @@ class SiteRun:
         began = time.monotonic()
         model = self.trainer.digest()
         validation = self._validate()
+        if not self.trains:
+            self.offer = RoundOffer(
+                self.round, "evaluates", "", 0, 0.0, model, seconds=_since(began), validation=validation
+            )
+            return self.offer
         self.trainer.deadline = began + self.settings.time_limit if self.settings.time_limit else None
         reason, loss, samples = "", 0.0, 0
         try:
@@ -246,7 +272,7 @@ class SiteRun:
             loss=loss,
             model=model,
             unreadable=len(self.trainer.skipped),
-            seconds=round(time.monotonic() - began, 4),
+            seconds=_since(began),
             validation=validation,
         )
         return self.offer
@@ -278,6 +304,9 @@ class SiteRun:
         results.tell_fallbacks(self.trainer, self.tracker, self.round)
         if counts is None:
             return None
+        if counts.skipped:
+            said = f"{len(counts.skipped)} scans of split {split!r} could not be read and were not evaluated"
+            self.tracker.notice("skipped", said, round=self.round, scans=counts.skipped)
         intersection, predicted, truth = (
             tuple(map(int, row)) for row in (counts.intersection, counts.predicted, counts.truth)
         )
@@ -298,6 +327,7 @@ class SiteRun:
                 raise ConsensusError(f"the {name} model does not have the digest that the centre announced")
         if announced.final != self.trainer.digest():
             raise ConsensusError("the final model of the centre is not the one that this site holds")
+        selection.tell(self.tracker, announced.missing, self.round)
         results.deliver(self._outcome(announced), models)
         self.trainer.close()
         self.tracker.close()
@@ -352,24 +382,8 @@ class SiteRun:
         self.offer = RoundOffer.parse(values["offer"]) if values["offer"] else None
 
 
-def _preparation(store: Store) -> dict[str, str]:
-    """Say how the scans were prepared, in a few words that name nobody."""
-    scans = store.scans()
-    return {
-        "normalisation": store.normalisation,
-        "spacing_mm": _one_of(_sides(scan.spacing) for scan in scans),
-        "grid": _one_of(_sides(scan.shape) for scan in scans),
-        "axes": _one_of(scan.axes for scan in scans),
-    }
-
-
-def _sides(numbers: Iterable[float]) -> str:
-    return " x ".join(f"{side:g}" for side in numbers)
-
-
-def _one_of(words: Iterable[str]) -> str:
-    found = set(words)
-    return found.pop() if len(found) == 1 else "several"
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 4)
 
 
 def _reason(error: Exception) -> str:

@@ -113,6 +113,11 @@ def validations(data: ReportData) -> Markup | None:
     columns = [
         Column("model of round", [words.count(item.validated) for item in done]),
         *_dice_columns([item.dice for item in done], data.classes),
+        Column(
+            "without",
+            ["; ".join(f"{site} ({lack})" for site, lack in sorted(item.missing.items())) for item in done],
+            "",
+        ),
         *_dice_columns([item.own_dice for item in done], data.classes, "own "),
     ]
     body = table(columns, marked=[item.validated == data.best for item in done])
@@ -194,6 +199,8 @@ def _derived(data: ReportData) -> list[Notice]:
         found.append(Notice("skipped scan", "a scan could not be read and was left out", sums.unreadable))
     if sums.rounds < data.planned:
         found.append(Notice("cut short", f"{sums.rounds} of {data.planned} planned rounds were run"))
+    if _final(data) is not None and data.best < 0:
+        found.append(Notice("fallback", "no validation was whole, so the 'best' model is only the last one"))
     if _final(data) is None:
         found.append(Notice("fallback", "nothing was validated, so the 'best' model is only the last one"))
     if sums.rounds > _MOST_ROWS:

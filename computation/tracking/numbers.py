@@ -68,7 +68,7 @@ class RoundNumbers:
     learning_rate : float or None
         Rate of the round's step.
     sites : int
-        Sites taking part in the run.
+        Sites of the run that train.
     counted : tuple of str
         Sites whose contribution counted.
     skipped : mapping of str
@@ -91,8 +91,10 @@ class RoundNumbers:
         Pooled validation Dice of each class.
     own_dice : mapping
         The same over this site's own scans.
+    missing : mapping of str
+        Sites that validate and are not whole in this validation, and what is wanting.
     best : int
-        Round of the best model so far; -1 before the first validation.
+        Round of the best model so far; -1 before the first complete validation.
     by_site : mapping of SiteNumbers
         What the centre knows of each site; empty at a site.
     """
@@ -115,6 +117,7 @@ class RoundNumbers:
     validated: int = -1
     dice: Dice = field(default_factory=dict)
     own_dice: Dice = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     best: int = -1
     by_site: Mapping[str, SiteNumbers] = field(default_factory=dict)
 

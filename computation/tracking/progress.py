@@ -72,8 +72,18 @@ def _absent(numbers: RoundNumbers) -> str:
 
 
 def _dice(numbers: RoundNumbers, classes: Sequence[str]) -> str:
-    if not numbers.dice:
+    if not numbers.dice and not numbers.missing:
         return ""
+    return f"{_scores(numbers, classes)}{_lacking(numbers)}"
+
+
+def _lacking(numbers: RoundNumbers) -> str:
+    shown = [site[:20] for site in sorted(numbers.missing)[:2]]
+    more = len(numbers.missing) - len(shown)
+    return f" without {', '.join(shown)}{f' and {more} more' if more else ''}" if shown else ""
+
+
+def _scores(numbers: RoundNumbers, classes: Sequence[str]) -> str:
     names = classes[1:]
     if len(names) > 3:
         return f"Dice {_short(foreground(numbers.dice, classes))} over {len(names)} classes"

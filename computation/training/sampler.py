@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from computation.errors import ScanError
 from computation.scans.drawing.augment import NONE, USUAL
-from computation.scans.drawing.sampling import PatchSampler
+from computation.scans.drawing.sampling import Batch, PatchSampler
 from computation.scans.store.opening import Store
 from computation.settings import Settings
 
-__all__ = ["patch_sampler"]
+__all__ = ["NoScans", "patch_sampler", "trains"]
 
 #: Share of the training scans that may be unreadable before a site gives up.
 _MOST_BAD = 0.5
+
+
+class NoScans:
+    """The sampler of a site that only evaluates: there is nothing to draw."""
+
+    samples = 0
+    steps_per_epoch = 0
+
+    def batch(self, step: int) -> Batch:
+        """Refuse to draw; raises `ScanError`."""
+        raise ScanError("there is no scan to train on; import some with split 'train'")
+
+
+def trains(store: Store) -> bool:
+    """Tell whether a store has a labelled scan to train on."""
+    return any(scan.labelled for scan in store.scans("train"))
 
 
 def patch_sampler(store: Store, settings: Settings, *, site: str, batch_size: int | None = None) -> PatchSampler:

@@ -29,7 +29,7 @@ from computation.training.device import arithmetic, autocast, computing, decide
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
 from computation.training.metrics import Counts
-from computation.training.sampler import patch_sampler
+from computation.training.sampler import NoScans, patch_sampler, trains
 from computation.wire.payload import Vector
 
 __all__ = ["Gradient", "LocalResult", "Sampler", "Trainer"]
@@ -121,8 +121,8 @@ class Trainer(Learner):
     ------
     DeviceError
         If the device is not there, or has no room for the network.
-    StoreError
-        If there is no scan to train on.
+    SettingsError
+        If sub-volumes cannot be drawn as the settings want them.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Trainer(Learner):
         self.skipped: list[Skipped] = []
         self.fallbacks: set[str] = set()
         self._loss = loss.criterion(settings)
-        self._sampler: Sampler = sampler or Prefetcher(patch_sampler(store, settings, site=site))
+        self._sampler: Sampler = sampler or _drawing(store, settings, site)
 
     def close(self) -> None:
         """Stop reading ahead; call it before the store is closed."""
@@ -321,6 +321,11 @@ class Trainer(Learner):
             return Counts.of(self.predict(scan), truth, self.architecture.classes)
         except ScanError:
             return Counts.none(self.architecture.classes, skipped=(scan.key,))
+
+
+def _drawing(store: Store, settings: Settings, site: str) -> Sampler:
+    """Draw the store's training scans, one batch ahead; nothing where it has none, and the site only evaluates."""
+    return Prefetcher(patch_sampler(store, settings, site=site)) if trains(store) else NoScans()
 
 
 def _code(fault: ScanError) -> str:

@@ -57,10 +57,11 @@ class Reader:
         fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         return self.take(name, f"a whole number from {low} to {high}", fits, value)
 
-    def number(self, name: str) -> float:
-        """Take a finite number."""
+    def number(self, name: str, low: float = -_LARGEST) -> float:
+        """Take a finite number, not below a bound."""
         value = self.pop(name)
-        return float(self.take(name, _NUMBER, _is_moderate(value), value))
+        wanted = f"a number from {low:g} to {_LARGEST:g}"
+        return float(self.take(name, wanted, _is_moderate(value) and value >= low, value))
 
     def number_or_null(self, name: str) -> float | None:
         """Take a finite number or nothing."""
@@ -71,6 +72,12 @@ class Reader:
         """Take a printable text of bounded length."""
         value: str = self.pop(name)
         return self.take(name, f"a printable text of at most {longest} characters", is_text(value, longest), value)
+
+    def one_of(self, name: str, words: tuple[str, ...]) -> str:
+        """Take one of a few words."""
+        value: str = self.pop(name)
+        wanted = f"one of {', '.join(map(repr, words))}"
+        return self.take(name, wanted, isinstance(value, str) and value in words, value)
 
     def digest(self, name: str) -> str:
         """Take a SHA-256 digest."""
@@ -88,21 +95,22 @@ class Reader:
         fits = isinstance(value, list) and len(value) <= most and all(is_text(item, longest) for item in value)
         return self.take(name, f"a list of at most {most} texts", fits, tuple(value) if fits else ())
 
-    def mapping(self, name: str, most: int = MANY) -> dict[str, Any]:
-        """Take an object of a bounded number of entries."""
+    def mapping(self, name: str, most: int = MANY, longest: int = 200) -> dict[str, Any]:
+        """Take an object of a bounded number of entries, with names of bounded length."""
         value = self.pop(name)
-        fits = isinstance(value, Mapping) and len(value) <= most and all(is_text(key, 200) for key in value)
-        return self.take(name, f"an object of at most {most} entries", fits, dict(value) if fits else {})
+        fits = isinstance(value, Mapping) and len(value) <= most and all(is_text(key, longest) for key in value)
+        wanted = f"an object of at most {most} entries, each name of at most {longest} characters"
+        return self.take(name, wanted, fits, dict(value) if fits else {})
 
-    def numbers_by_name(self, name: str) -> dict[str, float | None]:
-        """Take an object of finite numbers or nulls."""
+    def shares_by_name(self, name: str) -> dict[str, float | None]:
+        """Take an object of numbers from 0 to 1, or nulls."""
         table = self.mapping(name)
-        fits = all(value is None or _is_moderate(value) for value in table.values())
-        return self.take(name, f"an object, each value {_NUMBER} or null", fits, table)
+        fits = all(value is None or (is_number(value) and 0 <= value <= 1) for value in table.values())
+        return self.take(name, "an object, each value a number from 0 to 1 or null", fits, table)
 
-    def texts_by_name(self, name: str) -> dict[str, str]:
-        """Take an object of texts."""
-        table = self.mapping(name)
+    def texts_by_name(self, name: str, most: int = MANY, longest: int = 200) -> dict[str, str]:
+        """Take an object of texts, with a bounded number of names of bounded length."""
+        table = self.mapping(name, most, longest)
         return self.take(name, "an object of texts", all(is_text(text, 200) for text in table.values()), table)
 
     def end(self) -> None:

@@ -5,16 +5,18 @@ record or raises `MessageError`; it never fails in another way, never keeps an u
 is not finite through. No message has a field for a path, a subject or free text from a data folder.
 """
 
-from computation.wire.messages.base import MOST_ROUNDS, PROTOCOL
+from computation.wire.messages.base import MOST_ROUNDS, MOST_SCANS, PROTOCOL
 from computation.wire.messages.evaluation import Evaluation
 from computation.wire.messages.finish import FinishOffer, Results
 from computation.wire.messages.join import JoinOffer, Plan
-from computation.wire.messages.round import REASONS, RoundOffer, Verdict
+from computation.wire.messages.round import REASONS, STOPS, RoundOffer, Verdict
 
 __all__ = [
     "MOST_ROUNDS",
+    "MOST_SCANS",
     "PROTOCOL",
     "REASONS",
+    "STOPS",
     "Evaluation",
     "FinishOffer",
     "JoinOffer",

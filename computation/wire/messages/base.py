@@ -7,18 +7,21 @@ from typing import Any
 
 from computation.wire.reader import Reader
 
-__all__ = ["MOST_ROUNDS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
+__all__ = ["MOST_GRID", "MOST_ROUNDS", "MOST_SCANS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
 
 #: Version of this protocol, messages and payloads together; sites that speak another one are refused at join.
 PROTOCOL = 2
 
 MOST_ROUNDS = 2**31 - 1
-_MOST_VOXELS = 2**53
+#: Scans that one part of a site's split may have: as many as the largest imaging study there is, UK Biobank's.
+MOST_SCANS = 100_000
+#: Voxels that one scan may have, as in a scan database.
+MOST_GRID = 2**31
 
 
-def is_count(value: Any) -> bool:
-    """Tell whether a foreign value is a number of voxels or scans."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_VOXELS
+def is_count(value: Any, most: int) -> bool:
+    """Tell whether a foreign value is a number of voxels or scans, of at most so many."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def opened(kind: str, phase: str, raw: Any) -> Reader:

@@ -7,6 +7,7 @@ from typing import Any
 
 from computation.wire.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.wire.messages.evaluation import Evaluation
+from computation.wire.messages.round import STOPS
 
 __all__ = ["FinishOffer", "Results"]
 
@@ -33,10 +34,9 @@ class FinishOffer:
     def parse(cls, raw: Any) -> FinishOffer:
         """Read a finishing message; raises `MessageError`."""
         reader = opened("finishing message", "finish", raw)
-        step = reader.text("step", 10)
         table = reader.mapping("evaluations", 2)
         record = cls(
-            step=reader.take("step", "evaluated or done", step in ("evaluated", "done"), step),
+            step=reader.one_of("step", ("evaluated", "done")),
             model=reader.digest("model"),
             evaluations={name: Evaluation.parse(value) for name, value in table.items()},
         )
@@ -65,6 +65,12 @@ class Results:
         Pooled validation Dice of each class for the final model.
     test_dice : dict
         The same on the test scans; empty when no site has any.
+    missing, test_missing : dict of str
+        Sites whose scans are not, or not all, in `dice` and in `test_dice`, and what is wanting.
+    chosen : bool
+        Whether a validation chose the best model; it is the last one otherwise.
+    stop : str
+        As in the last `Verdict`.
     """
 
     rounds: int
@@ -73,6 +79,10 @@ class Results:
     best_model: str
     dice: dict[str, float | None]
     test_dice: dict[str, float | None]
+    missing: dict[str, str] = field(default_factory=dict)
+    test_missing: dict[str, str] = field(default_factory=dict)
+    chosen: bool = True
+    stop: str = ""
 
     @classmethod
     def parse(cls, raw: Any) -> Results:
@@ -83,8 +93,12 @@ class Results:
             final=reader.digest("final"),
             best=reader.whole("best", MOST_ROUNDS),
             best_model=reader.digest("best_model"),
-            dice=reader.numbers_by_name("dice"),
-            test_dice=reader.numbers_by_name("test_dice"),
+            dice=reader.shares_by_name("dice"),
+            test_dice=reader.shares_by_name("test_dice"),
+            missing=reader.texts_by_name("missing"),
+            test_missing=reader.texts_by_name("test_missing"),
+            chosen=reader.flag("chosen"),
+            stop=reader.one_of("stop", ("", *STOPS)),
         )
         reader.end()
         return record

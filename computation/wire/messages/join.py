@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from computation.wire.messages.base import MOST_ROUNDS, enveloped, is_count, opened
-from computation.wire.reader import MANY
+from computation.errors import MessageError
+from computation.wire.messages.base import MOST_GRID, MOST_ROUNDS, MOST_SCANS, enveloped, is_count, opened
+from computation.wire.reader import MANY, Reader
 
 __all__ = ["JoinOffer", "Plan"]
+
+_TRAIN, _EVALUATED = "train", ("valid", "test")
+#: Facts that a site may give of its preparation or its software, each with a short name.
+_MOST_FACTS, _LONGEST_FACT = 32, 40
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,10 @@ class JoinOffer:
         Label names stored in the site's database.
     scans : dict
         Number of scans in `train`, `valid` and `test`; in `train`, of those with a label, which decide the weight.
+    labelled, voxels : dict
+        Number of scans in `valid` and `test` that have a label, and of their voxels: what its evaluations may count.
     steps : int
-        Batches in one pass over the training scans.
+        Batches in one pass over the training scans; 0 at a site that has none and only evaluates.
     preparation : dict of str
         How the scans were prepared, such as spacing and normalisation.
     device : str
@@ -36,28 +43,48 @@ class JoinOffer:
     settings: dict[str, Any]
     classes: tuple[str, ...]
     scans: dict[str, int]
+    labelled: dict[str, int]
+    voxels: dict[str, int]
     steps: int
     preparation: dict[str, str]
     device: str
     versions: dict[str, str]
 
+    @property
+    def trains(self) -> bool:
+        """Whether the site has a scan to train on; one that has none only evaluates."""
+        return self.scans[_TRAIN] > 0
+
     @classmethod
     def parse(cls, raw: Any) -> JoinOffer:
         """Read a join offer; raises `MessageError`."""
         reader = opened("join message", "join", raw)
-        scans = reader.mapping("scans", 3)
-        fits = set(scans) == {"train", "valid", "test"} and all(map(is_count, scans.values())) and scans["train"] > 0
+        labelled = _counts(reader, "labelled", dict.fromkeys(_EVALUATED, MOST_SCANS))
         record = cls(
             settings=reader.mapping("settings", 100),
             classes=reader.texts("classes", 256, 64),
-            scans=reader.take("scans", "counts of train, valid and test scans, one of them to train on", fits, scans),
-            steps=reader.whole("steps", MOST_ROUNDS, 1),
-            preparation=reader.texts_by_name("preparation"),
+            scans=_counts(reader, "scans", dict.fromkeys((_TRAIN, *_EVALUATED), MOST_SCANS)),
+            labelled=labelled,
+            voxels=_counts(reader, "voxels", {split: MOST_GRID * count for split, count in labelled.items()}),
+            steps=reader.whole("steps", MOST_SCANS),
+            preparation=reader.texts_by_name("preparation", _MOST_FACTS, _LONGEST_FACT),
             device=reader.text("device", 100),
-            versions=reader.texts_by_name("versions"),
+            versions=reader.texts_by_name("versions", _MOST_FACTS, _LONGEST_FACT),
         )
         reader.end()
+        record._check()
         return record
+
+    def _check(self) -> None:
+        """Refuse numbers of which one gives another the lie."""
+        for split in _EVALUATED:
+            if self.labelled[split] > self.scans[split] or self.voxels[split] < self.labelled[split]:
+                raise MessageError(
+                    f"the join message has {self.labelled[split]} labelled scans of {self.voxels[split]} voxels "
+                    f"among {self.scans[split]} in {split!r}; wanted counts that can be"
+                )
+        if not self.trains and not any(self.labelled.values()):
+            raise MessageError("the join message brings no labelled scan to train on or to evaluate; wanted one")
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
@@ -80,6 +107,8 @@ class Plan:
         Digests of the model's shapes and of its values; the values travel as a payload.
     notes : tuple of str
         Differences between sites that are allowed but not hidden.
+    evaluators : tuple of str
+        Sites among them that have no scan to train on: they apply every round and only evaluate.
     """
 
     run: str
@@ -88,6 +117,7 @@ class Plan:
     manifest: str
     model: str
     notes: tuple[str, ...] = ()
+    evaluators: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, raw: Any) -> Plan:
@@ -100,6 +130,7 @@ class Plan:
             manifest=reader.digest("manifest"),
             model=reader.digest("model"),
             notes=reader.texts("notes"),
+            evaluators=reader.texts("evaluators", MANY),
         )
         reader.end()
         return record
@@ -107,3 +138,11 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
         return enveloped("plan", self)
+
+
+def _counts(reader: Reader, name: str, most: dict[str, int]) -> dict[str, int]:
+    """Take an object with one count for each name, of at most so many."""
+    table = reader.mapping(name, len(most))
+    fits = set(table) == set(most) and all(is_count(table[key], most[key]) for key in most)
+    limits = " and ".join(f"at most {limit} for {key!r}" for key, limit in most.items())
+    return reader.take(name, f"counts of {limits}", fits, table)

@@ -10,7 +10,7 @@ from computation.wire.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.wire.messages.evaluation import Evaluation, optional
 from computation.wire.reader import MANY
 
-__all__ = ["REASONS", "RoundOffer", "Verdict"]
+__all__ = ["REASONS", "STOPS", "RoundOffer", "Verdict"]
 
 #: Why a site may skip a round. The wire carries one of these words and never the site's own text.
 REASONS = {
@@ -20,6 +20,9 @@ REASONS = {
     "failed": "an unexpected error, described in the site's own log",
     "absent": "it sent nothing",
 }
+
+#: Why a training may end before the rounds that were planned.
+STOPS = {"patience": "the pooled Dice had not risen in as many validations in a row as setting 'patience' says"}
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class RoundOffer:
     round : int
         The round, from 1.
     status : str
-        `ok`, or `skipped` with a `reason` from `REASONS`.
+        `ok`, `skipped` with a `reason` from `REASONS`, or `evaluates` from a site that has no scan to train on.
     reason : str
-        Empty when `ok`.
+        Empty unless `skipped`.
     samples : int
         Sub-volumes behind the contribution.
     loss : float
@@ -70,7 +73,7 @@ class RoundOffer:
             loss=reader.number("loss"),
             model=reader.digest("model"),
             unreadable=reader.whole("unreadable", MOST_ROUNDS),
-            seconds=reader.number("seconds"),
+            seconds=reader.number("seconds", 0.0),
             validation=optional(reader, "validation"),
         )
         reader.end()
@@ -78,8 +81,11 @@ class RoundOffer:
             return record
         if record.status == "skipped" and record.reason in REASONS:
             return record
+        if record.status == "evaluates" and record.reason == "" and record.samples == 0:
+            return record
         raise MessageError(
-            "the contribution is neither 'ok' with at least one sample nor 'skipped' with a known reason"
+            "the contribution is neither 'ok' with at least one sample, nor 'skipped' with a known reason, nor of a "
+            "site that only 'evaluates'"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -108,11 +114,15 @@ class Verdict:
     validated : int
         Round whose model `dice` describes; -1 when this round brought no validation.
     dice : dict
-        Pooled Dice of each class, `None` where a class has no voxel.
+        Pooled Dice of each class, `None` where a class has no voxel, over the sites that are whole in this validation.
     best : int
         Round of the best model so far; -1 before the first validation.
     last : bool
         Whether the training ends here. The combination of the last round is applied like any other.
+    missing : dict of str
+        Sites that validate and are not whole in this validation, and what is wanting: then it chooses no best model.
+    stop : str
+        Why it ends before the rounds that were planned, a word from `STOPS`; else empty.
     """
 
     round: int
@@ -125,6 +135,8 @@ class Verdict:
     dice: dict[str, float | None] = field(default_factory=dict)
     best: int = -1
     last: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
+    stop: str = ""
 
     @classmethod
     def parse(cls, raw: Any) -> Verdict:
@@ -138,9 +150,11 @@ class Verdict:
             loss=reader.number_or_null("loss"),
             model=reader.digest("model"),
             validated=reader.whole("validated", MOST_ROUNDS, -1),
-            dice=reader.numbers_by_name("dice"),
+            dice=reader.shares_by_name("dice"),
             best=reader.whole("best", MOST_ROUNDS, -1),
             last=reader.flag("last"),
+            missing=reader.texts_by_name("missing"),
+            stop=reader.one_of("stop", ("", *STOPS)),
         )
         reader.constant("jump_to_next", record.last)
         reader.end()
