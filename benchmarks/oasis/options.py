@@ -36,7 +36,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, help="batches of each site; default: the settings' epochs, as the product"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help="to share seeds out among processes with one --out")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--effects", nargs="+", default=["none"], choices=effects.EFFECTS)
     parser.add_argument("--effect-arms", nargs="+", default=list(EFFECT_ARMS), choices=ARMS, help="under an effect")

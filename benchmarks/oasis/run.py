@@ -50,7 +50,7 @@ def main() -> int:
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     """Yield what is to be done: everything of one seed before the next, so that a cut run is whole in fewer seeds."""
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for effect in options.effects:
             chosen = options.arms if effect == "none" else options.effect_arms
             for arm in (arm for arm in ARMS if arm in chosen):

@@ -23,6 +23,7 @@ from benchmarks.oasis.prepare import Bench
 from computation.model import architecture, network
 from computation.scans.making import ingest
 from computation.scans.store.opening import open_store
+from computation.wire import payload
 from sqlite_fixtures.build import Subjects, build
 
 MM = 9.0
@@ -191,7 +192,7 @@ def test_a_job_that_another_process_did_meanwhile_is_left_alone(tmp_path, monkey
 
     monkeypatch.setattr(run, "_one", one)
     asked = argparse.Namespace(
-        seeds=1, effects=["none"], arms=["gradient-mean", "pooled"], out=out, work=tmp_path / "work"
+        seeds=1, first_seed=0, effects=["none"], arms=["gradient-mean", "pooled"], out=out, work=tmp_path / "work"
     )
     assert run._run(asked) == [] and [job.arm for job in did] == ["gradient-mean"]
 
@@ -392,7 +393,7 @@ def test_the_peers_one_cycle_follows_the_share_of_the_time():
 def test_the_products_arms_end_with_bytes_and_models_as_they_should(bench):
     training = _training(bench)
     (mean,) = arms.gradient_mean(training)
-    one = 128 + 4 * mean.parameters
+    one = payload.HEADER_BYTES + 4 * mean.parameters
     assert (mean.rounds, mean.steps, mean.sent, mean.received) == (2, 2, 2 * one, 3 * one)
     (averaged,) = arms.fedavg(_training(bench, local_steps=2))
     assert (averaged.rounds, averaged.steps, averaged.sent) == (1, 2, one)
