@@ -1,18 +1,20 @@
 """The course that all sites agree on: how many rounds so many epochs are."""
 
+from dataclasses import replace
+
 import pytest
 
 from computation.errors import SettingsError
-from computation.federation.agreement import rounds
+from computation.federation.agreement import agree, rounds
 from computation.settings import Settings
 from computation.wire.messages import JoinOffer
+
+SCANS, NONE = {"train": 1, "valid": 0, "test": 0}, {"valid": 0, "test": 0}
 
 
 def offers(*steps):
     return {
-        f"local{place}": JoinOffer(
-            {}, ("background", "brain"), {"train": 1, "valid": 0, "test": 0}, count, {}, "cpu", {}
-        )
+        f"local{place}": JoinOffer({}, ("background", "brain"), SCANS, NONE, NONE, count, {}, "cpu", {})
         for place, count in enumerate(steps)
     }
 
@@ -35,3 +37,40 @@ def test_epochs_are_batches_of_the_largest_site_whatever_a_round_is(epochs, step
 def test_more_rounds_than_a_run_can_have_are_refused_with_the_site_that_brings_them():
     with pytest.raises(SettingsError, match="batches of site local1 are"):
         rounds(Settings(epochs=1_000_000), offers(1, 1_000_000))
+
+
+def joined(train=2, versions=None, **settings):
+    labels = {"valid": 1, "test": 0}
+    scans = {"train": train, "valid": 1, "test": 0}
+    voxels = {"valid": 4096, "test": 0}
+    classes = Settings().classes
+    return JoinOffer(settings, classes, scans, labels, voxels, train, {}, "cpu", versions or {})
+
+
+def test_the_odd_site_is_told_apart_from_what_most_were_given_wherever_it_stands():
+    sites = {"a": joined(seed=7), "b": joined(), "c": joined(), "d": joined()}
+    with pytest.raises(SettingsError) as caught:
+        agree(sites)
+    assert "setting 'seed' is 0 at site b and 7 at site a;" in caught.value.public
+
+
+def test_differences_are_told_in_a_plan_that_every_site_can_read():
+    """As many different facts as messages allow, at more sites than one: still few and short notes."""
+    sites = {f"s{n}": joined(versions={f"v{n}-{k}": "1" for k in range(32)}) for n in range(40)}
+    _, notes = agree(sites)
+    assert len(notes) == 51 and notes[-1] == "1230 more differences are left out"
+    assert all(len(note) <= 200 for note in notes)
+
+
+def test_a_value_that_all_sites_read_in_an_error_is_cut():
+    many = tuple("x" * 64 for _ in range(200))
+    with pytest.raises(SettingsError) as caught:
+        agree({"a": joined(), "b": replace(joined(), classes=many)})
+    assert "site b" in caught.value.public and len(caught.value.public) < 500
+
+
+def test_a_federation_in_which_nobody_trains_is_refused():
+    with pytest.raises(SettingsError, match="no site has a labelled scan to train on"):
+        agree({"a": joined(0), "b": joined(0)})
+    _, notes = agree({"a": joined(0), "b": joined(1)})
+    assert notes == ("a has no scan to train on and only evaluates",)
