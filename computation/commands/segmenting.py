@@ -75,7 +75,8 @@ def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, fl
     native.header["descrip"] = f"MeshNet labels, coinstac-meshnet {__version__}".encode()
     classes = len(model.metadata.labels)
     counts = np.bincount(np.asarray(native.dataobj).ravel(), minlength=classes)
-    voxel = float(abs(np.linalg.det(np.asarray(native.affine)[:3, :3]))) / 1000
+    unit = prepared.scan.native.millimetres if prepared.scan.native else 1.0
+    voxel = float(abs(np.linalg.det(np.asarray(native.affine)[:3, :3]))) * unit**3 / 1000
     return Segmented(prepared, labels, native, tuple(map(int, counts)), voxel)
 
 

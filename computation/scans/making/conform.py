@@ -20,13 +20,13 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from computation.errors import ImportScanError
-from computation.scans.making import lia, volumes
+from computation.scans.making import headers, lia, volumes
 from computation.scans.making.resampling import outside, resample
 from computation.scans.store import geometry
 from computation.scans.store.blocks import Triple
 from computation.scans.store.records import Affine, affine_of, holds
 
-__all__ = ["LIKE", "Conformed", "Target", "conform"]
+__all__ = ["LIKE", "Conformed", "Target", "check_aligned", "conform"]
 
 #: Ways of conforming: nibabel's grid, RAS+; or FreeSurfer's, LIA and 8 bits.
 LIKE = ("ras", "freesurfer")
@@ -116,7 +116,7 @@ def conform(image: SpatialImage, label: SpatialImage | None, target: Target) -> 
     source = volumes.single(image)
     labels = None if label is None else volumes.single(label)
     if labels is not None:
-        _check_aligned(volumes.oriented(source), volumes.oriented(labels))
+        check_aligned(source, labels)
     if target.like == "ras":
         # FreeSurfer's way does without: which voxel is the middle of an even side depends on the file's orientation.
         source, labels = volumes.oriented(source), None if labels is None else volumes.oriented(labels)
@@ -139,7 +139,15 @@ def _onto(image: SpatialImage, label: SpatialImage | None, target: Target) -> Co
     return Conformed(conformed, mapped, affine_of(new.tolist()), cut, broken)
 
 
-def _check_aligned(image: SpatialImage, label: SpatialImage) -> None:
+def check_aligned(image: SpatialImage, label: SpatialImage) -> None:
+    """Refuse an image and a label that do not lie on one physical grid, by their headers alone.
+
+    Raises
+    ------
+    ImportScanError
+        If they do not, after reorientation.
+    """
+    image, label = (volumes.oriented(headers.blank(one)) for one in (image, label))
     if image.shape != label.shape:
         sizes = " and ".join(" x ".join(map(str, one.shape)) for one in (image, label))
         raise ImportScanError(

@@ -8,7 +8,8 @@ import hashlib
 import io
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import ImportScanError
-from computation.scans.making.oddities import other_affine, unit
+from computation.scans.making import headers
+from computation.scans.making.oddities import other_affine
 from computation.scans.store.records import Native, affine_of
 
-__all__ = ["STORAGES", "checksum", "load", "native", "storable"]
+__all__ = ["STORAGES", "checksum", "load", "native", "opened", "storable"]
 
 #: How precisely an image may be stored, the default first.
 STORAGES = ("8bit", "12bit", "exact")
@@ -61,25 +63,62 @@ def load(path: Path) -> nib.spatialimages.SpatialImage:
     Raises
     ------
     ImportScanError
-        If the file is missing, of no known format, truncated, fails the checksum of its compression, or its header lies
-        about its size.
+        If the file is missing, of no known format, truncated, fails the checksum of its compression, its header lies
+        about its size, or what the header tells cannot be a scan of a head.
     """
-    _check_there(path)
-    try:
-        image = nib.load(path)
-        if not isinstance(image, nib.spatialimages.SpatialImage):
-            raise ImportScanError("the file holds no volume", str(path))
+    image = opened(path)
+    with _told(path):
         voxels = np.asanyarray(image.dataobj)
         _drain(image)
         return image.__class__(voxels, image.affine, image.header)
-    except (
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
-        nib.wrapstruct.WrapStructError,
-    ) as error:
-        raise ImportScanError("the file is not an image that nibabel can read", f"{path}: {error}") from error
-    except (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error) as error:
+
+
+def opened(path: Path) -> nib.spatialimages.SpatialImage:
+    """Read the header of an image or label file, and refuse what cannot be a scan of a head.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    SpatialImage
+        Its voxels are still in the file.
+
+    Raises
+    ------
+    ImportScanError
+        As `load` for what the header tells, and as `headers.check`.
+    """
+    _check_there(path)
+    with _told(path):
+        image = nib.load(path)
+        if not isinstance(image, nib.spatialimages.SpatialImage):
+            raise ImportScanError("the file holds no volume", str(path))
+        headers.check(image)
+        return image
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises into one error whose private half has the path and the reader's reason.
+
+    nibabel's readers raise what their formats' libraries raise: KeyError for an unknown type, AttributeError for a
+    package that is not installed, and errors of their own that have no base in common.
+    """
+    try:
+        yield
+    except ImportScanError as error:
+        raise ImportScanError(error.public, error.private or str(path)) from error
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise ImportScanError("the file is truncated or damaged", f"{path}: {error}") from error
+    except MemoryError as error:
+        text = "reading the file needs more memory than there is; free some, or make fewer scans at once"
+        raise ImportScanError(text, f"{path}: {error}") from error
+    except Exception as error:
+        text = "the file is not an image that nibabel can read"
+        raise ImportScanError(text, f"{path}: {type(error).__name__}: {error}") from error
 
 
 def native(image: nib.spatialimages.SpatialImage) -> Native:
@@ -93,7 +132,7 @@ def native(image: nib.spatialimages.SpatialImage) -> Native:
     second = other_affine(image)
     same = second is None or bool(np.allclose(second, image.affine, rtol=0, atol=1e-4))
     qform = None if second is None or same else affine_of(second.tolist())
-    return Native((i, j, k), affine, *codes, unit(image), qform)
+    return Native((i, j, k), affine, *codes, headers.unit(image), qform, headers.millimetres(image))
 
 
 def checksum(path: Path) -> str:

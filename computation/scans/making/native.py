@@ -66,7 +66,7 @@ def to_native(labels: NDArray[Any], scan: Scan) -> nib.Nifti1Image:
         raise ScanError(f"a label map of {labels.shape} {labels.dtype} is not on the scan's grid of {scan.shape}")
     native = scan.native or Native(scan.shape, scan.affine)
     stored = labels.astype(np.uint8 if int(labels.max()) < 256 else np.int16)
-    old, new = np.array(scan.affine), np.array(native.affine)
+    old, new = np.array(scan.affine), native.world
     if resampling.is_copy(resampling.steps_between(old, new)):
         return _image(resampling.resample(stored, old, new, native.shape, order=0), native)
     found = _most(_one_hot(stored, _margin(scan, native)), scan, native)
@@ -103,7 +103,7 @@ def shares_to_native(shares: NDArray[np.float32], scan: Scan) -> nib.Nifti1Image
 
 def _margin(scan: Scan, native: Native) -> int:
     """Return how many voxels away a voxel can still weigh: as far as a native one reaches, and a neighbour."""
-    steps = resampling.steps_between(np.array(scan.affine), np.array(native.affine))
+    steps = resampling.steps_between(np.array(scan.affine), native.world)
     longest = float(np.linalg.norm(steps[:3, :3], axis=1).max())
     return 2 + math.ceil(2 * longest)
 
@@ -144,7 +144,7 @@ def _union(boxes: Iterable[_Box]) -> _Box:
 
 def _most(layers: Iterable[tuple[int, NDArray[np.float32], _Box]], scan: Scan, native: Native) -> NDArray[np.int16]:
     """Return the class with the largest share in each native voxel; the first among equals, 0 where there is none."""
-    old, new = np.array(scan.affine), np.array(native.affine)
+    old, new = np.array(scan.affine), native.world
     found, best = np.zeros(native.shape, np.int16), np.zeros(native.shape, np.float32)
     for value, share, box in layers:
         # SciPy has nothing beyond the outermost centres, but half a voxel there belongs to the grid.
@@ -183,7 +183,7 @@ def _covered(old: NDArray[np.float64], sides: tuple[int, ...], new: NDArray[np.f
 def _vote(found: NDArray[np.int16], labels: NDArray[Any], scan: Scan, native: Native) -> None:
     """Give each source the class of most of the conformed voxels that are read from it, in place."""
     sources = _sources(scan, native)
-    old, new = np.array(scan.affine), np.array(native.affine)
+    old, new = np.array(scan.affine), native.world
     lies_in = resampling.resample(labels, old, new, native.shape, order=0, rim=True)
     box = _wider(_head(labels), labels.shape, _margin(scan, native))
     near, voted = sources[box], labels[box]
@@ -211,7 +211,7 @@ def _sources(scan: Scan, native: Native) -> NDArray[Any]:
     """
     count = math.prod(native.shape)
     places = np.arange(1, count + 1, dtype=np.int32 if count < 2**31 - 1 else np.int64).reshape(native.shape)
-    image: Any = SpatialImage(places, np.array(native.affine))
+    image: Any = SpatialImage(places, native.world)
     if scan.axes == "RAS":
         image = volumes.oriented(image)
     return resampling.resample(

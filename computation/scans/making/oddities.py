@@ -8,10 +8,12 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
+from computation.scans.making import headers
 from computation.scans.making.conform import Conformed
 from computation.scans.store import geometry
+from computation.scans.store.records import UNITS
 
-__all__ = ["broken", "noticed", "odd", "other_affine", "unit"]
+__all__ = ["broken", "noticed", "odd", "other_affine"]
 
 #: Affines whose corners are further apart than this, in voxels, disagree.
 _APART = 0.05
@@ -33,7 +35,7 @@ def odd(image: SpatialImage) -> tuple[str, ...]:
     tuple of str
         Sentences; none of them names a file or a person.
     """
-    shape, spacing = image.shape[:3], geometry.spacing(np.asarray(image.affine, np.float64))
+    shape, spacing = image.shape[:3], geometry.spacing(headers.affine(image))
     found = []
     if len(image.shape) > 3:
         found.append(f"the file has {len(image.shape)} dimensions; its single volume was taken")
@@ -93,15 +95,6 @@ def other_affine(image: SpatialImage) -> np.ndarray[Any, np.dtype[np.float64]] |
     return qform if np.isfinite(qform).all() and np.linalg.det(qform) != 0 else None
 
 
-def unit(image: SpatialImage) -> str:
-    """Return the spatial unit that a NIfTI header names; ``unknown`` where it names none that exists."""
-    header: Any = image.header
-    try:
-        return str(header.get_xyzt_units()[0])
-    except KeyError:
-        return "unknown"
-
-
 def _two_forms(image: SpatialImage) -> bool:
     header: Any = image.header
     return isinstance(image.header, nib.Nifti1Header) and header["sform_code"] > 0 and header["qform_code"] > 0
@@ -116,12 +109,12 @@ def _header(image: SpatialImage) -> list[str]:
     found = []
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         found.append("the header gives no orientation (sform and qform codes are 0); nibabel's convention was taken")
-    if (units := unit(image)) not in ("mm", "unknown"):
-        found.append(f"the header counts in {units}, not mm; its numbers were taken as mm")
+    if UNITS.get(units := headers.unit(image), 1.0) != 1:
+        found.append(f"the header counts in {units}, not mm; its numbers were converted")
     qform = other_affine(image)
     if qform is None and _two_forms(image):
         found.append("the header's qform is malformed; the sform was taken")
-    apart = 0.0 if qform is None else geometry.apart(image.affine, qform, image.shape[:3])
-    if apart > _APART * geometry.spacing(image.affine).min():
+    apart = 0.0 if qform is None else geometry.apart(image.affine, qform, image.shape[:3]) * headers.millimetres(image)
+    if apart > _APART * geometry.spacing(headers.affine(image)).min():
         found.append(f"sform and qform disagree by up to {apart:.1f} mm; the sform was taken")
     return found

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from nibabel.spatialimages import SpatialImage
 
 from computation.errors import ImportScanError
 from computation.scans.making import images, labels
-from computation.scans.making.conform import Target, conform
+from computation.scans.making.conform import Target, check_aligned, conform
 from computation.scans.making.labels import LabelSet
 from computation.scans.making.oddities import noticed
 from computation.scans.making.sources import Row
@@ -91,7 +94,7 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
         If the scan cannot be used; the message says why.
     """
     image = images.load(row.image)
-    label = None if row.label is None else images.load(row.label)
+    label = None if row.label is None else _label(row.label, image)
     scan = conform(image, label, recipe.target)
     low, high = normalise.constants(scan.image, recipe.normalisation)
     stored, slope = images.storable(scan.image, recipe.storage)
@@ -110,3 +113,9 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
         cut=scan.cut,
         warnings=noticed(image, scan),
     )
+
+
+def _label(path: Path, image: SpatialImage) -> SpatialImage:
+    """Read a label map, unless its header says already that it lies elsewhere."""
+    check_aligned(image, images.opened(path))
+    return images.load(path)

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from computation.errors import ImportScanError
+from computation.scans.making import headers
 from computation.scans.making.resampling import resample
 
 __all__ = ["numbers", "oriented", "repaired", "single"]
 
 # These nibabel functions are not annotated.
 _nib: Any = nib
-
-#: Voxels smaller than this, in cubic millimetres, come from a broken header.
-_FLAT = 1e-9
 
 #: The largest and the smallest values that float32 holds in full; an image beyond them was scaled by mistake.
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
@@ -29,21 +27,18 @@ _MISSING = 0.01
 
 
 def single(image: SpatialImage) -> SpatialImage:
-    """Return the one 3-D volume of an image.
+    """Return the one 3-D volume of an image, its affine in millimetres.
 
     Raises
     ------
     ImportScanError
         If there are several or none, or the affine has no volume.
     """
-    shape = tuple(image.shape)
-    if len(shape) < 3 or 0 in shape or any(length != 1 for length in shape[3:]):
-        raise ImportScanError(f"wanted one 3-D volume, found a shape of {' x '.join(map(str, shape))}")
-    affine = np.asarray(image.affine, np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _FLAT:
-        raise ImportScanError("the header's affine has no volume; repair the header")
-    one: SpatialImage = _nib.squeeze_image(image) if len(shape) > 3 else image
-    return one
+    headers.check_shape(image.shape)
+    headers.check_affine(image)
+    one: SpatialImage = _nib.squeeze_image(image) if len(image.shape) > 3 else image
+    # nibabel's own header would note the converted affine as another form; what goes on from here needs no header.
+    return one if headers.millimetres(image) == 1 else SpatialImage(one.dataobj, headers.affine(image))
 
 
 def oriented(image: SpatialImage) -> SpatialImage:

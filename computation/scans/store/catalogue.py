@@ -13,7 +13,7 @@ from computation.checks import is_number
 from computation.errors import StoreError
 from computation.scans.store import blocks, normalise, schema
 from computation.scans.store.blocks import BlockGrid, Triple
-from computation.scans.store.records import SPLITS, Native, Scan, affine_of, spacing_of, triple_of, unpack
+from computation.scans.store.records import SPLITS, UNITS, Native, Scan, affine_of, spacing_of, triple_of, unpack
 
 __all__ = ["SEALED", "Catalogue", "Volume", "load"]
 
@@ -164,7 +164,10 @@ def _native_of(value: Any) -> Native | None:
         raise StoreError("the scan database holds a malformed native header; import the scans again")
     shape, affine = triple_of(fields.get("shape"), "native shape"), affine_of(fields.get("affine"))
     qform = None if fields.get("qform") is None else affine_of(fields["qform"])
-    return Native(shape, affine, codes[0], codes[1], str(fields.get("units", "mm")), qform)
+    length = fields.get("millimetres", 1.0)
+    if not is_number(length) or length not in UNITS.values():
+        raise StoreError("the scan database holds a malformed native unit; import the scans again", repr(length)[:200])
+    return Native(shape, affine, codes[0], codes[1], str(fields.get("units", "mm")), qform, float(length))
 
 
 def _volume_of(scan: int, shape: Triple | None, side: int, kind: str, row: list[Any]) -> Volume:

@@ -9,7 +9,7 @@ import numpy as np
 from nibabel import affines, orientations
 from numpy.typing import NDArray
 
-__all__ = ["apart", "axes", "moved", "rescaled", "spacing"]
+__all__ = ["apart", "axes", "in_millimetres", "moved", "rescaled", "spacing"]
 
 # These nibabel functions are not annotated.
 _affines: Any = affines
@@ -24,6 +24,11 @@ def spacing(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 def axes(affine: NDArray[np.float64]) -> str:
     """Name where the axes lead, by the nearest directions of the body: ``RAS``, ``LIA`` and the like."""
     return "".join(code or "?" for code in _orientations.aff2axcodes(affine))
+
+
+def in_millimetres(affine: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
+    """Return an affine whose places are in millimetres, of one whose unit is so many millimetres long."""
+    return affine if unit == 1 else np.diag([unit, unit, unit, 1.0]) @ affine
 
 
 def moved(affine: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:

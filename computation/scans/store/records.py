@@ -10,16 +10,32 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from computation.checks import is_number
 from computation.errors import StoreError
 from computation.scans.store import geometry
 from computation.scans.store.blocks import Triple
 
-__all__ = ["SPLITS", "Affine", "Native", "Scan", "affine_of", "holds", "pack", "spacing_of", "triple_of", "unpack"]
+__all__ = [
+    "SPLITS",
+    "UNITS",
+    "Affine",
+    "Native",
+    "Scan",
+    "affine_of",
+    "holds",
+    "pack",
+    "spacing_of",
+    "triple_of",
+    "unpack",
+]
 
 #: The parts of a split, in the order in which they are listed everywhere.
 SPLITS = ("train", "valid", "test")
+
+#: Millimetres in a NIfTI header's spatial units; one that names none is taken to count in millimetres.
+UNITS = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 #: Voxel indices to RAS+ millimetres, four rows of four.
 Affine = tuple[tuple[float, ...], ...]
@@ -37,13 +53,15 @@ class Native:
     shape : tuple of int
         Voxels along the three axes, in the file's own orientation.
     affine : tuple
-        The file's own affine.
+        The file's own affine, in its own unit.
     sform_code, qform_code : int
         NIfTI form codes; 0 where the format has none.
     units : str
-        Spatial unit, such as ``mm``.
+        Spatial unit that the header names, such as ``mm``.
     qform : tuple or None
         The header's second affine, where it has one of its own that differs from `affine`.
+    millimetres : float
+        Length of the affines' unit. Databases made before units were converted have 1 here, whatever `units` says.
     """
 
     shape: Triple
@@ -52,6 +70,12 @@ class Native:
     qform_code: int = 0
     units: str = "mm"
     qform: Affine | None = None
+    millimetres: float = 1.0
+
+    @property
+    def world(self) -> NDArray[np.float64]:
+        """Voxel indices to RAS+ millimetres."""
+        return geometry.in_millimetres(np.array(self.affine, np.float64), self.millimetres)
 
 
 @dataclass(frozen=True)

@@ -289,6 +289,8 @@ class Writer:
 def _cells(entry: Entry) -> tuple[str | float, ...]:
     """Return the row of `scans` from `subject` to `notes`."""
     native = None if entry.native is None else asdict(entry.native)
+    if native is not None and native["millimetres"] == 1:
+        del native["millimetres"]  # as in the databases that were made before there were other units
     notes = {"cut": entry.cut, "warnings": list(entry.warnings)}
     known = (entry.subject, entry.session, pack(_shape(entry.image)), pack(entry.affine), entry.low, entry.high)
     return (*known, pack(native), pack(dict(entry.source)), pack(notes))
