@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from computation import terminal
 from computation.checks import is_number
-from computation.errors import SimulatorError
-from simulator import embedded, inputspec
+from computation.errors import MeshNetError, SimulatorError
+from computation.terminal import shown
+from simulator import course, embedded, inputspec
 from simulator.containers.engine import DockerEngine
 from simulator.containers.options import IMAGE, NETWORKS, DockerOptions
-from simulator.progress import LiveProgress
-from simulator.result import Result, write_summary
+from simulator.course import Course, Order
+from simulator.layout import Layout, left_out
+from simulator.notes import notes
+from simulator.observer import Observer
+from simulator.progress import RunProgress, progress
+from simulator.result import Result
 
-__all__ = ["add_arguments", "add_commands", "run", "simulate", "table"]
+__all__ = ["add_arguments", "add_commands", "resume", "run", "simulate", "table"]
 
 
 def add_commands(commands: Any) -> None:
@@ -33,20 +39,36 @@ def add_commands(commands: Any) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` reads."""
-    parser.add_argument("inputspec", type=Path, nargs="?", default=Path("inputspec.json"), help="the sites' inputs")
+    parser.add_argument("inputspec", type=Path, nargs="?", help="the sites' inputs; default: inputspec.json")
     parser.add_argument(
         "--input", type=Path, help="holds local0/simulatorRun and so on; default: test/input or input beside it"
     )
     parser.add_argument("--output", type=Path, default=Path("run"), help="folder for everything the run writes")
-    parser.add_argument("--sites", type=int, help="number of sites; default: one for each entry of the inputspec")
-    parser.add_argument("--shuffle", type=int, metavar="SEED", help="shuffle the order in which sites reach the centre")
-    parser.add_argument("--engine", choices=("process", "docker"), default="process", help="what the nodes run in")
+    parser.add_argument("--sites", type=_whole(1), help="number of sites; default: one for each entry of the inputspec")
+    parser.add_argument(
+        "--shuffle", type=_whole(0), metavar="SEED", help="shuffle the order in which sites reach the centre"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the interrupted run in --output, with all that it began with"
+    )
+    parser.add_argument("--engine", choices=("process", "docker"), help="what the nodes run in; default: process")
     docker = parser.add_argument_group("with --engine docker")
     docker.add_argument("--image", help=f"default: {IMAGE}")
     docker.add_argument("--gpus", help="for each site: all, a number, or device=0,1; default: none")
     docker.add_argument("--memory", help="limit for each container, such as 4g; default: none")
     docker.add_argument("--cpus", type=float, help="limit for each container, such as 1.5; default: none")
     docker.add_argument("--network", choices=NETWORKS, help="default: none, that is no way out of the containers")
+
+
+def _whole(low: int) -> Callable[[str], int]:
+    """Return what reads a whole number, of at most nine digits, that is not below `low`."""
+
+    def read(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= low:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"wanted a whole number from {low} up, found {terminal.plain(text)[:40]!r}")
+
+    return read
 
 
 def run(options: argparse.Namespace) -> None:
@@ -57,8 +79,14 @@ def run(options: argparse.Namespace) -> None:
     SimulatorError
         If it cannot be started or does not finish.
     """
-    spec = inputspec.read(options.inputspec)
-    inputs = options.input or _inputs_beside(options.inputspec)
+    if options.resume:
+        order = Course(Layout(options.output.resolve()).course).order()
+        _same(options, order)
+        resume(options.output, order)
+        return
+    path = options.inputspec or Path("inputspec.json")
+    spec = inputspec.read(path)
+    inputs = options.input or _inputs_beside(path)
     docker = _docker(options)
     simulate(
         spec, inputs=inputs, output=options.output, sites=options.sites, shuffle_seed=options.shuffle, docker=docker
@@ -76,6 +104,30 @@ def _docker(options: argparse.Namespace) -> DockerOptions | None:
     return None
 
 
+def _same(options: argparse.Namespace, order: Order) -> None:
+    """Refuse to go on with another run than the one that was interrupted.
+
+    Raises
+    ------
+    SimulatorError
+        If what was given on the command line, too, is not what the run began with.
+    """
+    docker, count = _docker(options), len(order.tasks)
+    given = {
+        "--sites": (options.sites, count),
+        "--shuffle": (options.shuffle, order.shuffle_seed),
+        "--input": (str(options.input.resolve()) if options.input else None, order.inputs),
+        "--engine": (options.engine, "docker" if order.remembered.get("docker") else "process"),
+        "the containers' options": (asdict(docker) if docker else None, order.remembered.get("docker")),
+    }
+    if options.inputspec:
+        tasks = inputspec.fulfil(inputspec.read(options.inputspec), count)
+        given["the inputspec"] = (course.order(tasks, Path(), None, {}).tasks, order.tasks)
+    for name, (wanted, begun) in given.items():
+        if wanted is not None and wanted != begun:
+            raise SimulatorError(f"the run in the output folder began with another value of {name}; leave it out")
+
+
 def simulate(
     spec: inputspec.Spec,
     *,
@@ -86,7 +138,7 @@ def simulate(
     docker: DockerOptions | None = None,
     console: Console | None = None,
 ) -> Result:
-    """Run a consortium with live progress, then show and write its summary.
+    """Run a consortium with live progress, then show its summary.
 
     Parameters
     ----------
@@ -102,21 +154,77 @@ def simulate(
     SimulatorError
         If it cannot be started or does not finish.
     """
-    console = console or Console()
-    with LiveProgress(console) as progress:
-        result = embedded.run(
+    console = console or terminal.console()
+    count = len(inputspec.fulfil(spec, sites))
+    for site in left_out([f"local{index}" for index in range(count)], inputs):
+        text = f"{site} takes no part: the run has {count} sites, though there is an input folder for it"
+        console.print(f"[yellow]{shown(text)}", soft_wrap=True)
+
+    def work(observer: Observer) -> Result:
+        return embedded.run(
             spec,
             inputs=inputs,
             output=output,
-            engine=partial(DockerEngine, docker) if docker else None,
+            engine=_engine(docker),
             sites=sites,
             shuffle_seed=shuffle_seed,
-            observer=progress,
+            observer=observer,
+            remembered={"docker": asdict(docker) if docker else None},
         )
-    write_summary(output / "summary.json", result.summary())
+
+    return _shown(work, output, console)
+
+
+def resume(output: Path, order: Order, console: Console | None = None) -> Result:
+    """Go on with an interrupted run, with live progress, then show its summary.
+
+    Parameters
+    ----------
+    output : Path
+        The run's folder.
+    order : Order
+        What it began with.
+    console : Console, optional
+        Where to show it.
+
+    Raises
+    ------
+    SimulatorError
+        If it cannot go on or does not finish.
+    """
+    raw = order.remembered.get("docker")
+    engine = _engine(DockerOptions(**raw) if raw else None)
+    return _shown(partial(_resume, output, engine), output, console or terminal.console())
+
+
+def _resume(output: Path, engine: Any, observer: Observer) -> Result:
+    return embedded.resume(output, engine=engine, observer=observer)
+
+
+def _engine(docker: DockerOptions | None) -> Any:
+    return partial(DockerEngine, docker) if docker else None
+
+
+def _shown(work: Callable[[Observer], Result], output: Path, console: Console) -> Result:
+    """Do the work with live progress; show what came of it, or how it can go on."""
+    with progress(console) as observer:
+        try:
+            result = work(observer)
+        except (MeshNetError, KeyboardInterrupt):
+            _tell_how_to_go_on(observer, output, console)
+            raise
     console.print(table(result))
-    console.print(f"summary: {output / 'summary.json'}")
+    layout = Layout(output)
+    for note in notes(layout, result.sites):
+        console.print(f"[yellow]{shown(note)}", soft_wrap=True, highlight=False)
+    console.print(f"summary: {shown(layout.summary)}", soft_wrap=True, highlight=False)
     return result
+
+
+def _tell_how_to_go_on(observer: RunProgress, output: Path, console: Console) -> None:
+    if observer.kept:
+        text = f"kept up to iteration {observer.kept}; to go on: coinstac-meshnet simulate --resume --output {output}"
+        console.print(f"[yellow]{shown(text)}", soft_wrap=True, highlight=False)
 
 
 def _inputs_beside(spec: Path) -> Path:
@@ -136,12 +244,12 @@ def table(result: Result) -> Table:
     summary = result.summary()
     sites = summary.pop("sites")
     for name, value in _flat(summary):
-        view.add_row(escape(name), escape(value))
+        view.add_row(shown(name), shown(value))
     if isinstance(sites, Mapping):
         for site, facts in sites.items():
             view.add_section()
             for name, value in _flat(facts if isinstance(facts, Mapping) else {}):
-                view.add_row(escape(f"{site}: {name}"), escape(value))
+                view.add_row(shown(f"{site}: {name}"), shown(value))
     return view
 
 

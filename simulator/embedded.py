@@ -2,16 +2,15 @@
 
 A cycle, as in COINSTAC: all sites answer iteration n, their files move to the centre, the centre answers iteration n
 with every site's output as its input, and its output and files go to all sites. The run ends when the centre says
-`success`. See coinstac-platform.md, sections 0, 3 and 4.
+`success`. See coinstac-platform.md, sections 0, 3 and 4. After every cycle the run can be interrupted and resumed; see
+`course`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -22,16 +21,18 @@ from typing import Any
 import numpy as np
 
 from computation import entry
-from computation.errors import SimulatorError
-from simulator import transfer
+from computation.errors import MeshNetError, SimulatorError
+from simulator import course, transfer
+from simulator.course import Course, Moment
 from simulator.inputspec import Spec, fulfil
 from simulator.layout import CENTRE, Layout
 from simulator.node import Node, Reply
 from simulator.observer import Observer
 from simulator.process import Engine, ProcessEngine, stop_all
-from simulator.result import Cycle, Result
+from simulator.result import Cycle, Result, write_summary
+from simulator.signals import Sigterm
 
-__all__ = ["COMMAND", "run"]
+__all__ = ["COMMAND", "resume", "run"]
 
 #: The command of the real containers, by its path; see `computation.entry`.
 COMMAND = (sys.executable, str(Path(entry.__file__).resolve()))
@@ -48,8 +49,9 @@ def run(
     shuffle_seed: int | None = None,
     observer: Observer | None = None,
     deadline: float | None = None,
+    remembered: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Run a consortium to its end.
+    """Run a consortium to its end, and write `summary.json` into its output folder.
 
     Parameters
     ----------
@@ -71,6 +73,8 @@ def run(
         Told what happens.
     deadline : float, optional
         Seconds that one call may take; for ever by default, as on the platform.
+    remembered : mapping, optional
+        Plain JSON that `course.Order` keeps for whoever resumes the run.
 
     Returns
     -------
@@ -81,20 +85,63 @@ def run(
     ------
     SimulatorError
         Naming the node that failed. All processes have ended by then, and every node's log says why.
+    MeshNetError
+        If the run's progress cannot be written down.
     """
     tasks = fulfil(spec, sites)
-    layout, clients = Layout(output.resolve()), {f"local{index}": task for index, task in enumerate(tasks)}
-    make = engine or partial(ProcessEngine, command)
-    sigterm = _Sigterm()
+    layout, clients = Layout(output.resolve()), _clients(tasks)
+    sigterm = Sigterm()
     with layout.held(), sigterm.heard():
         layout.prepare(clients, inputs.resolve())
-        with closing(make(layout, clients)) as started:
-            consortium = Consortium(list(clients), started, layout, observer or Observer(), shuffle_seed, deadline)
-            work = consortium.run([json.dumps(task, allow_nan=False) for task in tasks])
-            try:
-                return asyncio.run(sigterm.watch(work))
-            except asyncio.CancelledError:
-                raise KeyboardInterrupt from None
+        record = Course(layout.course)
+        record.begin(course.order(tasks, inputs.resolve(), shuffle_seed, remembered or {}))
+        with closing((engine or partial(ProcessEngine, command))(layout, clients)) as started:
+            work = Consortium(list(clients), started, layout, observer or Observer(), shuffle_seed, deadline)
+            result = sigterm.run(work.run([json.dumps(task, allow_nan=False) for task in tasks]))
+        write_summary(layout.summary, result.summary())
+    return result
+
+
+def _clients(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {f"local{index}": task for index, task in enumerate(tasks)}
+
+
+def resume(
+    output: Path,
+    *,
+    command: Sequence[str] = COMMAND,
+    engine: Callable[[Layout, Mapping[str, Mapping[str, Any]]], Engine] | None = None,
+    observer: Observer | None = None,
+    deadline: float | None = None,
+) -> Result:
+    """Go on with the run in an output folder after its last complete cycle, to the end of the unbroken run.
+
+    Parameters
+    ----------
+    output : Path
+        The interrupted run's.
+    command, engine, observer, deadline
+        As for `run`; the engine must be of the same kind.
+
+    Raises
+    ------
+    SimulatorError
+        As `run`, or if there is nothing to go on with.
+    MeshNetError
+        If what the run left is damaged.
+    """
+    layout, sigterm = Layout(output.resolve()), Sigterm()
+    record = Course(layout.course)
+    order = record.order()
+    with layout.held(), sigterm.heard():
+        clients = _clients(order.tasks)
+        moment = record.latest()
+        layout.check(clients)
+        with closing((engine or partial(ProcessEngine, command))(layout, clients)) as started:
+            work = Consortium(list(clients), started, layout, observer or Observer(), order.shuffle_seed, deadline)
+            result = sigterm.run(work.go_on(moment))
+        write_summary(layout.summary, result.summary())
+    return result
 
 
 class Consortium:
@@ -129,31 +176,56 @@ class Consortium:
         self._arrivals = {client: layout.base(CENTRE) / client for client in clients}
         self._received = [layout.base(client) for client in clients]
         self._results = [layout.output(client) for client in clients]
+        self._nodes = [*self._sites.values(), self._centre]
         self._observer, self._seed = observer, shuffle_seed
+        self._course = Course(layout.course)
+        self._before: list[Cycle] = []
 
     async def run(self, inputs: Sequence[str]) -> Result:
         """Start all processes, run every cycle, and end all processes whatever happens."""
-        nodes = [*self._sites.values(), self._centre]
+        return await self._run(1, dict(zip(self._sites, inputs, strict=True)))
+
+    async def go_on(self, moment: Moment) -> Result:
+        """Do the same for an interrupted run, from the moment at which it stands."""
+        self._before = self._course.cycles()
+        arrived = bool(self._before) and self._before[-1].iteration >= moment.iteration
+        for node in self._nodes:
+            node.recall(moment.caches[node.client], answered=node is self._centre and not arrived)
+        if not arrived:
+            received = self._distribute(moment.success) * len(self._sites)
+            self._before.append(Cycle(moment.iteration, 0.0, 0, 0, len(moment.text) * len(self._sites), received))
+            self._course.arrived(self._before[-1])
+        self._observer.on_resume(moment.iteration, self._course.plan())
+        if moment.success:
+            return self._result(json.loads(moment.text), [], 0.0, moment.iteration)
+        return await self._run(moment.iteration + 1, dict.fromkeys(self._sites, moment.text))
+
+    async def _run(self, first: int, inputs: Mapping[str, str]) -> Result:
         started = time.perf_counter()
         try:
-            for node in nodes:
+            for node in self._nodes:
                 node.start()
-            output, cycles = await self._cycles(dict(zip(self._sites, inputs, strict=True)))
+            output, cycles = await self._cycles(first, inputs)
             seconds = time.perf_counter() - started
-        except SimulatorError as error:
-            for node in nodes:
+        except MeshNetError as error:
+            for node in self._nodes:
                 node.process.tell(f"the run has ended: {error.public}")
             raise
         finally:
-            stop_all(node.process for node in nodes)
-        restarts = {node.client: node.process.starts - 1 for node in nodes}
-        return Result(output, tuple(self._sites), tuple(cycles), restarts, seconds)
+            stop_all(node.process for node in self._nodes)
+        return self._result(output, cycles, seconds, first - 1)
 
-    async def _cycles(self, inputs: Mapping[str, str]) -> tuple[dict[str, Any], list[Cycle]]:
+    def _result(self, output: dict[str, Any], cycles: Sequence[Cycle], seconds: float, before: int) -> Result:
+        restarts = {node.client: max(0, node.process.starts - 1) for node in self._nodes}
+        seconds += sum(cycle.seconds for cycle in self._before)
+        return Result(output, tuple(self._sites), (*self._before, *cycles), restarts, seconds, before)
+
+    async def _cycles(self, first: int, inputs: Mapping[str, str]) -> tuple[dict[str, Any], list[Cycle]]:
         cycles: list[Cycle] = []
         while True:
-            reply, cycle = await self._cycle(len(cycles) + 1, inputs)
+            reply, cycle = await self._cycle(first + len(cycles), inputs)
             cycles.append(cycle)
+            self._course.arrived(cycle)
             self._observer.on_cycle(cycle, reply.output)
             if reply.success:
                 return reply.output, cycles
@@ -164,6 +236,8 @@ class Consortium:
         answers = await _all([self._contribute(site, iteration, inputs[site]) for site in self._sites])
         replies = {site: reply for site, (reply, _) in zip(self._sites, answers, strict=True)}
         verdict = await self._centre.call(iteration, self._gathered(iteration, replies))
+        caches = {node.client: node.cache for node in self._nodes}
+        self._course.stand(Moment(iteration, verdict.text, verdict.success, caches))
         received = self._distribute(verdict.success)
         cycle = Cycle(
             iteration=iteration,
@@ -217,39 +291,3 @@ async def _all(calls: Sequence[Coroutine[Any, Any, tuple[Reply, int]]]) -> list[
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Sigterm:
-    """Ends a run at SIGTERM as Ctrl-C does, with every process ended, also where a shell's job ignores Ctrl-C.
-
-    What is cancelled ends where it waits. An exception in the middle of any statement, as Python raises for a signal,
-    can leave a lock of the standard library taken for ever.
-    """
-
-    def __init__(self) -> None:
-        self._task: asyncio.Task[Any] | None = None
-
-    async def watch(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Await the work, which SIGTERM cancels from now on."""
-        self._task = asyncio.current_task()
-        try:
-            return await work
-        finally:
-            self._task = None
-
-    @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Listen, in the main thread; no other can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = signal.signal(signal.SIGTERM, self._end)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-
-    def _end(self, *_: object) -> None:
-        if self._task is None:
-            raise KeyboardInterrupt
-        self._task.get_loop().call_soon_threadsafe(self._task.cancel)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from computation.errors import SimulatorError
+from computation.wire.reader import MANY
 
 __all__ = ["Spec", "fulfil", "read"]
 
@@ -24,10 +25,11 @@ def read(path: Path) -> Spec:
         If there is none, or if it is not JSON.
     """
     try:
-        spec: Spec = json.loads(path.read_text(encoding="utf-8"))
+        # As bytes: JSON tells UTF-8 from UTF-16, with a byte order mark or without, by how its text begins.
+        spec: Spec = json.loads(path.read_bytes())
     except OSError as error:
         raise SimulatorError("the inputspec cannot be read; give the path of an inputspec.json", str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SimulatorError("the inputspec is not JSON", f"{path}: {error}") from error
     return spec
 
@@ -38,7 +40,7 @@ def fulfil(spec: Spec, sites: int | None = None) -> tuple[dict[str, Any], ...]:
     Parameters
     ----------
     spec : list or dict
-        One object for each site, or one object that every site gets.
+        One object for each site, or one object that every site gets, also as a list of one.
     sites : int, optional
         Number of sites; by default the length of the list, or one.
 
@@ -47,11 +49,15 @@ def fulfil(spec: Spec, sites: int | None = None) -> tuple[dict[str, Any], ...]:
     SimulatorError
         If the spec has another form, a value that is no JSON, or fewer entries than sites.
     """
-    entries = [spec] * (sites or 1) if isinstance(spec, Mapping) else spec
+    entries = [spec] if isinstance(spec, Mapping) else spec
     if not isinstance(entries, list | tuple) or not entries:
         raise SimulatorError("the inputspec is neither an object nor a list of objects with one entry for each site")
     wanted = len(entries) if sites is None else sites
-    if not 1 <= wanted <= len(entries):
+    if not 1 <= wanted <= MANY:
+        raise SimulatorError(f"the run would have {wanted} sites; wanted from 1 to {MANY} sites")
+    if len(entries) == 1:
+        return (_values(entries[0]),) * wanted
+    if wanted > len(entries):
         raise SimulatorError(f"the inputspec has {len(entries)} entries; wanted one for each of {wanted} sites")
     return tuple(_values(entry) for entry in entries[:wanted])
 

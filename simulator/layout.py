@@ -1,30 +1,36 @@
 """The directories of a simulated consortium, laid out as COINSTAC lays them out.
 
 `<root>/input/<client>/simulatorRun` is a node's base directory, and likewise `output` and `transfer`; `<root>/logs`
-holds what each process printed. A user's own folder is only ever linked from, never written to.
+holds what each process printed, `<root>/course` how far the run has come. A user's own folder is only ever linked from,
+never written to.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from computation.errors import SimulatorError
+from computation.coinstac.claim import shelve
+from computation.errors import SimulatorError, unwritable
 
-__all__ = ["CENTRE", "RUN", "Layout", "link_tree"]
+__all__ = ["CENTRE", "RUN", "Layout", "left_out", "link_tree"]
 
 #: The centre's client id, as in coinstac-simulator.
 CENTRE = "remote"
 #: The run id that coinstac-simulator uses.
 RUN = "simulatorRun"
 
-# Says that the folders beside it were made here and may be emptied.
+# Says that the folders beside it were made here: some are emptied for the next run, the others moved aside.
 _MARK = ".coinstac-meshnet-simulator"
+_SITE = re.compile(r"local(0|[1-9]\d*)", re.ASCII)
+_EMPTIED = ("input", "transfer", "cache")
+_MOVED = ("output", "logs", "course", "summary.json")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,16 @@ class Layout:
         """Return the file with what a node's process printed."""
         return self.root / "logs" / f"{client}.log"
 
+    @property
+    def course(self) -> Path:
+        """Return the folder in which the run's progress is written down."""
+        return self.root / "course"
+
+    @property
+    def summary(self) -> Path:
+        """Return the file with the figures of the finished run."""
+        return self.root / "summary.json"
+
     def state(self, client: str) -> dict[str, Any]:
         """Return COINSTAC's `state` without the iteration; like coinstac-simulator's it names no owner."""
         return {
@@ -92,21 +108,33 @@ class Layout:
     def prepare(self, sites: Iterable[str], inputs: Path) -> None:
         """Make all folders, and link each site's files into its base directory.
 
-        What an earlier run left in the output folders stays, as on the platform; inputs, transfers and logs are new.
+        Everything of an earlier run is moved aside first, so that nothing of it can be taken for this one's.
 
         Raises
         ------
         SimulatorError
-            If a site has no input folder, or if the output folder holds folders that were not made here.
+            If a site has no input folder, if the output folder holds something that was not made here, or if it cannot
+            be written.
         """
         sites = list(sites)
+        _need(sites, inputs)
+        try:
+            self._refuse(inputs)
+            self._clear()
+            self._make(sites)
+        except OSError as error:
+            raise SimulatorError(unwritable("output"), str(error)) from error
         for site in sites:
-            if not (inputs / site / RUN).is_dir():
-                raise SimulatorError(
-                    f"site {site} has no input folder; wanted a folder {site}/{RUN} inside the input folder",
-                    str(inputs),
-                )
-        self._empty(inputs)
+            link_tree(inputs / site / RUN, self.base(site))
+
+    def check(self, sites: Iterable[str]) -> None:
+        """Refuse to go on with a run of which a folder is gone; raises `SimulatorError`."""
+        for client in [*sites, CENTRE]:
+            for folder in (self.base(client), self.output(client), self.transfer(client), self.cache(client)):
+                if not folder.is_dir():
+                    raise SimulatorError("a folder of the interrupted run is gone; start it anew", str(folder))
+
+    def _make(self, sites: Sequence[str]) -> None:
         for client in [*sites, CENTRE]:
             for folder in (self.base(client), self.output(client), self.transfer(client), self.cache(client)):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -114,22 +142,50 @@ class Layout:
             self.log(client).write_bytes(b"")
         for site in sites:
             (self.base(CENTRE) / site).mkdir()
-            link_tree(inputs / site / RUN, self.base(site))
 
-    def _empty(self, inputs: Path) -> None:
-        mark = self.root / _MARK
-        made = [self.root / name for name in ("input", "transfer", "cache")]
+    def _refuse(self, inputs: Path) -> None:
+        """Refuse to begin where something else would be emptied, moved or mixed."""
+        made = [self.root / name for name in (*_EMPTIED, *_MOVED)]
         if any(inputs.is_relative_to(folder) or folder.is_relative_to(inputs) for folder in made):
             raise SimulatorError("the output folder overlaps the input folder; choose another one", str(self.root))
-        if not mark.exists() and any(folder.exists() for folder in made):
+        foreign = [path for path in made if os.path.lexists(path)]
+        if foreign and not (self.root / _MARK).exists():
             raise SimulatorError(
-                "the output folder holds input, transfer or cache folders of something else; choose another one",
-                str(self.root),
+                f"the output folder holds {foreign[0].name!r} of something else; choose another one", str(foreign[0])
             )
+
+    def _clear(self) -> None:
+        """Move aside what an earlier run made, and empty what it only used."""
         self.root.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
+        (self.root / _MARK).touch()
+        shelve(self.root, (path for path in (self.root / name for name in _MOVED) if os.path.lexists(path)))
+        for folder in (self.root / name for name in _EMPTIED):
+            if folder.exists():
+                shutil.rmtree(folder)
+
+
+def _need(sites: Sequence[str], inputs: Path) -> None:
+    """Refuse a site without an input folder."""
+    there = _site_folders(inputs)
+    for site in sites:
+        if site not in there:
+            raise SimulatorError(
+                f"site {site} has no input folder; wanted a folder {site}/{RUN} inside the input folder", str(inputs)
+            )
+
+
+def left_out(sites: Iterable[str], inputs: Path) -> list[str]:
+    """Return the sites that have an input folder and take no part; raises `SimulatorError` if it cannot be read."""
+    return sorted(_site_folders(inputs) - set(sites), key=lambda name: (len(name), name))
+
+
+def _site_folders(inputs: Path) -> set[str]:
+    try:
+        return {path.name for path in inputs.iterdir() if _SITE.fullmatch(path.name) and (path / RUN).is_dir()}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise SimulatorError("the input folder cannot be read; mend its rights", str(error)) from error
 
 
 def _lock(folder: int, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,26 @@ class Node:
         self._observer, self._deadline = observer, deadline
         self._cache: dict[str, Any] = {}
         self._listens = False
+
+    @property
+    def cache(self) -> dict[str, Any]:
+        """What the platform keeps for the node between two calls."""
+        return dict(self._cache)
+
+    def recall(self, cache: Mapping[str, Any], *, answered: bool = False) -> None:
+        """Take over the cache of an interrupted run.
+
+        Parameters
+        ----------
+        cache : mapping
+            As `cache` was at the end of its last cycle.
+        answered : bool
+            Whether the files that the node left for others are that cycle's; what it left of a later call is removed,
+            because that is done again.
+        """
+        self._cache = dict(cache)
+        if not answered:
+            transfer.clear(self.transfer)
 
     def start(self) -> None:
         """Start the process; `call` waits until it listens."""

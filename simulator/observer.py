@@ -16,6 +16,9 @@ class Observer:
     The run waits for each method, so what is done to a node in one happens exactly between two messages.
     """
 
+    def on_resume(self, iteration: int, plan: Mapping[str, Any]) -> None:
+        """An interrupted run goes on after this iteration; `plan` is what the centre said first."""
+
     def on_start(self, client: str, pid: int) -> None:
         """A node's process was started, or started again."""
 

@@ -249,15 +249,16 @@ class NodeProcess:
             self._process = None
 
     def tell(self, line: str) -> None:
-        """Add a line to the node's log."""
-        with self._log.open("ab") as log:
-            log.write(f"{line}\n".encode())
+        """Add a line to the node's log, if it takes one."""
+        with contextlib.suppress(OSError), self._log.open("ab") as log:
+            log.write(f"{line}\n".encode(errors="backslashreplace"))
 
     def last_lines(self, count: int = 8) -> str:
-        """Return the end of what the process printed."""
-        with self._log.open("rb") as log:
+        """Return the end of what the process printed; nothing where the log is gone."""
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-count:])
+        return ""
 
     def close(self) -> None:
         """End everything and give the port back."""

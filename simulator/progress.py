@@ -1,7 +1,12 @@
-"""Live progress of a run: one bar, and below it what the centre said last."""
+"""Live progress of a run: a bar on a terminal, one plain line each few seconds in a file or a pipe.
+
+What must not wait for the end is told above it, once: how the sites differ, and that a site does not count.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -10,12 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from computation.checks import is_number
+from computation.terminal import shown
+from computation.wire.messages import REASONS
 from simulator.observer import Observer
 from simulator.result import Cycle
 
-__all__ = ["LiveProgress", "line"]
+__all__ = ["LiveProgress", "PlainProgress", "RunProgress", "line", "progress"]
 
 _SHOWN = ("loss", "foreground_dice")
+_EVERY = 5.0  # seconds between two plain lines
+_PATIENCE = 12  # times that nothing new is not worth a line
 
 
 def line(output: Mapping[str, Any], waiting: Mapping[str, int]) -> str:
@@ -41,18 +50,97 @@ def line(output: Mapping[str, Any], waiting: Mapping[str, int]) -> str:
     return " · ".join(phase + numbers + lacking + waits)
 
 
-class LiveProgress(Observer):
-    """Shows a run on a terminal; a context manager.
+def progress(console: Console) -> RunProgress:
+    """Return what shows a run on this console."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+class RunProgress(Observer):
+    """Follows a run; a context manager.
 
     Parameters
     ----------
     console : Console
-        Where to.
+        Where to show it.
+
+    Attributes
+    ----------
+    kept : int
+        The last iteration that is over, from which the run could go on.
     """
 
     def __init__(self, console: Console) -> None:
+        self.console = console
+        self.kept = 0
+        self._waiting: dict[str, int] = {}
+        self._output: Mapping[str, Any] = {}
+        self._rounds: int | None = None
+        self._done = 0
+        self._told: set[object] = set()
+
+    def __enter__(self) -> RunProgress:
+        """Begin to show it."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Show it no longer."""
+
+    def on_resume(self, iteration: int, plan: Mapping[str, Any]) -> None:
+        """Show where the run goes on."""
+        self.kept = iteration
+        self._plan(plan)
+        self._tell(f"going on after iteration {iteration}")
+        self._show()
+
+    def on_call(self, client: str, iteration: int) -> None:
+        """Show that the node is waited for."""
+        self._waiting = {**self._waiting, client: iteration}
+        self._show()
+
+    def on_reply(self, client: str, iteration: int, output: Mapping[str, Any]) -> None:
+        """Show that the node has answered."""
+        self._waiting = {name: count for name, count in self._waiting.items() if name != client}
+        self._show()
+
+    def on_cycle(self, cycle: Cycle, output: Mapping[str, Any]) -> None:
+        """Show what the centre said; a plan with `rounds` gives the bar its length."""
+        self._output, self.kept = output, cycle.iteration
+        self._plan(output)
+        self._done = output["round"] if isinstance(output.get("round"), int) else cycle.iteration
+        self._tell_skipped(output)
+        self._show()
+
+    def _plan(self, output: Mapping[str, Any]) -> None:
+        if isinstance(output.get("rounds"), int):
+            self._rounds = output["rounds"]
+        notes = output.get("notes")
+        for note in notes if isinstance(notes, list) else []:
+            self._tell(f"sites differ: {note}")
+
+    def _tell_skipped(self, output: Mapping[str, Any]) -> None:
+        skipped = output.get("skipped")
+        for site, reason in skipped.items() if isinstance(skipped, Mapping) else []:
+            said = REASONS.get(str(reason), str(reason))
+            if (site, said) not in self._told:
+                self._told.add((site, said))
+                self._tell(f"round {self._done}: {site} did not count: {said}")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.console.print(f"[yellow]{shown(text)}", soft_wrap=True, highlight=False)
+
+    def _show(self) -> None:
+        """Show where the run stands."""
+
+
+class LiveProgress(RunProgress):
+    """Shows a run on a terminal: one bar, and behind it what the centre said last."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
         columns = (
-            SpinnerColumn(),
+            SpinnerColumn("dots" if console.encoding.startswith("utf") else "line"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -60,9 +148,6 @@ class LiveProgress(Observer):
         )
         self._progress = Progress(*columns, console=console, transient=True)
         self._task = self._progress.add_task("run", total=None, line="starting")
-        self._waiting: dict[str, int] = {}
-        self._output: Mapping[str, Any] = {}
-        self._rounds: int | None = None
 
     def __enter__(self) -> LiveProgress:
         """Show the bar."""
@@ -73,24 +158,41 @@ class LiveProgress(Observer):
         """Remove the bar."""
         self._progress.stop()
 
-    def on_call(self, client: str, iteration: int) -> None:
-        """Show that the node is waited for."""
-        self._waiting[client] = iteration
-        self._show()
-
-    def on_reply(self, client: str, iteration: int, output: Mapping[str, Any]) -> None:
-        """Show that the node has answered."""
-        self._waiting.pop(client, None)
-        self._show()
-
-    def on_cycle(self, cycle: Cycle, output: Mapping[str, Any]) -> None:
-        """Show what the centre said; a plan with `rounds` gives the bar its length."""
-        self._output = output
-        if isinstance(output.get("rounds"), int):
-            self._rounds = output["rounds"]
-        done = output["round"] if isinstance(output.get("round"), int) else cycle.iteration
-        self._progress.update(self._task, total=self._rounds, completed=done)
-        self._show()
-
     def _show(self) -> None:
-        self._progress.update(self._task, line=line(self._output, self._waiting))
+        text = line(self._output, self._waiting)
+        self._progress.update(self._task, total=self._rounds, completed=self._done, line=text)
+
+
+class PlainProgress(RunProgress):
+    """Writes a line about a run each few seconds, if there is anything new; for files and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._write, name="progress", daemon=True)
+
+    def __enter__(self) -> PlainProgress:
+        """Begin to write."""
+        self.console.print("starting the sites and the centre")
+        self._writer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Write no more."""
+        self._ended.set()
+        self._writer.join()
+
+    def _write(self) -> None:
+        last, quiet = "", 0
+        while not self._ended.wait(_EVERY):
+            text = self._line()
+            quiet = quiet + 1 if text == last else 0
+            if quiet % _PATIENCE == 0:
+                seconds = time.monotonic() - self._began
+                self.console.print(shown(f"{seconds:.0f} s · {text}"), soft_wrap=True, highlight=False)
+            last = text
+
+    def _line(self) -> str:
+        count = f"{self._done}/{self._rounds}" if self._rounds else str(self._done)
+        return " · ".join(filter(None, [count, line(self._output, self._waiting)]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from computation.errors import SimulatorError, unwritable
 from computation.files import replacing
 
 __all__ = ["Cycle", "Result", "write_summary"]
@@ -58,7 +59,10 @@ class Result:
     restarts : dict of int
         How often each node's process had to be started again.
     seconds : float
-        Duration of the whole run, from the start of the processes to the last file in place.
+        Duration of the whole run, from the start of the processes to the last file in place; of a resumed run, without
+        what lay between its parts and what was done twice.
+    resumed_after : int
+        The iteration after which the last interruption came; 0 if there was none.
     """
 
     output: dict[str, Any]
@@ -66,6 +70,7 @@ class Result:
     cycles: tuple[Cycle, ...]
     restarts: dict[str, int]
     seconds: float
+    resumed_after: int = 0
 
     @property
     def seconds_per_round(self) -> float:
@@ -82,13 +87,14 @@ class Result:
         return {
             "sites": {site: {} for site in self.sites},
             **self.output,
-            "iterations": len(self.cycles),
+            "iterations": self.cycles[-1].iteration,
             "seconds": round(self.seconds, 3),
             "seconds_per_round": self.seconds_per_round,
             "bytes_per_round": self.bytes_per_round,
             "bytes_up": sum(cycle.messages_up + cycle.files_up for cycle in self.cycles),
             "bytes_down": sum(cycle.messages_down + cycle.files_down for cycle in self.cycles),
             "restarts": self.restarts,
+            **({"resumed_after_iteration": self.resumed_after} if self.resumed_after else {}),
         }
 
 
@@ -99,7 +105,12 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     ------
     ValueError
         If a number is not finite.
+    SimulatorError
+        If the file cannot be written.
     """
     text = json.dumps(summary, indent=2, allow_nan=False)
-    with replacing(path) as partial:
-        partial.write_text(f"{text}\n", encoding="utf-8")
+    try:
+        with replacing(path) as partial:
+            partial.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise SimulatorError(f"the summary cannot be written: {unwritable('output')}", str(error)) from error

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from computation.errors import MeshNetError, unwritable
 
-__all__ = ["FILE", "check", "holding", "take"]
+__all__ = ["FILE", "check", "holding", "shelve", "take"]
 
 #: Name of the file that holds the token.
 FILE = ".run-token"
@@ -44,7 +44,7 @@ def take(output: Path) -> str:
     token = uuid.uuid4().hex
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _archive(output)
+        shelve(output, (path for path in output.iterdir() if path.name != _SHELF))
         with (output / FILE).open("x", encoding="ascii") as file:
             file.write(token)
     except OSError as error:
@@ -55,12 +55,25 @@ def take(output: Path) -> str:
     return token
 
 
-def _archive(output: Path) -> None:
-    """Put everything on the shelf of earlier runs: nothing is overwritten, nothing is mixed."""
-    left = sorted(path for path in output.iterdir() if path.name != _SHELF)
+def shelve(folder: Path, left: Iterable[Path]) -> None:
+    """Put what an earlier run left on the shelf of earlier runs: nothing is overwritten, nothing is mixed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the shelf stands.
+    left : iterable of Path
+        What is there of the earlier run, in that folder; without any there is no new place on the shelf.
+
+    Raises
+    ------
+    OSError
+        If the file system refuses.
+    """
+    left = sorted(left)
     if not left:
         return
-    shelf = output / _SHELF
+    shelf = folder / _SHELF
     shelf.mkdir(exist_ok=True)
     # After the last, not as many as there are: somebody may have thrown older ones away.
     last = max((int(path.name) for path in shelf.iterdir() if path.name.isdecimal()), default=0)

@@ -114,15 +114,17 @@ class DockerNode:
                 self._container.kill("SIGTERM")
 
     def tell(self, line: str) -> None:
-        """Add a line to the node's log."""
-        with self._log.open("ab") as log:
-            log.write(f"{line}\n".encode())
+        """Add a line to the node's log, if it takes one."""
+        with contextlib.suppress(OSError), self._log.open("ab") as log:
+            log.write(f"{line}\n".encode(errors="backslashreplace"))
 
     def last_lines(self, count: int = 8) -> str:
         """Return the end of what the container printed, and how it ended if it has."""
         if not self.alive:
             self._conclude()
-        return "\n".join(self._log.read_bytes()[-4096:].decode(errors="replace").splitlines()[-count:])
+        with contextlib.suppress(OSError):
+            return "\n".join(self._log.read_bytes()[-4096:].decode(errors="replace").splitlines()[-count:])
+        return ""
 
     def _conclude(self) -> None:
         """Have all that an ended container printed in the log, and how it ended if not in peace."""

@@ -147,12 +147,30 @@ def test_a_file_of_the_centre_never_reaches_the_users_original(runs):
     assert (runs.inputs / "local0" / RUN / "site.db").read_text() == "the original of site 0"
 
 
-def test_outputs_stay_and_everything_else_is_new_in_the_next_run(runs):
-    runs(rounds=1)
-    (runs.layout.output("local0") / "kept").touch()
+def test_everything_of_an_earlier_run_is_moved_aside_before_the_next_begins(runs):
+    runs(sites=3, rounds=1)
+    (runs.layout.output("local2") / "kept").touch()
     (runs.layout.base("local0") / "stale").touch()
-    assert runs(rounds=1).output["total"] == 11
-    assert (runs.layout.output("local0") / "kept").exists() and not (runs.layout.base("local0") / "stale").exists()
+    log, summary = runs.layout.log("local2").read_bytes(), runs.layout.summary.read_bytes()
+    runs.fails(sites=2, faults={0: [[1, "raise"]]})
+    shelf = runs.layout.root / "earlier-runs" / "0001"
+    assert not runs.layout.summary.exists() and (shelf / "summary.json").read_bytes() == summary
+    assert (shelf / "logs" / "local2.log").read_bytes() == log and not runs.layout.log("local2").exists()
+    assert (shelf / "output" / "local2" / RUN / "kept").exists() and not runs.layout.output("local2").exists()
+    assert not (runs.layout.base("local0") / "stale").exists()
+    assert runs(sites=2, rounds=1).output["total"] == 11
+    assert sorted(path.name for path in shelf.parent.iterdir()) == ["0001", "0002"]
+    assert not (shelf.parent / "0002" / "summary.json").exists()
+
+
+def test_a_run_that_cannot_begin_moves_nothing(runs):
+    runs(rounds=1)
+    before = runs.layout.summary.read_bytes()
+    (runs.inputs / "local1" / RUN / "site.db").unlink()
+    (runs.inputs / "local1" / RUN).rmdir()
+    with pytest.raises(SimulatorError, match="site local1 has no input folder"):
+        embedded.run([{}, {}], inputs=runs.inputs, output=runs.layout.root)
+    assert runs.layout.summary.read_bytes() == before and not (runs.layout.root / "earlier-runs").exists()
 
 
 def test_a_second_run_in_the_same_output_folder_is_refused_and_harms_nothing(runs):

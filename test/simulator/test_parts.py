@@ -36,14 +36,27 @@ def test_a_list_has_one_entry_for_each_site():
     assert inputspec.fulfil(spec, 2) == ({"a": 0}, {"a": 1})
 
 
+def test_one_entry_is_for_all_sites_however_it_is_written():
+    assert inputspec.fulfil([{"a": {"value": 1}}], 4) == ({"a": 1},) * 4
+    assert inputspec.fulfil([{"a": {"value": 1}}]) == ({"a": 1},)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_spec_is_read_as_windows_editors_and_shells_write_it(tmp_path, encoding):
+    (tmp_path / "inputspec.json").write_text('{"classes": {"value": ["ü"]}}', encoding=encoding)
+    assert inputspec.read(tmp_path / "inputspec.json") == {"classes": {"value": ["ü"]}}
+
+
 @pytest.mark.parametrize(
     ("spec", "sites", "said"),
     [
         ([], None, "neither"),
         ("text", None, "neither"),
         (7, None, "neither"),
-        ([{}], 2, "1 entries; wanted one for each of 2 sites"),
-        ({}, 0, "wanted one for each of 0 sites"),
+        ([{}, {}], 3, "2 entries; wanted one for each of 3 sites"),
+        ({}, 0, "wanted from 1 to 10000 sites"),
+        ({}, -1, "wanted from 1 to 10000 sites"),
+        ([{}], 10**9, "wanted from 1 to 10000 sites"),
         ([7], None, "is int"),
         ({"a": 7}, None, "'a' of the inputspec has no value"),
         ([{"a": {"valeu": 1}}], None, "'a' of the inputspec has no value"),
@@ -109,8 +122,8 @@ def test_an_output_folder_that_would_swallow_the_inputs_is_refused(tmp_path, out
     assert (inputs / "local0" / RUN / "site.db").read_text() == "original"
 
 
-@pytest.mark.parametrize("name", ["input", "transfer", "cache"])
-def test_folders_of_something_else_are_never_emptied(tmp_path, name):
+@pytest.mark.parametrize("name", ["input", "transfer", "cache", "output", "logs", "course"])
+def test_folders_of_something_else_are_never_emptied_or_moved(tmp_path, name):
     site_folder(tmp_path)
     treasure = tmp_path / "run" / name / "local0" / RUN / "treasure"
     treasure.parent.mkdir(parents=True)
@@ -248,6 +261,8 @@ def test_a_summary_is_written_whole_or_not_at_all(tmp_path):
     write_summary(path, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_summary(path, {"a": float("nan")})
+    with pytest.raises(SimulatorError, match="summary cannot be written: the output folder is full"):
+        write_summary(tmp_path / "gone" / "summary.json", {"a": 1})
     assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
 
 
