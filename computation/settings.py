@@ -254,6 +254,13 @@ class Settings:
     local_steps: int = _whole(
         1, 1, _MANY, _FEDERATION, "Batches a site works through in a round: accumulated (gradient-mean) or stepped."
     )
+    batches: str = _choice(
+        "by-scans",
+        ("by-scans", "equal"),
+        _FEDERATION,
+        "A site's batches in a round: by its share of the training scans, local_steps on average, so that the mean is "
+        "as sharp as one machine's; or local_steps each. fedavg and other weights have the latter.",
+    )
     weighting: str = _choice(
         "scans",
         ("scans", "samples", "equal"),

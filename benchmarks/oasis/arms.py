@@ -5,12 +5,14 @@
 - `pooled`: one machine with everybody's scans.
 - `single`, `single-own`: each site alone; a row for each test person and site.
 
-All but `single-own` learn from as many sub-volumes a step: four sites with one each, or one machine with four. In
-`single-own` a site does what it does in the federation, a quarter of that work.
+All but `single-own` learn from as many sub-volumes a step: four sites with one each, or one machine with four. Sites of
+unequal size bring as many each as the product gives them (`portions`), and one machine the sum. In `single-own` a site
+does what it does in the federation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,7 @@ from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome, Point, compare
 from benchmarks.oasis.prepare import Bench
+from computation.federation import portions
 from computation.model import architecture, network
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
@@ -50,7 +53,7 @@ class Training:
     seed : int
         Of every draw.
     batches : int
-        That each site works through: the rounds where a round is one batch.
+        That a site works through on average: the rounds where a round is one batch.
     watch : Watch
         Times it.
     budget : float
@@ -78,6 +81,14 @@ class Training:
         settings, _ = parse({**self.changes, "seed": self.seed, **arm})
         return settings
 
+    def portions(self, settings: Settings) -> dict[str, int]:
+        """Return the batches of each site in a round, by the rule of the product's centre."""
+        return portions.batches(settings, {site: len(store.scans("train")) for site, store in self.bench.sites.items()})
+
+    def rounds(self, settings: Settings) -> int:
+        """Return the rounds of the federated arms, and the steps of one machine beside them."""
+        return max(1, self.batches // settings.local_steps)
+
 
 def gradient_mean(training: Training) -> list[Outcome]:
     """Average gradients."""
@@ -92,9 +103,9 @@ def fedavg(training: Training) -> list[Outcome]:
 
 def federated(training: Training, settings: Settings) -> list[Outcome]:
     """Drive the product's strategy and trainers; every site ends with the same model, so one is tested."""
-    rounds = max(1, training.batches // settings.local_steps)
+    rounds, portion = training.rounds(settings), training.portions(settings)
     with ExitStack() as opened:
-        trainers = {site: _trainer(training, settings, rounds, site, opened) for site in SITES}
+        trainers = {site: _trainer(training, settings, rounds, site, portion[site], opened) for site in SITES}
         learner = trainers[SITES[0]]
         for trainer in trainers.values():
             trainer.load_vector(learner.vector())
@@ -137,15 +148,15 @@ def single(training: Training, site: str) -> list[Outcome]:
 
 def single_own(training: Training, site: str) -> list[Outcome]:
     """Train a site alone, with the sub-volumes that it has in the federation."""
-    return [_alone(training, site, shares=1)]
+    return [_alone(training, site, (site,))]
 
 
-def _alone(training: Training, site: str, shares: int = len(SITES)) -> Outcome:
-    steps = int(training.changes.get("local_steps", 1)) * shares
-    settings = training.settings(strategy="gradient-mean", local_steps=steps)
-    rounds = max(1, training.batches * shares // steps)
+def _alone(training: Training, site: str, work: Sequence[str] = SITES) -> Outcome:
+    """Train one machine with the batches that the sites of `work` have in the federation."""
+    settings = training.settings(strategy="gradient-mean")
+    rounds, portion = training.rounds(settings), training.portions(settings)
     with ExitStack() as opened:
-        trainer = _trainer(training, settings, rounds, site, opened)
+        trainer = _trainer(training, settings, rounds, site, sum(portion[one] for one in work), opened)
         training.watch.start()
         for number in range(1, rounds + 1):
             gradient = trainer.gradient(number)
@@ -155,10 +166,12 @@ def _alone(training: Training, site: str, shares: int = len(SITES)) -> Outcome:
     return _outcome("" if site == _POOLED else site, trainer, spent, rounds, rounds, 0, 0)
 
 
-def _trainer(training: Training, settings: Settings, rounds: int, site: str, opened: ExitStack) -> Trainer:
+def _trainer(
+    training: Training, settings: Settings, rounds: int, site: str, batches: int, opened: ExitStack
+) -> Trainer:
     store = training.bench.pooled if site == _POOLED else training.bench.sites[site]
     wanted = architecture.from_settings(settings)
-    trainer = Trainer(wanted, settings, rounds, store=store, site=site, device=training.device)
+    trainer = Trainer(wanted, settings, rounds, store=store, site=site, device=training.device, batches=batches)
     return opened.enter_context(closing(trainer))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -79,25 +78,34 @@ def _roles(offers: Mapping[str, JoinOffer]) -> list[str]:
     return [f"{site} has no scan to train on and only evaluates"[:200] for site in evaluators(offers)][:_MOST_NOTES]
 
 
-def rounds(settings: Settings, offers: Mapping[str, JoinOffer]) -> int:
-    """Return the number of rounds: the largest site passes `epochs` times over its scans, smaller ones more often.
+def rounds(settings: Settings, offers: Mapping[str, JoinOffer], batches: Mapping[str, int] | None = None) -> int:
+    """Return the number of rounds: every site passes `epochs` times over its scans, most of them more often.
 
-    A round is `local_steps` batches of one course through the epochs, so only the last round of all may go beyond.
+    A round is `batches` of one course through the epochs, so only the last round of all may go beyond.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the sites share.
+    offers : mapping of str to JoinOffer
+        One for each site.
+    batches : mapping of str to int, optional
+        Of each site that trains, in a round, as `portions` shares them out; `local_steps` each otherwise.
 
     Raises
     ------
     SettingsError
         If no run can have so many.
     """
-    largest = max(sorted(offers), key=lambda site: offers[site].steps)
-    steps = offers[largest].steps
-    wanted = math.ceil(settings.epochs * steps / settings.local_steps)
-    if wanted > MOST_ROUNDS:
+    batches = batches or dict.fromkeys(offers, settings.local_steps)
+    needed = {site: -(-settings.epochs * offers[site].steps // batches[site]) for site in sorted(batches)}
+    longest = max(needed, key=lambda site: needed[site])
+    if needed[longest] > MOST_ROUNDS:
         raise SettingsError(
-            f"{settings.epochs} epochs of the {steps} batches of site {largest} are {wanted} rounds; "
-            f"wanted at most {MOST_ROUNDS}: lower 'epochs'"
+            f"{settings.epochs} epochs of the {offers[longest].steps} batches of site {longest} are "
+            f"{needed[longest]} rounds; wanted at most {MOST_ROUNDS}: lower 'epochs'"
         )
-    return wanted
+    return needed[longest]
 
 
 def _read(site: str, offer: JoinOffer) -> Settings:

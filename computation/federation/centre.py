@@ -18,7 +18,7 @@ import numpy as np
 from computation.coinstac.arrivals import left_packed
 from computation.coinstac.node import Folders
 from computation.errors import ConsensusError, MeshNetError, MessageError, PayloadError, QuorumError
-from computation.federation import agreement, claims, selection, shares
+from computation.federation import agreement, claims, portions, selection, shares
 from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
@@ -79,7 +79,10 @@ class CentreRun:
         self.offers = dict(offers)
         self.joined = {site: offer.as_json() for site, offer in offers.items()}
         self.settings, notes = agreement.agree(offers)
-        rounds = agreement.rounds(self.settings, offers)
+        batches = portions.batches(
+            self.settings, {site: offer.scans["train"] for site, offer in offers.items() if offer.trains}
+        )
+        rounds = agreement.rounds(self.settings, offers, batches)
         self._build(rounds)
         self.contributed = dict.fromkeys(sorted(offers), 0)
         self.plan = Plan(
@@ -90,6 +93,7 @@ class CentreRun:
             model=self.learner.digest(),
             notes=notes,
             evaluators=agreement.evaluators(offers),
+            batches=batches,
         )
         self._track()
         self.tracker.event("plan", **self.plan.as_json(), settings=self.settings.as_json())
@@ -183,8 +187,9 @@ class CentreRun:
         MessageError
             Naming the site.
         """
+        assert self.plan is not None
         for site, offer in offers.items():
-            claims.check_round(site, self.offers[site], offer, self.settings)
+            claims.check_round(site, self.offers[site], offer, self.settings, self.plan.batches.get(site, 0))
             if offer.validation and not self.validates:
                 raise MessageError(f"site {site} sent counts in round {self.round}, in which nothing is validated")
 

@@ -15,7 +15,7 @@ from computation.settings import Settings
 from computation.wire.messages import Evaluation, JoinOffer, RoundOffer
 from computation.wire.payload import Manifest, Vector
 
-__all__ = ["check_evaluation", "check_join", "check_loss", "check_round", "check_values", "most_samples"]
+__all__ = ["check_evaluation", "check_join", "check_loss", "check_round", "check_values"]
 
 #: Beyond every weight, gradient and statistic that a network can still compute with; means of such values, and the
 #: steps that they lead to, stay far within single precision.
@@ -40,13 +40,19 @@ def check_join(site: str, offer: JoinOffer, settings: Settings) -> None:
         )
 
 
-def most_samples(settings: Settings) -> int:
-    """Return the number of sub-volumes that a site can draw in one round."""
-    return settings.local_steps * settings.batch_size
-
-
-def check_round(site: str, joined: JoinOffer, offer: RoundOffer, settings: Settings) -> None:
+def check_round(site: str, joined: JoinOffer, offer: RoundOffer, settings: Settings, batches: int) -> None:
     """Refuse a round that a site with these scans cannot have had.
+
+    Parameters
+    ----------
+    site : str
+        Who sent it.
+    joined, offer : JoinOffer and RoundOffer
+        What it said at join, and says now.
+    settings : Settings
+        What the sites share.
+    batches : int
+        That the plan gives it in a round.
 
     Raises
     ------
@@ -56,7 +62,7 @@ def check_round(site: str, joined: JoinOffer, offer: RoundOffer, settings: Setti
     if (offer.status == "evaluates") is joined.trains:
         brought = f"{joined.scans['train']} training scans and says {offer.status!r} in round {offer.round}"
         raise MessageError(f"site {site} joined with {brought}; a site trains if, and only if, it has such scans")
-    most = most_samples(settings)
+    most = batches * settings.batch_size
     for name, count in (("sub-volumes", offer.samples), ("unreadable scans", offer.unreadable)):
         if count > most:
             raise MessageError(f"site {site} says {count} {name} in round {offer.round}; wanted at most {most}")

@@ -24,7 +24,7 @@ from computation.errors import (
     StoreError,
     public_text,
 )
-from computation.federation import brought, results, selection
+from computation.federation import brought, portions, results, selection
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
 from computation.settings import Member, Settings, parse
@@ -127,7 +127,16 @@ class SiteRun:
         self.store = open_store(self.folders.base / name, classes=self.settings.classes)
         self.preparation = brought.preparation(self.store)
 
-    def _make(self, rounds: int) -> None:
+    def _portion(self, plan: Plan) -> int | None:
+        """Return this site's batches in a round, within what the settings allow; none where it only evaluates."""
+        if self.folders.client in plan.evaluators:
+            return None
+        own, most = plan.batches.get(self.folders.client, 0), portions.MOST * self.settings.local_steps
+        if not 1 <= own <= most:
+            raise MessageError(f"the plan gives this site {own} batches in a round; wanted 1 to {most}")
+        return own
+
+    def _make(self, rounds: int, batches: int | None = None) -> None:
         self.trainer = self.make_trainer(
             architecture.from_settings(self.settings),
             self.settings,
@@ -135,6 +144,7 @@ class SiteRun:
             store=self.store,
             site=self.folders.client,
             device=self.member.device,
+            batches=batches,
         )
         self.strategy = named(self.settings)
 
@@ -142,7 +152,7 @@ class SiteRun:
         """Take over the initial model that every site starts from."""
         self.plan = plan
         self.trainer.close()
-        self._make(plan.rounds)
+        self._make(plan.rounds, self._portion(plan))
         if plan.manifest != self.trainer.manifest.digest:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
         self.trainer.load_vector(self._receive("model", MODEL, 0))
@@ -371,8 +381,10 @@ class SiteRun:
         self._read(values["inputs"])
         self._open()
         self.plan = Plan.parse(values["plan"]) if values["plan"] else None
-        self._make(self.plan.rounds if self.plan else 1)
-        if self.plan:
+        if not self.plan:
+            self._make(1)
+        else:
+            self._make(self.plan.rounds, self._portion(self.plan))
             kept = [name for name in arrays if name.startswith(_VALIDATED)]
             self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
             self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])

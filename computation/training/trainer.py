@@ -1,7 +1,8 @@
 """One site's learning: its model, optimiser, schedule, scans and device. It knows nothing of other sites.
 
-A round is `local_steps` batches. Batch, dropout and learning rate are pure functions of the seed, the site and the
-number of the batch or round, so a restarted trainer computes the bits of the unbroken run.
+A round is `local_steps` batches, unless the trainer is told another number. Batch, dropout and learning rate are pure
+functions of the seed, the site and the number of the batch or round, so a restarted trainer computes the bits of the
+unbroken run.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class LocalResult:
     samples : int
         Sub-volumes learnt from.
     batches : int
-        Batches done; fewer than `local_steps` where the time limit or unreadable scans cut the round short.
+        Batches done; fewer than the round's where the time limit or unreadable scans cut the round short.
     skipped : tuple of Skipped
         Scans left out.
     """
@@ -99,6 +100,8 @@ class Trainer(Learner):
         Its name: no two sites draw the same random numbers.
     device : str
         `auto`, `cpu`, `cuda` or `cuda:N`.
+    batches : int, optional
+        Batches in a round, other than the settings' `local_steps`.
     sampler : Sampler, optional
         Replaces the one that draws from the store's training scans.
     clock : callable
@@ -110,6 +113,8 @@ class Trainer(Learner):
         The device, and how it was come by.
     arithmetic : str
         How it computes, in one line for the journal.
+    batches : int
+        Batches in a round.
     deadline : float or None
         Moment on the clock after which a round ends with the batches that it has; at least one is always done.
     skipped : list of Skipped
@@ -134,6 +139,7 @@ class Trainer(Learner):
         store: Store,
         site: str,
         device: str = "auto",
+        batches: int | None = None,
         sampler: Sampler | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -142,6 +148,7 @@ class Trainer(Learner):
             super().__init__(architecture, settings, rounds, device=chosen.device)
         self.choice, self.arithmetic = chosen, arithmetic(chosen.device, settings.precision)
         self.store, self.site, self.clock = store, site, clock
+        self.batches = batches or settings.local_steps
         self.deadline: float | None = None
         self.skipped: list[Skipped] = []
         self.fallbacks: set[str] = set()
@@ -225,8 +232,8 @@ class Trainer(Learner):
         """Yield the round's batches with their numbers, leaving out the unreadable, until the deadline."""
         self.skipped = []
         done = False
-        first = (round - 1) * self.settings.local_steps
-        for step in range(first, first + self.settings.local_steps):
+        first = (round - 1) * self.batches
+        for step in range(first, first + self.batches):
             if done and self.deadline is not None and self.clock() >= self.deadline:
                 return
             try:

@@ -54,7 +54,7 @@ class Reader:
     def whole(self, name: str, high: int, low: int = 0) -> int:
         """Take a whole number between bounds."""
         value: int = self.pop(name)
-        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        fits = _is_whole(value) and low <= value <= high
         return self.take(name, f"a whole number from {low} to {high}", fits, value)
 
     def number(self, name: str, low: float = -_LARGEST) -> float:
@@ -108,6 +108,12 @@ class Reader:
         fits = all(value is None or (is_number(value) and 0 <= value <= 1) for value in table.values())
         return self.take(name, "an object, each value a number from 0 to 1 or null", fits, table)
 
+    def wholes_by_name(self, name: str, high: int, low: int = 0) -> dict[str, int]:
+        """Take an object of whole numbers between bounds."""
+        table = self.mapping(name)
+        fits = all(_is_whole(value) and low <= value <= high for value in table.values())
+        return self.take(name, f"an object, each value a whole number from {low} to {high}", fits, table)
+
     def texts_by_name(self, name: str, most: int = MANY, longest: int = 200) -> dict[str, str]:
         """Take an object of texts, with a bounded number of names of bounded length."""
         table = self.mapping(name, most, longest)
@@ -117,6 +123,10 @@ class Reader:
         """Refuse what is left."""
         if self._left:
             raise MessageError(f"the {self._what} carries an unknown field {sorted(map(str, self._left))[0][:40]!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_moderate(value: Any) -> bool:

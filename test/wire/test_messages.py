@@ -24,7 +24,7 @@ MESSAGES = [
         "cpu",
         {},
     ),
-    Plan("run", 10, ("a", "b"), DIGEST, DIGEST, ("note",), ("b",)),
+    Plan("run", 10, ("a", "b"), DIGEST, DIGEST, ("note",), ("b",), {"a": 4}),
     RoundOffer(4, "ok", "", 2, 0.5, DIGEST, 0, 0.1, COUNTS),
     RoundOffer(4, "skipped", "unreadable", 0, 0.0, DIGEST, 1, 0.1, None),
     RoundOffer(4, "evaluates", "", 0, 0.0, DIGEST, 0, 0.1, COUNTS),

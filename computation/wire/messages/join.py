@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from computation.errors import MessageError
@@ -109,6 +109,8 @@ class Plan:
         Differences between sites that are allowed but not hidden.
     evaluators : tuple of str
         Sites among them that have no scan to train on: they apply every round and only evaluate.
+    batches : dict of str to int
+        Batches that each site works through in a round.
     """
 
     run: str
@@ -118,6 +120,7 @@ class Plan:
     model: str
     notes: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ()
+    batches: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, raw: Any) -> Plan:
@@ -131,6 +134,7 @@ class Plan:
             model=reader.digest("model"),
             notes=reader.texts("notes"),
             evaluators=reader.texts("evaluators", MANY),
+            batches=reader.wholes_by_name("batches", MOST_ROUNDS, 1),
         )
         reader.end()
         return record
