@@ -20,6 +20,7 @@ from typing import Any
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
+from computation.checks import parse_json
 from computation.errors import MessageError
 
 __all__ = ["REPLY_LIMIT", "ConnectionLost", "call", "probe", "read_reply", "request_text"]
@@ -196,8 +197,8 @@ def read_reply(text: bytes) -> dict[str, Any]:
         stop the run, or wait for ever.
     """
     try:
-        reply = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        reply = parse_json(text)
+    except ValueError as error:
         raise MessageError("the reply is not JSON", str(error)) from error
     kind = reply.get("type") if isinstance(reply, dict) else None
     if kind == "stderr":
@@ -206,7 +207,3 @@ def read_reply(text: bytes) -> dict[str, Any]:
         raise MessageError("the reply is neither a result nor an error; the platform would wait for ever")
     data: dict[str, Any] = reply["data"]
     return data
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

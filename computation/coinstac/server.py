@@ -27,13 +27,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
+from computation.checks import parse_json
 from computation.errors import MeshNetError, MessageError, public_text
 
 __all__ = ["MODES", "REPLY_LIMIT", "REQUEST_LIMIT", "Handler", "Loader", "Responder", "run", "serve"]
@@ -105,14 +106,10 @@ class Responder:
         return json.dumps({"type": "stderr", "data": line, "code": 1, "end": True})
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _parse_request(text: bytes | str) -> tuple[str, dict[str, Any]]:
     try:
-        request = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        request = parse_json(text)
+    except ValueError as error:
         raise MessageError("the request is not JSON; wanted one object with mode and data", str(error)) from error
     if not isinstance(request, dict):
         raise MessageError(f"the request is a {type(request).__name__}; wanted an object with mode and data")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from computation import terminal
+from computation.checks import parse_json
 from computation.errors import SettingsError, SimulatorError, StoreError, unwritable
 from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
@@ -115,6 +115,6 @@ def _assigned(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise SettingsError(f"a setting is {text[:60]!r}; wanted NAME=VALUE, such as epochs=20")
     try:
-        return name, json.loads(value)
-    except (ValueError, RecursionError):
+        return name, parse_json(value)
+    except ValueError:
         return name, value

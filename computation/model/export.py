@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
-from computation.checks import is_digest, is_text
+from computation.checks import is_digest, is_text, parse_json
 from computation.errors import ModelError
 from computation.files import replacing
 from computation.model import architecture, vector
@@ -162,9 +162,9 @@ def _read(path: Path, most: int) -> bytes:
 def _card(blob: bytes) -> dict[str, Any]:
     """Read the model's JSON; every key is checked, `architecture` by its own parser."""
     try:
-        card = json.loads(blob)
-    except (ValueError, RecursionError):
-        raise ModelError("the model's JSON cannot be parsed; wanted the one that was exported") from None
+        card = parse_json(blob)
+    except ValueError as error:
+        raise ModelError(f"the model's JSON cannot be parsed: {error}; wanted the one that was exported") from None
     if not isinstance(card, dict) or set(card) != _KEYS or card["format"] != _FORMAT:
         raise ModelError(f"the model's JSON is not an object of format {_FORMAT} with exactly its keys")
     fits = {

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from computation.checks import parse_json
 from computation.colours import colour_of
 from computation.errors import ModelError
 from computation.files import replacing
@@ -304,7 +305,7 @@ def read_brainchop(folder: Path) -> tuple[list[dict[str, Any]], Weights]:
         If a file is missing or the weights are not as many as listed.
     """
     try:
-        card = json.loads((folder / "model.json").read_bytes())
+        card = parse_json((folder / "model.json").read_bytes())
         (group,) = card["weightsManifest"]
         blob = b"".join((folder / Path(name).name).read_bytes() for name in group["paths"])
         layers: list[dict[str, Any]] = card["modelTopology"]["model_config"]["config"]["layers"]

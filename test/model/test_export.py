@@ -1,5 +1,6 @@
 """The exported model: raw tensors and a JSON, and nothing that is not what it says."""
 
+import dataclasses
 import json
 import struct
 
@@ -92,6 +93,26 @@ def test_altered_json_is_refused(tmp_path, change, message):
     with pytest.raises(ModelError, match=message) as caught:
         load_model(tmp_path)
     assert str(tmp_path) not in caught.value.public
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"run": {', '"run": {"x": NaN, ', "NaN is not JSON"),
+        ('"run": {', '"run": {"x": -Infinity, ', "-Infinity is not JSON"),
+        ('"preprocessing": {', '"preprocessing": {"x": 1e999, ', "a number is too large"),
+        ('"seed": 4', '"seed": 1' + "0" * 400, "a number is too large"),
+        ('"seed": 4', '"seed": 4, "seed": 5', "a name is given twice"),
+        ('"run": {', '"run": {"x": ' + "[" * 5000 + "]" * 5000 + ", ", "nested too deeply"),
+    ],
+)
+def test_json_that_is_none_or_holds_what_no_model_can_is_one_named_error(tmp_path, old, new, said):
+    save_model(tmp_path, _model(), dataclasses.replace(LABELS, run={"rounds": 2}))
+    text = (tmp_path / "model.json").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "model.json").write_text(text.replace(old, new))
+    with pytest.raises(ModelError, match=said):
+        load_model(tmp_path)
 
 
 def _arrays(tmp_path):

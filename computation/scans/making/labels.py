@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from computation.checks import parse_json
 from computation.errors import ImportScanError
 
 __all__ = ["LabelSet", "load", "named", "names"]
@@ -143,18 +144,10 @@ def load(path: Path, source: str = "") -> LabelSet:
         If the file is missing or is not a label set.
     """
     try:
-        record = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
-    except (OSError, ValueError, RecursionError) as error:
+        record = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ImportScanError("the label set file cannot be read as JSON", f"{path}: {error}") from error
     return _parse(record, source or _CLASSES)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object; a name that it holds twice is an error, where Python would take the last one's value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is given twice in one object")
-    return found
 
 
 def _parse(record: Any, source: str) -> LabelSet:

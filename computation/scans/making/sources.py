@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from computation.checks import parse_json
 from computation.errors import ImportScanError
 
 __all__ = ["LeftOut", "Listing", "Row", "bids", "freesurfer", "table"]
@@ -240,7 +240,7 @@ def _refused(home: Path, files: Sequence[Path | None]) -> str:
 
 def _described(folder: Path) -> None:
     try:
-        record = json.loads((folder / "dataset_description.json").read_text("utf-8"))
+        record = parse_json((folder / "dataset_description.json").read_bytes())
         known = isinstance(record, dict) and "BIDSVersion" in record
     except (OSError, ValueError) as error:
         text = "this is not a BIDS dataset: it has no readable dataset_description.json"

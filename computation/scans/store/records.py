@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from computation.checks import is_number
+from computation.checks import is_number, parse_json
 from computation.errors import StoreError
 from computation.scans.store import geometry
 from computation.scans.store.blocks import Triple
@@ -145,8 +145,8 @@ def unpack(text: object, what: str) -> Any:
         If it is not JSON.
     """
     try:
-        return json.loads(text if isinstance(text, str) else "")
-    except (ValueError, RecursionError) as error:
+        return parse_json(text if isinstance(text, str) else "")
+    except ValueError as error:
         raise StoreError(f"the scan database holds a malformed {what}; import the scans again", str(error)) from error
 
 
