@@ -22,10 +22,13 @@ from computation.scans.store import filters
 from computation.scans.store.faults import Fault, ScanFault
 from computation.scans.store.filters import CODECS, Triple
 
-__all__ = ["CODECS", "DTYPES", "SIDE", "BlockGrid", "Box", "Triple", "encode", "place", "unpack"]
+__all__ = ["CODECS", "DTYPES", "LONGEST_SIDE", "SIDE", "BlockGrid", "Box", "Triple", "encode", "place", "unpack"]
 
 #: Side of a block in voxels. 32 keeps a random 64^3 sub-volume to 27 blocks and compresses as well as 64.
 SIDE = 32
+
+#: Side of the largest blocks that are read: one of float32 has 8 MiB.
+LONGEST_SIDE = 128
 
 #: Voxel types that a volume may be stored in.
 DTYPES = ("uint8", "int16", "uint16", "float32")

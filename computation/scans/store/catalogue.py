@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,12 +12,19 @@ from computation.checks import is_number
 from computation.errors import StoreError
 from computation.scans.store import blocks, normalise, schema
 from computation.scans.store.blocks import BlockGrid, Triple
+from computation.scans.store.guarded import Guarded
 from computation.scans.store.records import SPLITS, UNITS, Native, Scan, affine_of, spacing_of, triple_of, unpack
 
 __all__ = ["SEALED", "Catalogue", "Volume", "load"]
 
 #: The cells that a scan's SHA-256 covers, in schema version 1; later versions added columns at the end.
 SEALED = ("subject", "session", "shape", "affine", "low", "high", "native", "source")
+
+#: Facts about a file, and characters in one of them or in a scan's row: the rows that an import left out are many.
+_MOST_FACTS = 100
+_LONGEST_TEXT = 16 << 20
+#: Keys of blocks stay below this, so that none computed from them is more than SQLite's whole numbers hold.
+_MOST_BLOCKS = 1 << 62
 
 _COLUMNS = ("scan", "subject", "session", "split", "shape", "affine", "low", "high", "native")
 
@@ -78,7 +84,7 @@ class Catalogue:
         return tuple(self.volumes[scan.key, kind] for kind in kinds)
 
 
-def load(connection: sqlite3.Connection) -> Catalogue:
+def load(connection: Guarded) -> Catalogue:
     """Read a database's tables, all but the blocks.
 
     Raises
@@ -87,19 +93,43 @@ def load(connection: sqlite3.Connection) -> Catalogue:
         If they do not say what the schema wants.
     """
     version = schema.version(connection) or 0
-    meta = {str(name): unpack(value, str(name)) for name, value in connection.execute("SELECT name, value FROM meta")}
-    side = triple_of([meta.get("block_side")] * 3, "block_side")[0]
+    meta = _meta_of(connection)
+    side = _side_of(meta.get("block_side"))
     columns = _COLUMNS if version == 1 else (*_COLUMNS, "notes")
     query = f"SELECT {', '.join(columns)} FROM scans JOIN subjects USING (subject) ORDER BY scan"
-    scans = [_scan_of(dict(zip(columns, row, strict=True))) for row in connection.execute(query)]
-    shapes = {scan.key: scan.shape for scan in scans}
+    scans: dict[int, Scan] = {}
+    for row in connection.rows(query, longest=_LONGEST_TEXT):
+        scan = _scan_of(dict(zip(columns, row, strict=True)))
+        # At once: damaged pages can lead back to themselves, and the same rows come for ever.
+        if scan.key in scans:
+            raise StoreError("the scan database lists a scan twice; import the scans again")
+        scans[scan.key] = scan
     query = "SELECT scan, kind, dtype, slope, codec, first, foreground FROM volumes ORDER BY scan, kind"
     volumes: dict[tuple[int, str], Volume] = {}
-    for key, kind, *row in connection.execute(query):
-        volumes[key, kind] = _volume_of(key, shapes.get(key), side, kind, row)
+    for key, kind, *cells in connection.rows(query):
+        if (key, kind) in volumes:
+            raise StoreError("the scan database lists a volume twice; import the scans again")
+        volumes[key, kind] = _volume_of(key, scans[key].shape if key in scans else None, side, kind, cells)
     names, scheme = _names_of(meta.get("label_names")), _scheme_of(meta.get("normalisation"))
-    complete = tuple(_complete(scan, volumes) for scan in scans)
+    complete = tuple(_complete(scan, volumes) for scan in scans.values())
     return Catalogue(version, meta, names, scheme, side, complete, volumes)
+
+
+def _meta_of(connection: Guarded) -> dict[str, Any]:
+    meta: dict[str, Any] = {}
+    for name, value in connection.rows("SELECT name, value FROM meta", most=_MOST_FACTS, longest=_LONGEST_TEXT):
+        if not isinstance(name, str) or name in meta:
+            raise StoreError("the scan database lists a fact twice; import the scans again", repr(name)[:200])
+        meta[name] = unpack(value, name)
+    return meta
+
+
+def _side_of(value: Any) -> int:
+    """Check the side of the blocks: what one sub-volume costs to read grows with its cube."""
+    if type(value) is not int or not 1 <= value <= blocks.LONGEST_SIDE:
+        text = f"the scan database holds a malformed block_side; wanted 1 to {blocks.LONGEST_SIDE}; import again"
+        raise StoreError(text, repr(value)[:200])
+    return value
 
 
 def _complete(scan: Scan, volumes: dict[tuple[int, str], Volume]) -> Scan:
@@ -174,7 +204,7 @@ def _volume_of(scan: int, shape: Triple | None, side: int, kind: str, row: list[
     dtype, slope, codec, first, foreground = row
     grid = BlockGrid(shape or (1, 1, 1), side)
     counts = isinstance(foreground, bytes) and len(foreground) == 4 * len(grid)
-    usual = dtype in blocks.DTYPES and codec in blocks.CODECS and type(first) is int
+    usual = dtype in blocks.DTYPES and codec in blocks.CODECS and type(first) is int and 0 <= first < _MOST_BLOCKS
     if shape is None or not counts or not usual or not is_number(slope) or not slope > 0:
         raise StoreError("the scan database holds a malformed volume; import the scans again", f"{kind} {row[:4]}")
     if kind == "label" and dtype not in ("uint8", "int16"):

@@ -256,7 +256,7 @@ class SqliteStore(OpenFile):
     def _rows(self, low: int, high: int) -> Iterator[tuple[Any, Any, Any]]:
         query = "SELECT block, crc32, data FROM blocks WHERE block BETWEEN ? AND ? ORDER BY block"
         try:
-            yield from self._connect().execute(query, (low, high))
+            yield from self._connect().rows(query, (low, high))
         except schema.DAMAGE as error:
             raise ScanFault(Fault.UNREADABLE, str(error)) from error
 
@@ -264,7 +264,7 @@ class SqliteStore(OpenFile):
         """Return the cells of `scans` that a scan's SHA-256 covers, and the digest."""
         query = f"SELECT {', '.join(self._held.cells)}, sha256 FROM scans WHERE scan = ?"
         try:
-            row: Sequence[Any] | None = self._connect().execute(query, (scan.key,)).fetchone()
+            row: Sequence[Any] | None = next(self._connect().rows(query, (scan.key,)), None)
         except schema.DAMAGE as error:
             raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: {error}") from error
         if row is None or not all(isinstance(cell, str | int | float) for cell in row):

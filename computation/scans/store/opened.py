@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from computation.errors import MeshNetError, StoreError
 from computation.scans.store import schema
 from computation.scans.store.blocks import Triple
+from computation.scans.store.guarded import LONGEST_CELL, Guarded
 from computation.scans.store.records import Scan
 
 __all__ = ["OpenFile"]
@@ -27,7 +27,7 @@ _Own = TypeVar("_Own", bound="OpenFile")
 class _Session(threading.local):
     """One thread's connection."""
 
-    connection: sqlite3.Connection | None = None
+    connection: Guarded | None = None
 
 
 class OpenFile(ABC):
@@ -39,11 +39,14 @@ class OpenFile(ABC):
         The file.
     """
 
+    #: Characters or bytes that a cell of it may have.
+    longest = LONGEST_CELL
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._session = _Session()
         self._guard = threading.Lock()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[Guarded] = []
         self._closed = False
 
     def read(self, scan: Scan, origin: Triple, size: Triple) -> tuple[NDArray[np.float32], NDArray[np.generic] | None]:
@@ -94,18 +97,18 @@ class OpenFile(ABC):
     ) -> None:
         self.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Guarded:
         """Return this thread's connection."""
         if self._session.connection is None:
             with self._guard:
                 if self._closed:
                     raise StoreError("the scan database has already been closed", str(self._path))
-                self._session.connection = schema.connect(self._path)
+                self._session.connection = schema.connect(self._path, self.longest)
                 self._connections.append(self._session.connection)
         return self._session.connection
 
     @contextmanager
-    def _opening(self) -> Iterator[sqlite3.Connection]:
+    def _opening(self) -> Iterator[Guarded]:
         """Lend the connection to a constructor; whatever is wrong closes the file and becomes one named error."""
         try:
             yield self._connect()

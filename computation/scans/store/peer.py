@@ -14,7 +14,6 @@ Opening reads every row once, one at a time, because neither a cube's side, its 
 
 from __future__ import annotations
 
-import sqlite3
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from computation.scans.making.split import Fractions, assign
 from computation.scans.store import normalise, schema
 from computation.scans.store.blocks import Box, Triple
 from computation.scans.store.faults import Fault, ScanFault
+from computation.scans.store.guarded import Guarded
 from computation.scans.store.opened import OpenFile
 from computation.scans.store.records import Scan
 
@@ -44,9 +44,12 @@ _SPLIT_SEED = 0
 _IDENTITY = tuple(tuple(float(i == j) for j in range(4)) for i in range(4))
 _SCHEME = "quantile"
 
-#: No cube is larger than 512^3; one voxel more, which is no cube, is where a decompression bomb is cut off.
-_MOST_BYTES = 4 * (512**3 + 1)
+#: The prototype's cubes are 256^3 and none is larger than 320^3, which is surveyed in less than a gigabyte; one voxel
+#: more, which is no cube, is where a decompression bomb is cut off.
+_MOST_BYTES = 4 * (320**3 + 1)
 _PIECE = 1 << 18
+#: Each is inflated when the table is opened.
+_MOST_SCANS = 100_000
 
 #: How far from a whole number a label may be once it is scaled: float32 thirds and fifths, not guesses.
 _TOLERANCE = 1e-4
@@ -98,6 +101,7 @@ class PeerStore(OpenFile):
 
     format = "peer"
     normalisation = _SCHEME
+    longest = _MOST_BYTES + (1 << 20)  # zlib adds five bytes to each 16 kB that it cannot compress
 
     def __init__(
         self, path: Path, tables: tuple[str, ...], *, table: str | None = None, classes: tuple[str, ...] | None = None
@@ -126,10 +130,12 @@ class PeerStore(OpenFile):
         values = self._values(scan, self._columns.label, Box(origin, size))
         return np.rint(values * self._rows[scan.key].scale).astype(np.uint8)
 
-    def _survey(self, connection: sqlite3.Connection) -> dict[int, _Row]:
-        keys = [int(key) for (key,) in connection.execute(self._columns.keys())]
+    def _survey(self, connection: Guarded) -> dict[int, _Row]:
+        keys = [key for (key,) in connection.rows(self._columns.keys(), most=_MOST_SCANS)]
         if not keys:
             raise StoreError("the peer's table holds no rows; check which table and file you mean")
+        if not all(type(key) is int for key in keys) or len(set(keys)) < len(keys):
+            raise StoreError("the keys of the peer's table are no numbers, or one comes twice; restore the file")
         parts = assign([str(key) for key in keys], _SPLIT, _SPLIT_SEED)
         return {key: self._examine(key, parts[str(key)]) for key in keys}
 
@@ -154,7 +160,9 @@ class PeerStore(OpenFile):
         return _Row(scan, scale)
 
     def _whole(self, key: int, column: str) -> NDArray[np.float32]:
-        raw = b"".join(self._inflated(key, column, _MOST_BYTES))
+        raw = bytearray()
+        for piece in self._inflated(key, column, _MOST_BYTES):
+            raw += piece
         side = round((len(raw) / 4) ** (1 / 3))
         if side == 0 or 4 * side**3 != len(raw):
             raise StoreError(f"a volume of {len(raw)} bytes is not a cube of float32", f"column {column}")
@@ -172,13 +180,13 @@ class PeerStore(OpenFile):
             passed += len(piece)
         if len(buffer) < stop - start:
             raise ScanFault(Fault.TRUNCATED, f"{self._path}: row {scan.key}, {column}")
-        planes = np.frombuffer(bytes(buffer[: stop - start]), "<f4").reshape(box.size[0], *scan.shape[1:])
+        planes = np.frombuffer(buffer, "<f4", (stop - start) // 4).reshape(box.size[0], *scan.shape[1:])
         return planes[Box((0, *box.origin[1:]), box.size).slices()]
 
     def _inflated(self, key: int, column: str, most: int) -> Iterator[bytes]:
         """Yield the decompressed bytes of a cell in pieces, stopping once `most` have come."""
         try:
-            row = self._connect().execute(self._columns.cell(column), (key,)).fetchone()
+            row = next(self._connect().rows(self._columns.cell(column), (key,)), None)
         except schema.DAMAGE as error:
             raise ScanFault(Fault.UNREADABLE, f"row {key}, {column}: {error}") from error
         if row is None or not isinstance(row[0], bytes):
@@ -203,7 +211,7 @@ def _inflate(data: memoryview, most: int) -> Iterator[bytes]:
         raise zlib.error("the stream ends too early")
 
 
-def _columns(connection: sqlite3.Connection, tables: tuple[str, ...], table: str | None) -> _Columns:
+def _columns(connection: Guarded, tables: tuple[str, ...], table: str | None) -> _Columns:
     found = {name: _fitting(connection, name) for name in tables}
     fitting = {name: label for name, label in found.items() if label is not None}
     chosen = table if table is not None else _TABLE if _TABLE in fitting else None
@@ -218,9 +226,9 @@ def _columns(connection: sqlite3.Connection, tables: tuple[str, ...], table: str
     return _Columns(chosen, label)
 
 
-def _fitting(connection: sqlite3.Connection, table: str) -> str | None:
+def _fitting(connection: Guarded, table: str) -> str | None:
     """Return the label column of a table that has the peer's columns."""
-    columns = {str(name) for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+    columns = {str(name) for (name,) in connection.rows("SELECT name FROM pragma_table_info(?)", (table,))}
     labels = [name for name in _LABELS if name in columns]
     return labels[0] if _IMAGE in columns and labels else None
 

@@ -220,8 +220,8 @@ def test_one_row_at_a_time_is_in_memory(tools, monkeypatch):
     asked = []
     real = peer.schema.connect
 
-    def watched(where):
-        connection = real(where)
+    def watched(where, *given):
+        connection = real(where, *given)
         connection.set_trace_callback(asked.append)
         return connection
 

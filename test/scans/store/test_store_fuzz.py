@@ -4,7 +4,10 @@ Damage is drawn over all bytes of a small file: flipped bits, bytes set, stretch
 whole pages exchanged or doubled. What can be read after it is compared with what was written.
 """
 
+import resource
 import sqlite3
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -16,6 +19,14 @@ from computation.scans.store.faults import ScanFault
 from computation.scans.store.opening import open_store
 
 PAGE = 1024
+
+#: What stands in a cell of a thousand databases where something else should.
+CELLS = [
+    *(None, 0, -1, 1.5, 2**31, 2**63 - 1, -(2**63), 1e308, float("inf"), "", "x", b"", b"\0", bytes(4000), "9" * 5000),
+    *("null", "[]", "{}", "[1,2,3]", "[1,1,1]", "[4096,4096,128]", "NaN", "[1e999,1,1]", "[" * 2000, '"\\ud800"', "\0"),
+    *("129", "1290", "128", "1", '{"cut":NaN}', '{"shape":[1,1,1]}', "train", "image", "label", "float32", "int16"),
+    *(zlib.compress(bytes(4 * 8**3)), zlib.compress(bytes(4 * 200**3), 1), b"\x28\xb5\x2f\xfd" + bytes(100)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +171,87 @@ def test_rows_beyond_those_of_a_volume_are_a_named_fault(written, tools):
         bad = bytearray(content)
         bad[one * PAGE : (one + 1) * PAGE] = content[other * PAGE : (other + 1) * PAGE]
         assert outcome(bytes(bad), entries, path) in ("refused", "faulty", "whole")
+
+
+@pytest.fixture(scope="module")
+def prototypes(tools):
+    """A small file of the prototype's, and where a damaged copy may lie."""
+    generator = np.random.default_rng(5)
+    rows = [[generator.random((8, 8, 8)), generator.integers(0, 3, (8, 8, 8)) / 2] for _ in range(3)]
+    path = tools.folder() / "peer.db"
+    return tools.peer(path, rows).read_bytes(), path.with_name("bad.db")
+
+
+def mutated(content, path, generator):
+    """Write a copy with a few bytes, cells, rows or tables changed; what SQLite itself refuses to change stays."""
+    bad = bytearray(content)
+    for place in generator.integers(0, len(bad), generator.integers(0, 4)):
+        bad[place : place + 8] = generator.bytes(int(generator.integers(0, 12)))
+    path.write_bytes(bad)
+    connection = sqlite3.connect(path)
+    for _ in range(generator.integers(0, 4)):
+        try:
+            change(connection, generator)
+            connection.commit()
+        except (sqlite3.Error, ValueError, OverflowError, MemoryError):
+            connection.rollback()
+    connection.close()
+
+
+def change(connection, generator):
+    def pick(items):
+        return items[generator.integers(len(items))]
+
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    table = pick([name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")])
+    column = pick([row[1] for row in connection.execute(f"PRAGMA table_info({table})")])
+    row = pick(range(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] or 1))
+    one = f"{column} IN (SELECT {column} FROM {table} LIMIT 1 OFFSET {row})"
+    cell = f"UPDATE {table} SET {column} = ? WHERE {one}"
+    how = [(cell, (pick(CELLS),))] * 12
+    how += [(text, ()) for text in (f"DELETE FROM {table} WHERE {one}", f"DELETE FROM {table}", f"DROP TABLE {table}")]
+    how += [(f"ALTER TABLE {table} DROP COLUMN {column}", ()), (f"ALTER TABLE {table} RENAME {column} TO other", ())]
+    how += [
+        (f"ALTER TABLE {table} ADD COLUMN more AS (hex({column}))", ()),
+        (f"CREATE VIEW v AS SELECT * FROM {table}", ()),
+    ]
+    how += [(f"PRAGMA user_version = {generator.integers(0, 4)}", ())]
+    connection.execute(*pick(how))
+
+
+def read_all(path):
+    """Open, verify and read whatever there is; say how it went."""
+    try:
+        with open_store(path, classes=("a", "b", "c")) as store:
+            outcomes = set()
+            for scan in store.scans():
+                try:
+                    if store.format == "meshnet":
+                        store.verify(scan)
+                    image, _ = store.read(scan, (0, 0, 0), scan.shape)
+                    assert np.isfinite(image).all()
+                    outcomes.add("whole")
+                except ScanFault:
+                    outcomes.add("faulty")
+            return "faulty" if "faulty" in outcomes else "whole"
+    except MeshNetError as error:
+        assert error.public and str(path) not in error.public
+        return "refused"
+
+
+def test_a_thousand_databases_are_each_a_value_or_one_named_error(written, prototypes):
+    """Six hundred of ours and four hundred of the prototype's: none takes five seconds, or a gigabyte."""
+    contents = [(written[0], written[2])] * 3 + [prototypes] * 2
+    seen, longest = {}, 0.0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(1000):
+        content, path = contents[number % 5]
+        mutated(content, path, np.random.default_rng([11, number]))
+        began = time.thread_time()
+        how = read_all(path)
+        longest = max(longest, time.thread_time() - began)
+        seen[how] = seen.get(how, 0) + 1
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"{seen}, longest {longest:.3f} s of the processor, {grown / 1024:.0f} MiB more memory")
+    assert sum(seen.values()) == 1000 and min(seen[how] for how in ("whole", "faulty", "refused")) > 50
+    assert longest < 5 and grown < 900 * 1024
