@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from computation.errors import SettingsError
 from computation.federation import claims
-from computation.settings import Settings, differences, parse
+from computation.settings import Member, Settings, differences, options, parse
 from computation.wire.messages import MOST_ROUNDS, JoinOffer
 
 __all__ = ["agree", "evaluators", "rounds"]
@@ -109,6 +109,9 @@ def rounds(settings: Settings, offers: Mapping[str, JoinOffer], batches: Mapping
 
 
 def _read(site: str, offer: JoinOffer) -> Settings:
+    own = sorted(set(offer.settings) & set(options(Member)))
+    if own:
+        raise SettingsError(f"site {site}: setting {own[0]!r} is its own and stays there; wanted the owner's only")
     try:
         return parse(offer.settings)[0]
     except SettingsError as error:

@@ -18,6 +18,9 @@ _LARGEST = 3.4e38
 
 _NUMBER = f"a number from -{_LARGEST:g} to {_LARGEST:g}"
 
+#: How deep, how many and how long values of an object may be of which a reader does not know more.
+_DEEPEST, _WIDEST, _LONGEST = 3, 256, 1000
+
 T = TypeVar("T")
 
 
@@ -102,6 +105,11 @@ class Reader:
         wanted = f"an object of at most {most} entries, each name of at most {longest} characters"
         return self.take(name, wanted, fits, dict(value) if fits else {})
 
+    def plain_mapping(self, name: str, most: int) -> dict[str, Any]:
+        """Take an object whose values are finite numbers, texts, flags, or short lists and objects of these."""
+        table = self.mapping(name, most)
+        return self.take(name, "an object of finite numbers, texts and lists", _is_plain(table, _DEEPEST), table)
+
     def shares_by_name(self, name: str) -> dict[str, float | None]:
         """Take an object of numbers from 0 to 1, or nulls."""
         table = self.mapping(name)
@@ -131,3 +139,11 @@ def _is_whole(value: Any) -> bool:
 
 def _is_moderate(value: Any) -> bool:
     return is_number(value) and -_LARGEST <= value <= _LARGEST
+
+
+def _is_plain(value: Any, deepest: int) -> bool:
+    """Tell whether a value can be kept and written as JSON again."""
+    if isinstance(value, Mapping | list):
+        inner = [*value, *value.values()] if isinstance(value, Mapping) else value
+        return deepest > 0 and len(value) <= _WIDEST and all(_is_plain(item, deepest - 1) for item in inner)
+    return value is None or isinstance(value, bool) or is_number(value) or is_text(value, _LONGEST)

@@ -74,3 +74,9 @@ def test_a_federation_in_which_nobody_trains_is_refused():
         agree({"a": joined(0), "b": joined(0)})
     _, notes = agree({"a": joined(0), "b": joined(1)})
     assert notes == ("a has no scan to train on and only evaluates",)
+
+
+def test_what_is_a_members_own_has_no_place_in_a_join():
+    """A number that is not finite, hidden in such a value, would end the centre where it writes its checkpoint."""
+    with pytest.raises(SettingsError, match="site b: setting 'device' is its own and stays there"):
+        agree({"a": joined(), "b": joined(device={"device": "cpu", "x": 1})})

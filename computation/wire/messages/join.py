@@ -61,7 +61,7 @@ class JoinOffer:
         reader = opened("join message", "join", raw)
         labelled = _counts(reader, "labelled", dict.fromkeys(_EVALUATED, MOST_SCANS))
         record = cls(
-            settings=reader.mapping("settings", 100),
+            settings=reader.plain_mapping("settings", 100),
             classes=reader.texts("classes", 256, 64),
             scans=_counts(reader, "scans", dict.fromkeys((_TRAIN, *_EVALUATED), MOST_SCANS)),
             labelled=labelled,
