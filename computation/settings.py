@@ -9,6 +9,7 @@ iteration.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +18,7 @@ from typing import Any
 from computation.checks import is_number
 from computation.errors import SettingsError
 
-__all__ = ["MODELS", "Member", "Option", "Settings", "differences", "options", "parse"]
+__all__ = ["MODELS", "USUAL_BATCHES", "Member", "Option", "Settings", "differences", "options", "parse"]
 
 #: Architectures shipped with the computation; `computation.model.architecture` holds one JSON file for each.
 MODELS = (
@@ -160,6 +161,9 @@ def _check_wandb(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+#: What training needs, however few scans a site has: where a run of the defaults at 1 mm ends (docs/recipe.md).
+USUAL_BATCHES = 2_000
+
 _MODEL, _TRAINING, _FEDERATION, _SITE = "Model", "Training", "Federation", "This site"
 
 
@@ -200,10 +204,16 @@ class Settings:
     )
     dropout: float = _number(-1.0, -1, 0.9, _MODEL, "Share of channels dropped; -1 is the architecture's own.")
 
-    epochs: int = _whole(40, 1, _MANY, _TRAINING, "Passes over the training scans of the largest site.")
+    epochs: int = _whole(
+        0,
+        0,
+        _MANY,
+        _TRAINING,
+        f"Passes over the training scans of the largest site; 0 is as many as make {USUAL_BATCHES:,} batches a site.",
+    )
     batch_size: int = _whole(1, 1, 1024, _TRAINING, "Sub-volumes in one step.")
     patch_size: tuple[int, int, int] = _option(
-        (48, 48, 48),
+        (64, 64, 64),
         Option(
             _check_patch,
             "number",
@@ -273,7 +283,7 @@ class Settings:
     most_share: float = _number(
         0.9, 0, 1, _FEDERATION, "Largest share of one site in a mean, whatever scans it says it has.", positive=True
     )
-    validate_every: int = _whole(10, 1, _MANY, _FEDERATION, "Rounds between two validations.")
+    validate_every: int = _whole(100, 1, _MANY, _FEDERATION, "Rounds between two validations.")
     patience: int = _whole(
         0, 0, _MANY, _FEDERATION, "Validations without a better pooled Dice after which training ends; 0 is never."
     )
@@ -286,6 +296,11 @@ class Settings:
     def whole_volume(self) -> bool:
         """Whether a sample is a whole scan."""
         return self.patch_size == (0, 0, 0)
+
+    @property
+    def usual_rounds(self) -> int:
+        """Rounds of a run whose epochs are left open."""
+        return math.ceil(USUAL_BATCHES / self.local_steps)
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, in declaration order."""

@@ -15,13 +15,13 @@ def test_settings_are_listed_as_they_are_typed(capsys, monkeypatch):
     assert main(["settings"]) == 0
     cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
     rows = {row[1]: row[2:4] for row in cells if len(row) > 4}
-    assert rows["epochs"] == ["40", "1 to 1000000"]
+    assert rows["epochs"] == ["0", "0 to 1000000"]
     assert rows["seed"] == ["0", "0 to 2147483647"]
     assert rows["learning_rate"] == ["0.04", "above 0, to 10"]
     assert rows["dropout"] == ["-1.0", "-1 to 0.9"]
     assert rows["strategy"] == ["gradient-mean", "gradient-mean, fedavg"]
     assert json.loads(rows["classes"][0]) == ["background", "white matter", "grey matter"]
-    assert json.loads(rows["patch_size"][0]) == [48, 48, 48]
+    assert json.loads(rows["patch_size"][0]) == [64, 64, 64]
     assert rows["device"][0] == "auto"
 
 

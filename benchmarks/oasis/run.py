@@ -23,7 +23,7 @@ from benchmarks.oasis.options import ARMS, SINGLE, TIMED, facts, parsed
 from benchmarks.oasis.outcome import Outcome, Point
 from benchmarks.oasis.prepare import LABELS, Bench, prepare
 from benchmarks.oasis.results import Job, Row
-from computation.settings import Settings, parse
+from computation.settings import USUAL_BATCHES, Settings, parse
 
 
 def main() -> int:
@@ -148,7 +148,8 @@ def _rounds(bench: Bench, changes: dict[str, Any]) -> int:
     """Return the batches of each site over the epochs of the settings, with everybody shared out equally."""
     settings: Settings = parse(changes)[0]
     people = sum(len(store.scans("train")) for store in bench.sites.values())
-    return settings.epochs * max(1, people // len(bench.sites) // settings.batch_size)
+    steps = max(1, people // len(bench.sites) // settings.batch_size)
+    return settings.epochs * steps or max(steps, USUAL_BATCHES)
 
 
 def _budget(job: Job, options: argparse.Namespace) -> float:

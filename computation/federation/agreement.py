@@ -81,7 +81,8 @@ def _roles(offers: Mapping[str, JoinOffer]) -> list[str]:
 def rounds(settings: Settings, offers: Mapping[str, JoinOffer], batches: Mapping[str, int] | None = None) -> int:
     """Return the number of rounds: every site passes `epochs` times over its scans, most of them more often.
 
-    A round is `batches` of one course through the epochs, so only the last round of all may go beyond.
+    A round is `batches` of one course through the epochs, so only the last round of all may go beyond. Where the owner
+    leaves the epochs open, the rounds are those of `USUAL_BATCHES`, and of one epoch at least.
 
     Parameters
     ----------
@@ -98,14 +99,15 @@ def rounds(settings: Settings, offers: Mapping[str, JoinOffer], batches: Mapping
         If no run can have so many.
     """
     batches = batches or dict.fromkeys(offers, settings.local_steps)
-    needed = {site: -(-settings.epochs * offers[site].steps // batches[site]) for site in sorted(batches)}
+    epochs = settings.epochs or 1
+    needed = {site: -(-epochs * offers[site].steps // batches[site]) for site in sorted(batches)}
     longest = max(needed, key=lambda site: needed[site])
     if needed[longest] > MOST_ROUNDS:
         raise SettingsError(
-            f"{settings.epochs} epochs of the {offers[longest].steps} batches of site {longest} are "
+            f"{epochs} epochs of the {offers[longest].steps} batches of site {longest} are "
             f"{needed[longest]} rounds; wanted at most {MOST_ROUNDS}: lower 'epochs'"
         )
-    return needed[longest]
+    return needed[longest] if settings.epochs else max(needed[longest], settings.usual_rounds)
 
 
 def _read(site: str, offer: JoinOffer) -> Settings:
