@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from computation.checks import is_number
+from computation.checks import is_digest, is_number
 from computation.errors import SettingsError
 
 __all__ = ["MODELS", "USUAL_BATCHES", "Member", "Option", "Settings", "differences", "options", "parse"]
@@ -46,7 +46,7 @@ class Option:
     check : callable
         Takes the raw JSON value and returns the clean one, or raises `ValueError` saying what was wanted.
     kind : str
-        COINSTAC's input type: `number`, `select`, `object`, `files`, `csv` or `boolean`.
+        COINSTAC's input type: `number`, `string`, `select`, `object`, `files`, `csv` or `boolean`.
     help : str
         One sentence for the person who fills the form.
     group : str
@@ -110,6 +110,12 @@ def _check_classes(value: Any) -> tuple[str, ...]:
     if not clean or not 2 <= len(names) <= 256 or len(set(names)) != len(names):
         raise ValueError("a list of 2 to 256 different label names, the first of which is the background")
     return names
+
+
+def _check_initial(value: Any) -> str:
+    if value == "" or is_digest(value):
+        return str(value)
+    raise ValueError("the digest in an exported model's JSON, 64 hexadecimal digits, or an empty text")
 
 
 def _check_patch(value: Any) -> tuple[int, int, int]:
@@ -203,6 +209,15 @@ class Settings:
         "gelu", ("relu", "elu", "gelu", "published"), _MODEL, "Activation; 'published' is the architecture's own."
     )
     dropout: float = _number(-1.0, -1, 0.9, _MODEL, "Share of channels dropped; -1 is the architecture's own.")
+    initial_model: str = _option(
+        "",
+        Option(
+            _check_initial,
+            "string",
+            "Digest of a trained model to start from, which a site names in 'data'; empty starts from the seed.",
+            _MODEL,
+        ),
+    )
 
     epochs: int = _whole(
         0,
@@ -286,6 +301,9 @@ class Settings:
     validate_every: int = _whole(100, 1, _MANY, _FEDERATION, "Rounds between two validations.")
     patience: int = _whole(
         0, 0, _MANY, _FEDERATION, "Validations without a better pooled Dice after which training ends; 0 is never."
+    )
+    deadline: float = _number(
+        0.0, 0, 31_536_000, _FEDERATION, "Seconds after which training ends with the model of the round; 0 is no limit."
     )
     time_limit: float = _number(
         0.0, 0, 86_400, _FEDERATION, "Seconds after which a site sends what it has of a round; 0 is no limit."

@@ -16,7 +16,9 @@ from computation import terminal
 from computation.checks import is_number
 from computation.errors import MeshNetError, SimulatorError
 from computation.terminal import shown
-from simulator import course, embedded, inputspec
+from simulator import embedded, inputspec
+from simulator.begun import refuse_others
+from simulator.changes import Changes, add_options, asked
 from simulator.containers.engine import DockerEngine
 from simulator.containers.options import IMAGE, NETWORKS, DockerOptions
 from simulator.course import Course, Order
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the interrupted run in --output, with all that it began with"
     )
+    add_options(parser)
     parser.add_argument("--engine", choices=("process", "docker"), help="what the nodes run in; default: process")
     docker = parser.add_argument_group("with --engine docker")
     docker.add_argument("--image", help=f"default: {IMAGE}")
@@ -81,7 +84,8 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.resume:
         order = Course(Layout(options.output.resolve()).course).order()
-        _same(options, order)
+        begun = vars(options) | {"docker": _docker(options)}
+        refuse_others(order, begun)
         resume(options.output, order)
         return
     path = options.inputspec or Path("inputspec.json")
@@ -89,7 +93,13 @@ def run(options: argparse.Namespace) -> None:
     inputs = options.input or _inputs_beside(path)
     docker = _docker(options)
     simulate(
-        spec, inputs=inputs, output=options.output, sites=options.sites, shuffle_seed=options.shuffle, docker=docker
+        spec,
+        inputs=inputs,
+        output=options.output,
+        sites=options.sites,
+        shuffle_seed=options.shuffle,
+        docker=docker,
+        changes=asked(options),
     )
 
 
@@ -104,30 +114,6 @@ def _docker(options: argparse.Namespace) -> DockerOptions | None:
     return None
 
 
-def _same(options: argparse.Namespace, order: Order) -> None:
-    """Refuse to go on with another run than the one that was interrupted.
-
-    Raises
-    ------
-    SimulatorError
-        If what was given on the command line, too, is not what the run began with.
-    """
-    docker, count = _docker(options), len(order.tasks)
-    given = {
-        "--sites": (options.sites, count),
-        "--shuffle": (options.shuffle, order.shuffle_seed),
-        "--input": (str(options.input.resolve()) if options.input else None, order.inputs),
-        "--engine": (options.engine, "docker" if order.remembered.get("docker") else "process"),
-        "the containers' options": (asdict(docker) if docker else None, order.remembered.get("docker")),
-    }
-    if options.inputspec:
-        tasks = inputspec.fulfil(inputspec.read(options.inputspec), count)
-        given["the inputspec"] = (course.order(tasks, Path(), None, {}).tasks, order.tasks)
-    for name, (wanted, begun) in given.items():
-        if wanted is not None and wanted != begun:
-            raise SimulatorError(f"the run in the output folder began with another value of {name}; leave it out")
-
-
 def simulate(
     spec: inputspec.Spec,
     *,
@@ -136,6 +122,7 @@ def simulate(
     sites: int | None = None,
     shuffle_seed: int | None = None,
     docker: DockerOptions | None = None,
+    changes: Changes | None = None,
     console: Console | None = None,
 ) -> Result:
     """Run a consortium with live progress, then show its summary.
@@ -146,6 +133,8 @@ def simulate(
         As in `embedded.run`.
     docker : DockerOptions, optional
         Run the nodes in containers that may use so much; in processes by default.
+    changes : Changes, optional
+        Additions to the sites' inputs.
     console : Console, optional
         Where to show it.
 
@@ -170,6 +159,7 @@ def simulate(
             shuffle_seed=shuffle_seed,
             observer=observer,
             remembered={"docker": asdict(docker) if docker else None},
+            changes=changes,
         )
 
     return _shown(work, output, console)

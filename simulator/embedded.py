@@ -23,6 +23,7 @@ import numpy as np
 from computation import entry
 from computation.errors import MeshNetError, SimulatorError
 from simulator import course, transfer
+from simulator.changes import Changes
 from simulator.course import Course, Moment
 from simulator.inputspec import Spec, fulfil
 from simulator.layout import CENTRE, Layout
@@ -50,6 +51,7 @@ def run(
     observer: Observer | None = None,
     deadline: float | None = None,
     remembered: Mapping[str, Any] | None = None,
+    changes: Changes | None = None,
 ) -> Result:
     """Run a consortium to its end, and write `summary.json` into its output folder.
 
@@ -75,6 +77,8 @@ def run(
         Seconds that one call may take; for ever by default, as on the platform.
     remembered : mapping, optional
         Plain JSON that `course.Order` keeps for whoever resumes the run.
+    changes : Changes, optional
+        Additions to the sites' inputs.
 
     Returns
     -------
@@ -88,11 +92,12 @@ def run(
     MeshNetError
         If the run's progress cannot be written down.
     """
-    tasks = fulfil(spec, sites)
+    changes = changes or Changes()
+    tasks = changes.made(fulfil(spec, sites))
     layout, clients = Layout(output.resolve()), _clients(tasks)
     sigterm = Sigterm()
     with layout.held(), sigterm.heard():
-        layout.prepare(clients, inputs.resolve())
+        layout.prepare(clients, inputs.resolve(), changes.files)
         record = Course(layout.course)
         record.begin(course.order(tasks, inputs.resolve(), shuffle_seed, remembered or {}))
         with closing((engine or partial(ProcessEngine, command))(layout, clients)) as started:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +105,19 @@ class Layout:
         finally:
             os.close(folder)
 
-    def prepare(self, sites: Iterable[str], inputs: Path) -> None:
+    def prepare(self, sites: Iterable[str], inputs: Path, brought: Mapping[str, bytes] | None = None) -> None:
         """Make all folders, and link each site's files into its base directory.
 
         Everything of an earlier run is moved aside first, so that nothing of it can be taken for this one's.
+
+        Parameters
+        ----------
+        sites : iterable of str
+            Their client ids.
+        inputs : Path
+            Folder with each site's own files.
+        brought : mapping of bytes, optional
+            Files, by their names, that the first site gets besides its own.
 
         Raises
         ------
@@ -118,10 +127,15 @@ class Layout:
         """
         sites = list(sites)
         _need(sites, inputs)
+        for name in brought or {}:
+            if os.path.lexists(inputs / sites[0] / RUN / name):
+                raise SimulatorError(f"the first site has a file {name!r} of its own; rename it or the model's")
         try:
             self._refuse(inputs)
             self._clear()
             self._make(sites)
+            for name, content in (brought or {}).items():
+                (self.base(sites[0]) / name).write_bytes(content)
         except OSError as error:
             raise SimulatorError(unwritable("output"), str(error)) from error
         for site in sites:

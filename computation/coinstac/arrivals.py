@@ -16,10 +16,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from computation.errors import PayloadError
 from computation.files import plain
+from computation.wire import payload
+from computation.wire.payload import Manifest, Vector
 
-__all__ = ["left_packed"]
+__all__ = ["left_packed", "receive"]
 
 #: Members that one site's archive may have; our own has one, and a stray file or two may travel along.
 _MOST_MEMBERS = 64
@@ -33,6 +39,29 @@ _GZIP = 31  # zlib's word for a gzip header, whose file name and comment it skip
 _PIECE = 1 << 18
 _BLOCK = 512
 _PLAIN = (b"0", b"\0")
+
+
+def receive(
+    path: Path,
+    *,
+    kind: int,
+    round: int,
+    manifest: Manifest,
+    dtype: np.dtype[Any],
+    model: str = "",
+    site: str = "",
+    run: str = "",
+) -> Vector:
+    """Read a site's payload, also where the platform left it packed; parameters and errors as for `payload.read`."""
+    wanted: dict[str, Any] = {"kind": kind, "round": round, "manifest": manifest, "dtype": dtype}
+    wanted |= {"model": model, "site": site, "run": run}
+    try:
+        return payload.read(path, **wanted)
+    except PayloadError:
+        packed = left_packed(path.parent, path.name, payload.length(manifest, dtype))
+        if packed is None:
+            raise
+        return payload.decode(packed, **wanted)
 
 
 def left_packed(folder: Path, name: str, length: int) -> bytes | None:

@@ -81,7 +81,7 @@ def _input(name: str, default: Any, option: Option, source: str, order: int) -> 
     if option.kind == "select":
         spec["values"] = list(option.values)
     if option.kind == "files":
-        spec |= {"items": ["Scan database"], "extensions": ["db", "sqlite"]}
+        spec |= {"items": ["Scan database"], "extensions": ["db", "sqlite", "json", "safetensors"]}
     if option.kind == "csv":
         spec |= {"items": ["string"], "extensions": ["csv"]}
     if option.low is not None:

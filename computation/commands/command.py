@@ -68,6 +68,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a setting as JSON, such as epochs=20 or patch_size=[64,64,64]; `settings` lists them",
     )
+    from simulator.changes import add_options
+
+    add_options(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:

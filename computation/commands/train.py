@@ -15,6 +15,7 @@ from computation.errors import SettingsError, SimulatorError, StoreError, unwrit
 from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
 from computation.terminal import shown
+from simulator.changes import Changes, asked
 from simulator.command import simulate
 from simulator.layout import RUN, Layout
 from simulator.result import Result
@@ -27,13 +28,13 @@ _SITE = "local0"
 def run(options: argparse.Namespace) -> None:
     """Carry out `train`; see there."""
     console = terminal.console()
-    train(options.db, options.output, options.setting, console)
+    train(options.db, options.output, options.setting, console, asked(options))
     place = Layout(options.output).output(_SITE)
     console.print(f"page: {shown(place / 'index.html')}")
     console.print(f"model: {shown(place / 'model' / 'best.json')}")
 
 
-def train(db: Path, output: Path, settings: Sequence[str], console: Console) -> Result:
+def train(db: Path, output: Path, settings: Sequence[str], console: Console, changes: Changes | None = None) -> Result:
     """Train on one database.
 
     Parameters
@@ -46,6 +47,8 @@ def train(db: Path, output: Path, settings: Sequence[str], console: Console) -> 
         `NAME=VALUE`, values as JSON.
     console : Console
         Where to show the run.
+    changes : Changes, optional
+        Additions to its inputs.
 
     Returns
     -------
@@ -65,7 +68,11 @@ def train(db: Path, output: Path, settings: Sequence[str], console: Console) -> 
     sites = output / "site"
     _link(db, sites / _SITE / RUN)
     return simulate(
-        [{name: {"value": value} for name, value in inputs.items()}], inputs=sites, output=output, console=console
+        [{name: {"value": value} for name, value in inputs.items()}],
+        inputs=sites,
+        output=output,
+        changes=changes,
+        console=console,
     )
 
 

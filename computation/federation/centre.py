@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from computation.coinstac.arrivals import left_packed
+from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
-from computation.errors import ConsensusError, MeshNetError, MessageError, PayloadError, QuorumError
-from computation.federation import agreement, claims, portions, selection, shares
+from computation.errors import ConsensusError, MeshNetError, MessageError, QuorumError
+from computation.federation import agreement, claims, initial, portions, selection, shares
 from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
@@ -57,7 +57,12 @@ class CentreRun:
         self.stopped = ""
         self.results: Results | None = None
         self.evaluations: dict[str, FinishOffer] = {}
-        self.clock = time.monotonic()
+        self.clock = self.began = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Seconds in which the run went on; what lay between an interruption and its end does not count."""
+        return time.monotonic() - self.began
 
     @property
     def name(self) -> str:
@@ -84,6 +89,7 @@ class CentreRun:
         )
         rounds = agreement.rounds(self.settings, offers, batches)
         self._build(rounds)
+        self._start_from_given()
         self.contributed = dict.fromkeys(sorted(offers), 0)
         self.plan = Plan(
             run=uuid.uuid4().hex,
@@ -109,6 +115,14 @@ class CentreRun:
         self.strategy = named(self.settings)
         self.learner = Learner(architecture.from_settings(self.settings), self.settings, rounds)
         self.selection = Selection(self.settings, self.offers, self.learner.vector())
+
+    def _start_from_given(self) -> None:
+        """Take over the trained model that the owner names, where one is named."""
+        initial.check_policy(self.learner, self.settings)
+        if self.settings.initial_model:
+            base, sites = self.folders.base, sorted(self.offers)
+            self.learner.load_vector(initial.taken(base, sites, self.learner, self.settings, self.tracker))
+            self.selection = Selection(self.settings, self.offers, self.learner.vector())
 
     def ship(self, name: str, kind: int, values: Vector, model: str = "") -> None:
         """Put a payload for all sites into the transfer directory."""
@@ -166,18 +180,16 @@ class CentreRun:
         return [replace(one, weight=held[one.site]) for one in taken]
 
     def _receive(self, site: str, model: str) -> Vector:
-        """Read a site's payload, also where the platform left it packed; see `arrivals`."""
-        path = self.folders.base / site / f"{payload.PREFIX}contribution.bin"
-        manifest, dtype = self.learner.manifest, self.learner.dtype
-        expected: dict[str, Any] = {"kind": CONTRIBUTION, "round": self.round, "manifest": manifest, "dtype": dtype}
-        expected |= {"model": model, "site": site, "run": self.name}
-        try:
-            return payload.read(path, **expected)
-        except PayloadError:
-            packed = left_packed(path.parent, path.name, payload.length(manifest, dtype))
-            if packed is None:
-                raise
-            return payload.decode(packed, **expected)
+        return arrivals.receive(
+            self.folders.base / site / f"{payload.PREFIX}contribution.bin",
+            kind=CONTRIBUTION,
+            round=self.round,
+            manifest=self.learner.manifest,
+            dtype=self.learner.dtype,
+            model=model,
+            site=site,
+            run=self.name,
+        )
 
     def check(self, offers: Mapping[str, RoundOffer]) -> None:
         """Refuse a round of which a site's message cannot be true.
@@ -218,10 +230,15 @@ class CentreRun:
     def stop(self, done: Validation | None) -> str:
         """Decide whether the training ends with this round although more are planned: a word from `STOPS`, or none."""
         assert self.plan is not None
-        if done and self.selection.exhausted and self.round < self.plan.rounds:
-            self.stopped = "patience"
+        if self.round < self.plan.rounds and (reason := self._reason_to_stop(done)):
+            self.stopped = reason
             self.tracker.notice("stopped", f"after round {self.round}: {STOPS[self.stopped]}", round=self.round)
         return self.stopped
+
+    def _reason_to_stop(self, done: Validation | None) -> str:
+        if done and self.selection.exhausted:
+            return "patience"
+        return "deadline" if 0 < self.settings.deadline <= self.spent else ""
 
     def check_counts(self, split: str, counts: Mapping[str, Evaluation]) -> None:
         """Refuse counts of the current model that are more than a site joined with; raises `MessageError`."""
@@ -304,6 +321,7 @@ class CentreRun:
             "contributed": self.contributed,
             "selection": self.selection.record(),
             "stopped": self.stopped,
+            "spent": self.spent,
             "results": self.results.as_json() if self.results else None,
             "evaluations": {site: offer.as_json() for site, offer in self.evaluations.items()},
         }
@@ -321,7 +339,7 @@ class CentreRun:
         self.learner.load_state({k: v for k, v in arrays.items() if k != "best_vector"}, values["learner"])
         self.round, self.void_in_a_row = values["round"], values["void_in_a_row"]
         self.contributed = dict(values["contributed"])
-        self.stopped = values["stopped"]
+        self.stopped, self.began = values["stopped"], time.monotonic() - values["spent"]
         self.results = Results.parse(values["results"]) if values["results"] else None
         self.evaluations = {site: FinishOffer.parse(raw) for site, raw in values["evaluations"].items()}
         self._track()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from computation.errors import (
     DeviceError,
     MessageError,
     ScanError,
-    SettingsError,
     StoreError,
     public_text,
 )
-from computation.federation import brought, portions, results, selection
+from computation.federation import brought, initial, portions, results, selection
+from computation.federation.given import given
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
 from computation.settings import Member, Settings, parse
@@ -96,6 +95,9 @@ class SiteRun:
         self._make(1)
         labelled, voxels = brought.labelled_counts(self.store)
         brought.check_role(self.trainer, labelled)
+        initial.check_policy(self.trainer, self.settings)
+        if self.given.model:
+            initial.bring(self.folders, self.given.model, self.trainer, self.settings)
         return JoinOffer(
             settings=self.settings.as_json(),
             classes=self.store.label_names,
@@ -118,13 +120,8 @@ class SiteRun:
         self.settings, self.member = parse(inputs)
 
     def _open(self) -> None:
-        files = self.member.data or self.member.data_csv
-        if len(files) != 1:
-            raise SettingsError(f"setting 'data' names {len(files)} files; wanted this site's one scan database")
-        name = Path(files[0]).name
-        if name.startswith(payload.PREFIX):
-            raise SettingsError(f"the database's name begins with {payload.PREFIX!r}, which is reserved; rename it")
-        self.store = open_store(self.folders.base / name, classes=self.settings.classes)
+        self.given = given(self.folders.base, self.member)
+        self.store = open_store(self.given.database, classes=self.settings.classes)
         self.preparation = brought.preparation(self.store)
 
     def _portion(self, plan: Plan) -> int | None:
@@ -157,6 +154,8 @@ class SiteRun:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
         self.trainer.load_vector(self._receive("model", MODEL, 0))
         self.common = plan.model
+        if plan.model != (self.settings.initial_model or plan.model):
+            raise ConsensusError("the centre does not start from the model that setting 'initial_model' names")
         self._check_common("at the start")
         self._track()
         self.tracker.event("plan", **plan.as_json(), settings=self.settings.as_json())

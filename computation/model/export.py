@@ -25,7 +25,7 @@ from computation.model.network import MeshNet
 from computation.wire import payload
 from computation.wire.payload import Manifest, Vector
 
-__all__ = ["Metadata", "load_model", "save_model"]
+__all__ = ["Metadata", "identify", "load_model", "save_model"]
 
 _FORMAT = "meshnet-model/1"
 _KEYS = {"format", "architecture", "labels", "preprocessing", "seed", "versions", "run", "dtype", "tensors", "digest"}
@@ -146,6 +146,14 @@ def load_model(path: Path) -> tuple[MeshNet, Metadata]:
     vector.scatter(model, manifest, values)
     known = {key: card[key] for key in ("labels", "preprocessing", "seed", "versions", "run")}
     return model.eval(), Metadata(**{**known, "labels": tuple(card["labels"])})
+
+
+def identify(path: Path) -> tuple[str, Path]:
+    """Read a model as `load_model` does, and return the digest of all its values and where its tensors lie."""
+    model, _ = load_model(path)
+    manifest = vector.manifest(model, "sync")
+    tensors = path.with_name(_card(_read(path, _MOST_TEXT))["tensors"])
+    return payload.digest(manifest, vector.gather(model, manifest)), tensors
 
 
 def _read(path: Path, most: int) -> bytes:

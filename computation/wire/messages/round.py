@@ -22,7 +22,10 @@ REASONS = {
 }
 
 #: Why a training may end before the rounds that were planned.
-STOPS = {"patience": "the pooled Dice had not risen in as many validations in a row as setting 'patience' says"}
+STOPS = {
+    "patience": "the pooled Dice had not risen in as many validations in a row as setting 'patience' says",
+    "deadline": "the time that setting 'deadline' gives the training was over",
+}
 
 
 @dataclass(frozen=True)
