@@ -57,7 +57,7 @@ def test_restarts_at_every_moment_change_nothing(tmp_path, trained):
 
 def test_it_goes_on_learning_where_the_first_run_stopped(tmp_path, trained):
     """One step of it is not one step of the seeded model."""
-    loop, digest = start(tmp_path, trained, epochs=1)
+    loop, _ = start(tmp_path, trained, epochs=1)
     seeded = consortium(tmp_path / "seeded", changes={"epochs": 1})
     assert loop.run()["model_digest"] != seeded.run()["model_digest"]
 
@@ -104,7 +104,7 @@ def test_a_model_that_nobody_brings_ends_the_run_at_the_join(tmp_path, trained):
 
 
 def test_a_site_that_sends_something_else_is_named_and_another_sites_copy_taken(tmp_path, trained):
-    loop, digest = start(tmp_path, trained, bring=("local0", "local1"))
+    loop, _ = start(tmp_path, trained, bring=("local0", "local1"))
 
     def between(loop, client, iteration):
         if (client, iteration) == ("remote", 1):
