@@ -242,6 +242,8 @@ def _show_import(console: Console, summary: ImportSummary, dry: bool) -> None:
             console.print(f"[yellow]{name}: {shown(text)}")
     for row in summary.left_out:
         console.print(f"[red]{shown(f'{row.subject} {row.session}'.strip())}: left out: {shown(row.reason)}")
+        if row.detail:
+            console.print(f"    {shown(row.detail)}")
 
 
 def _show_facts(console: Console, store: Store) -> None:

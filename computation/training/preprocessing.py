@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from computation.checks import is_number
 from computation.errors import ModelError
-from computation.scans.making import images
+from computation.scans.making import images, levels
 from computation.scans.making.conform import LIKE, Target, conform
 from computation.scans.making.oddities import noticed
 from computation.scans.store import normalise
@@ -202,9 +202,11 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
     ImportScanError
         If the image is not one 3-D volume of grey values, is empty or constant, or NaN in the head.
     """
+    normalise.check(np.asanyarray(image.dataobj))
     found = conform(image, None, Target(how.spacing, how.grid, how.like))
     low, high = normalise.constants(found.image, how.normalisation)
     stored, slope = images.storable(found.image, how.storage)
+    few = levels.check(np.asanyarray(image.dataobj), stored, slope, low, high)
     i, j, k = stored.shape
     scan = Scan(
         key=0,
@@ -221,5 +223,5 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
         native=images.native(image),
         cut=found.cut,
     )
-    notes = noticed(image, found, "outside the model's grid")
+    notes = (*noticed(image, found, "outside the model's grid"), *few)
     return Prepared(normalise.apply(stored, slope, low, high, how.normalisation), scan, notes)

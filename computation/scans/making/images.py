@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from computation.errors import ImportScanError
 from computation.scans.making import headers
 from computation.scans.making.oddities import other_affine
+from computation.scans.store.normalise import ordinary
 from computation.scans.store.records import Native, affine_of
 
 __all__ = ["STORAGES", "checksum", "load", "native", "opened", "storable"]
@@ -41,6 +42,9 @@ _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
     ".mgz": gzip.GzipFile,
     ".bz2": bz2.BZ2File,
 }
+
+#: Ends of the names of images that are spread over several files.
+_PAIRED = {end for kind in nib.all_image_classes if len(kind.files_types) > 1 for _, end in kind.files_types}
 
 #: How much of a file is held at once, in bytes.
 _PIECE = 1 << 20
@@ -136,14 +140,32 @@ def native(image: nib.spatialimages.SpatialImage) -> Native:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal.
+    """Return the SHA-256 of an image in hexadecimal: of its file, or of those of all its files where it has several.
 
     Raises
     ------
     ImportScanError
-        If it is missing or cannot be read.
+        If one is missing or cannot be read.
     """
     _check_there(path)
+    digests = [_digest(file) for file in _files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """List the files of an image, by what nibabel holds each to be: the same whichever of them is named."""
+    if path.with_suffix("" if path.suffix.lower() in _OPENERS else path.suffix).suffix.lower() not in _PAIRED:
+        return [path]
+    try:
+        held = nib.load(path).file_map
+    except Exception:  # reading it will say what is wrong
+        return [path]
+    found = [Path(held[part].filename or "") for part in sorted(held)]
+    # A matrix beside an Analyze image need not be there.
+    return [file for file in found if file.is_file()] or [path]
+
+
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -181,7 +203,8 @@ def storable(image: NDArray[Any], storage: str = STORAGES[0]) -> tuple[NDArray[A
 
     - ``8bit``: 256 levels from 0 to the 99.9 % quantile of the voxels that are not zero; brighter ones at the top
       level. Exact for whole numbers from 0 to 255. FreeSurfer's conformed images have as many.
-    - ``12bit``: 4,096 levels from 0 to the brightest voxel. Exact for whole numbers that fit into 16 bits.
+    - ``12bit``: 4,096 levels from 0 to the brightest voxel that is no outlier (`normalise.ordinary`); those are at the
+      top level. Exact for whole numbers that fit into 16 bits.
     - ``exact``: whole numbers that fit into 16 bits as such, all else as float32.
 
     Parameters
@@ -213,7 +236,7 @@ def storable(image: NDArray[Any], storage: str = STORAGES[0]) -> tuple[NDArray[A
             return image.astype(name), 1.0
     if storage == "exact":
         return image.astype(np.float32), 1.0
-    return _eight(image, high) if storage == "8bit" and low >= 0 else _twelve(image, low, high)
+    return _eight(image, high) if storage == "8bit" and low >= 0 else _twelve(image, low)
 
 
 def _eight(image: NDArray[Any], high: float) -> tuple[NDArray[Any], float]:
@@ -222,6 +245,6 @@ def _eight(image: NDArray[Any], high: float) -> tuple[NDArray[Any], float]:
     return np.minimum(np.rint(np.asarray(image, np.float32) / np.float32(slope)), _TOP).astype(np.uint8), slope
 
 
-def _twelve(image: NDArray[Any], low: float, high: float) -> tuple[NDArray[Any], float]:
-    slope = max(abs(low), abs(high)) / _LEVELS
-    return np.rint(image / slope).astype("uint16" if low >= 0 else "int16"), slope
+def _twelve(image: NDArray[Any], low: float) -> tuple[NDArray[Any], float]:
+    slope = max(map(abs, ordinary(image[image != 0]))) / _LEVELS
+    return np.rint(np.clip(image / slope, -_LEVELS, _LEVELS)).astype("uint16" if low >= 0 else "int16"), slope

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def import_scans(
         tasks, refused, how = plan(listing, old, options)
         left_out = [*listing.left_out, *refused]
         if options.strict and left_out:
-            raise ImportScanError(left_out[0].reason, left_out[0].subject)
+            raise ImportScanError(left_out[0].reason, _named(left_out[0]))
         if dry_run:
             return ImportSummary(tuple(_taken(task) for task in tasks), tuple(left_out))
         parts = database.with_name(f".{database.name}.parts")
@@ -133,8 +132,9 @@ def import_scans(
             left_out += failed
             if not taken:
                 first = left_out[0] if left_out else LeftOut("", "", "nothing is listed")
-                raise ImportScanError(f"none of {len(left_out)} scans can be used: {first.reason}", first.subject)
-            out.note("skipped", [asdict(scan) for scan in left_out])
+                raise ImportScanError(f"none of {len(left_out)} scans can be used: {first.reason}", _named(first))
+            names = ("subject", "session", "reason")  # a database holds no path
+            out.note("skipped", [{name: getattr(scan, name) for name in names} for scan in left_out])
     shutil.rmtree(parts, ignore_errors=True)
     return ImportSummary(tuple(taken), tuple(left_out))
 
@@ -161,23 +161,28 @@ def _build(
     """Make what is new, then write every scan in order."""
     wanted = {place: spool.part(parts, task, options.recipe) for place, task in enumerate(tasks) if task.old is None}
     done = len(tasks) - len(wanted)
-    failures: dict[int, str] = {}
+    failures: dict[int, tuple[str, str]] = {}
     for place, failure in spool.made(tasks, wanted, options):
         done += 1
         if failure is not None:
             if options.strict:
                 raise ImportScanError(*failure)
-            failures[place] = failure[0]
+            failures[place] = failure
         if progress is not None:
             progress(done, len(tasks), tasks[place].row.subject)
     taken = []
     for place, task in enumerate(tasks):
         if place not in failures:
             taken.append(_copy(out, task, old, wanted.get(place)))
-    left_out = [
-        LeftOut(tasks[place].row.subject, tasks[place].row.session, failures[place]) for place in sorted(failures)
-    ]
-    return taken, left_out
+    return taken, [_left_out(tasks[place], *failures[place]) for place in sorted(failures)]
+
+
+def _left_out(task: Task, reason: str, detail: str) -> LeftOut:
+    return LeftOut(task.row.subject, task.row.session, reason, detail or str(task.row.image))
+
+
+def _named(scan: LeftOut) -> str:
+    return ": ".join(text for text in (f"{scan.subject} {scan.session}".strip(), scan.detail) if text)
 
 
 def _copy(out: writer.Writer, task: Task, old: SqliteStore | None, part: Path | None) -> Taken:

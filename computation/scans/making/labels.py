@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 from computation.checks import parse_json
 from computation.errors import ImportScanError
 
-__all__ = ["LabelSet", "load", "named", "names"]
+__all__ = ["LabelSet", "load", "named", "names", "whole"]
 
 #: Source of label maps whose values are already the class numbers.
 _CLASSES = "classes"
+
+#: How far from whole a label may be: float32 and the scaling of a header leave 1.000015 of a 1.
+_NEAR = 1e-3
 
 #: Source values above this are not label maps but images.
 _HIGHEST = 65535
@@ -61,7 +64,7 @@ class LabelSet:
         Parameters
         ----------
         voxels : ndarray
-            A label map; floating point is accepted if every value is whole.
+            A label map; floating point is accepted if every value is whole, to a thousandth.
 
         Returns
         -------
@@ -73,18 +76,22 @@ class LabelSet:
         ImportScanError
             If a value is fractional or outside the set.
         """
-        whole = _whole(voxels)
-        table = np.full(max(int(whole.max()), *self.values) + 1, -1, np.int16)
+        values = whole(voxels)
+        table = np.full(max(int(values.max()), *self.values) + 1, -1, np.int16)
         table[list(self.values)] = list(self.values.values())
-        mapped: NDArray[np.int16] = table[whole]
+        mapped: NDArray[np.int16] = table[values]
         if mapped.min() < 0:
-            foreign = np.unique(whole[mapped < 0])
+            foreign = np.unique(values[mapped < 0])
             listed = ", ".join(str(value) for value in foreign[:8]) + (", ..." if foreign.size > 8 else "")
             raise ImportScanError(
                 f"label values {listed} are outside the label set {self.name}:{self.source}, which knows "
                 f"{_ranges(self.values)}; choose the label set that the labels were drawn with"
             )
         return mapped.astype(np.uint8)
+
+    def padded(self) -> LabelSet:
+        """Return the set for label maps that were brought onto another grid: 0 outside the old one is background."""
+        return replace(self, values={0: 0, **self.values})
 
 
 def names() -> tuple[str, ...]:
@@ -198,11 +205,33 @@ def _check(classes: list[tuple[str, str]], values: Mapping[int, int]) -> None:
         raise ImportScanError(f"a label set maps values 0 to {_HIGHEST} to class numbers 0 to {len(classes) - 1}")
 
 
-def _whole(voxels: NDArray[Any]) -> NDArray[Any]:
+def whole(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of a label map as whole numbers from 0 to 65,535.
+
+    Parameters
+    ----------
+    voxels : ndarray
+        Whole to a thousandth.
+
+    Returns
+    -------
+    ndarray of integers
+        As they came, or int32 for floating point.
+
+    Raises
+    ------
+    ImportScanError
+        If a value is not finite, a fraction, or out of range.
+    """
     if voxels.dtype.kind not in "iuf" or not np.isfinite(voxels).all():
         raise ImportScanError("the label map holds values that are not finite numbers; save it as whole numbers")
-    if voxels.dtype.kind == "f" and (voxels != np.rint(voxels)).any():
-        raise ImportScanError("the label map holds fractions; it was interpolated or is a probability map")
+    if voxels.dtype.kind == "f":
+        rounded = np.rint(voxels)
+        if (far := np.abs(voxels - rounded) > _NEAR).any():
+            some = float(voxels[far].flat[0])
+            text = f"the label map holds fractions such as {some:.4g}; it was interpolated or is a probability map"
+            raise ImportScanError(text)
+        voxels = rounded
     low, high = voxels.min(), voxels.max()
     if low < 0 or high > _HIGHEST:
         raise ImportScanError(f"the label map holds values from {low} to {high}; wanted 0 to {_HIGHEST}")

@@ -8,7 +8,9 @@ The steps, in order, after the published description in FastSurfer's Python vers
 3. Images that are not uint8 are scaled: from a histogram of the *input* with 1,000 bins between its extremes, the lower
    bound is its minimum and the upper bound is two bins below the first at which at most a thousandth of the voxels that
    are not zero is left; these become 0 and 255. What lies outside is cut off, and rounded to the nearest whole number.
-   What is 0 after interpolation stays 0.
+   What is 0 after interpolation stays 0. Outliers (`normalise.ordinary`) are not in the histogram, which has no room
+   for both them and a head: FreeSurfer's and FastSurfer's would leave two grey levels of it. Without any, nothing
+   differs.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from computation.scans.store.blocks import Triple
+from computation.scans.store.normalise import ordinary
 
 __all__ = ["grid", "robust"]
 
@@ -62,6 +65,9 @@ def robust(source: NDArray[Any], mapped: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _bounds(source: NDArray[Any]) -> tuple[float, float]:
     low, high = float(source.min()), float(source.max())
+    if (head := source[source != 0]).size and (usual := ordinary(head)) != (float(head.min()), float(head.max())):
+        source = source[(source == 0) | ((source >= usual[0]) & (source <= usual[1]))]
+        low, high = float(source.min()), float(source.max())
     counts, edges = np.histogram(source, _BINS, (low, high))
     below = np.concatenate([[0], np.cumsum(counts)])
     cutoff = source.size - int(_SHARE * np.count_nonzero(source))

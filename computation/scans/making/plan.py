@@ -133,10 +133,11 @@ def plan(
             source = recipe.checksums(row)
         except ImportScanError as error:
             if before is None:
-                refused.append(LeftOut(row.subject, row.session, error.public))
+                refused.append(LeftOut(row.subject, row.session, error.public, error.private))
                 continue
             # A disk that is not mounted today must not take a scan, and with it a person's part of the split, away.
-            refused.append(LeftOut(row.subject, row.session, f"{error.public}; the scan in the database stays"))
+            text = f"{error.public}; the scan in the database stays"
+            refused.append(LeftOut(row.subject, row.session, text, error.private))
             tasks.append(Task(row, parts[row.subject], _source(old, before), before, "unchanged"))
             continue
         same = old is not None and before is not None and _sound(old, before, source)

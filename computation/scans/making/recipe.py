@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from computation.errors import ImportScanError
-from computation.scans.making import images, labels
+from computation.scans.making import images, labels, levels, volumes
 from computation.scans.making.conform import Target, check_aligned, conform
 from computation.scans.making.labels import LabelSet
 from computation.scans.making.oddities import noticed
@@ -93,11 +94,14 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
     ImportScanError
         If the scan cannot be used; the message says why.
     """
+    chosen = labels.named(recipe.label_set)
     image = images.load(row.image)
-    label = None if row.label is None else _label(row.label, image)
+    normalise.check(np.asanyarray(image.dataobj))
+    label = None if row.label is None else _label(row.label, image, chosen)
     scan = conform(image, label, recipe.target)
     low, high = normalise.constants(scan.image, recipe.normalisation)
     stored, slope = images.storable(scan.image, recipe.storage)
+    few = levels.check(np.asanyarray(image.dataobj), stored, slope, low, high)
     return writer.Entry(
         subject=row.subject,
         session=row.session,
@@ -106,16 +110,25 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
         low=low,
         high=high,
         image=stored,
-        label=None if scan.label is None else labels.named(recipe.label_set).apply(scan.label),
+        label=None if scan.label is None else chosen.padded().apply(scan.label),
         slope=slope,
         native=images.native(image),
         source=source,
         cut=scan.cut,
-        warnings=noticed(image, scan),
+        warnings=(*noticed(image, scan), *few),
     )
 
 
-def _label(path: Path, image: SpatialImage) -> SpatialImage:
-    """Read a label map, unless its header says already that it lies elsewhere."""
-    check_aligned(image, images.opened(path))
-    return images.load(path)
+def _label(path: Path, image: SpatialImage, chosen: LabelSet) -> SpatialImage:
+    """Read a label map, unless its header says already that it lies elsewhere; every value is one of the set's.
+
+    Whether a value is foreign must not depend on the new grid, which may lie beside it or step over it.
+    """
+    try:
+        check_aligned(image, images.opened(path))
+        one = volumes.single(images.load(path))
+        values = labels.whole(volumes.numbers(one))
+        chosen.apply(values)
+        return SpatialImage(values, one.affine)
+    except ImportScanError as error:
+        raise ImportScanError(error.public, error.private or str(path)) from error

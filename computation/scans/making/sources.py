@@ -43,11 +43,12 @@ class Row:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A scan that does not enter the database, and why."""
+    """A scan that does not enter the database, and why; the detail, such as its path, is for the importer alone."""
 
     subject: str
     session: str
     reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -284,9 +284,9 @@ class TestBadScan:
         folder = self.prepared(tools)
         for name in ("1_t1.nii.gz", "1_seg.nii.gz"):
             voxels = np.asanyarray(nib.load(folder / name).dataobj)
-            tools.nifti(folder / name, voxels, np.diag([40.0, 40, 40, 1]))
-        summary = import_table(folder / "table.csv", folder / "site.db", spacing=0.1, grid=None)
-        assert "8000 x 7200 x 8800 voxels; give a grid" in summary.left_out[0].reason
+            tools.nifti(folder / name, voxels, np.diag([50.0, 50, 50, 1]))
+        summary = import_table(folder / "table.csv", folder / "site.db", spacing=1.0, grid=None)
+        assert len(summary.taken) == 3 and "1000 x 900 x 1100 voxels; give a grid" in summary.left_out[0].reason
 
     @pytest.mark.parametrize("factor", [1e300, 1e40, 1e-300])
     def test_values_that_float32_cannot_hold(self, tools, factor):

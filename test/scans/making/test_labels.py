@@ -41,7 +41,7 @@ def test_whole_numbers_of_any_type_are_mapped(dtype):
     ("voxels", "message"),
     [
         ([0, 4, 9], "label values 4, 9 are outside the label set gwm-white1-grey2:classes, which knows 0 to 2"),
-        ([0, 0.5, 1], "holds fractions; it was interpolated or is a probability map"),
+        ([0, 0.5, 1], r"holds fractions such as 0\.5; it was interpolated or is a probability map"),
         ([0, np.nan, 1], "not finite numbers"),
         ([0, -1, 1], "holds values from -1"),
         ([0, 70000.0, 1], "holds values from 0.0 to 70000.0; wanted 0 to 65535"),

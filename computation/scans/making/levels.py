@@ -1,0 +1,71 @@
+"""How many grey levels are left of a head once it is stored and normalised: an image of a few is no longer one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import ImportScanError
+
+__all__ = ["check"]
+
+#: Fewer levels than this are told, so many or fewer refused if the file had at least twice as many.
+_FEW, _HOPELESS = 32, 8
+
+#: Steps into which the range of a normalisation is cut: what a network can tell apart of 0 to 1, as in eight bits.
+_STEPS = 255
+
+#: The middle of the head, by its values: a handful of voxels must not pass for levels of tissue.
+_MIDDLE = (0.02, 0.98)
+
+#: How many voxels are looked at first.
+_SAMPLE = 100_000
+
+
+def check(source: NDArray[Any], stored: NDArray[Any], slope: float, low: float, high: float) -> tuple[str, ...]:
+    """Refuse or tell of a head that has few grey levels, whatever the cause.
+
+    Parameters
+    ----------
+    source : ndarray
+        The image as it was read.
+    stored : ndarray
+        The image as it is stored.
+    slope, low, high : float
+        The value is ``stored * slope``, normalised ``(value - low) / (high - low)``.
+
+    Returns
+    -------
+    tuple of str
+        Sentences for the person who imports it.
+
+    Raises
+    ------
+    ImportScanError
+        If hardly a level is left of an image that had more.
+    """
+    left = _count(np.rint(stored[stored != 0] * (slope * _STEPS / (high - low))))
+    before = _count(source[(source != 0) & np.isfinite(source)])
+    if left <= _HOPELESS and 2 * left <= before:
+        text = f"only {left} grey levels of the head would be left: extreme values set the scale"
+        raise ImportScanError(f"{text}; clip them in the image, or leave this scan out")
+    if before < _FEW:
+        return (f"the image has only {before} grey levels in the head; is it a mask, a label map or a phantom?",)
+    if left < _FEW:
+        return (f"only {left} grey levels of the head are left; look for extreme values in the image",)
+    return ()
+
+
+def _count(head: NDArray[Any]) -> int:
+    """Count the different values in the middle of a head; a sample does if it has enough of them."""
+    found = _distinct(head[:: max(1, head.size // _SAMPLE)])
+    return found if found >= _FEW or head.size < 2 * _SAMPLE else _distinct(head)
+
+
+def _distinct(head: NDArray[Any]) -> int:
+    if not head.size:
+        return 0
+    low, high = np.quantile(head, _MIDDLE)
+    return int(np.unique(head[(head >= low) & (head <= high)]).size)
