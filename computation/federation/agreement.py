@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from computation.errors import SettingsError
-from computation.federation import claims
+from computation.federation import claims, shares
 from computation.settings import Member, Settings, differences, options, parse
 from computation.wire.messages import MOST_ROUNDS, JoinOffer
 
@@ -54,7 +54,7 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
         raise SettingsError(
             "no site has a labelled scan to train on; import some with split 'train' at one site or more"
         )
-    return settings[first], (*_roles(offers), *_allowed_differences(offers))
+    return settings[first], (*_roles(offers), *_dominant(offers, settings[first]), *_allowed_differences(offers))
 
 
 def _usual(settings: Mapping[str, Settings]) -> str:
@@ -76,6 +76,16 @@ def evaluators(offers: Mapping[str, JoinOffer]) -> tuple[str, ...]:
 
 def _roles(offers: Mapping[str, JoinOffer]) -> list[str]:
     return [f"{site} has no scan to train on and only evaluates"[:200] for site in evaluators(offers)][:_MOST_NOTES]
+
+
+def _dominant(offers: Mapping[str, JoinOffer], settings: Settings) -> list[str]:
+    """Tell that one site says that it has nearly all scans, since it decides how long the run is."""
+    scans = {site: offers[site].scans["train"] for site in sorted(offers) if offers[site].trains}
+    most = max(scans, key=lambda site: scans[site])
+    if shares.capped(scans, settings.most_share) == scans:
+        return []
+    said = f"{most} says that it has {scans[most]} of {sum(scans.values())} training scans, which decides the rounds"
+    return [said[:200]]
 
 
 def rounds(settings: Settings, offers: Mapping[str, JoinOffer], batches: Mapping[str, int] | None = None) -> int:

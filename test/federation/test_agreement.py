@@ -72,6 +72,12 @@ def test_a_value_that_all_sites_read_in_an_error_is_cut():
     assert "site b" in caught.value.public and len(caught.value.public) < 500
 
 
+def test_a_site_that_says_it_has_nearly_all_scans_is_told_of():
+    assert agree({"a": joined(9), "b": joined(1)})[1] == ()
+    _, notes = agree({"a": joined(1), "b": joined(90_000)})
+    assert notes == ("b says that it has 90000 of 90001 training scans, which decides the rounds",)
+
+
 def test_a_federation_in_which_nobody_trains_is_refused():
     with pytest.raises(SettingsError, match="no site has a labelled scan to train on"):
         agree({"a": joined(0), "b": joined(0)})
