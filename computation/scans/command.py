@@ -17,7 +17,7 @@ from computation import terminal
 from computation.errors import ImportScanError
 from computation.scans import figure
 from computation.scans.making import images, labels, sources
-from computation.scans.making.conform import LIKE, Target
+from computation.scans.making.conform import LIKE, Target, grid_of_view
 from computation.scans.making.ingest import import_scans
 from computation.scans.making.options import Options
 from computation.scans.making.recipe import Recipe
@@ -124,7 +124,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         "--spacing", type=float, nargs="+", default=[1.0], metavar="MM", help="one or three, 1 unless given; 0 keeps"
     )
     parser.add_argument(
-        "--grid", type=int, nargs="+", default=[256], metavar="N", help="one or three, 256 unless given; 0 keeps"
+        "--grid", type=int, nargs="+", metavar="N", help="one or three; as many as 256 mm take unless given; 0 keeps"
     )
     known = ", ".join(labels.names())
     parser.add_argument(
@@ -194,7 +194,9 @@ def _listing(arguments: argparse.Namespace) -> sources.Listing:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    target = Target(_three(arguments.spacing), _three(arguments.grid), arguments.like)
+    spacing = _three(arguments.spacing)
+    grid = grid_of_view(spacing) if arguments.grid is None else _three(arguments.grid)
+    target = Target(spacing, grid, arguments.like)
     return Options(
         recipe=Recipe(target, arguments.labels, arguments.normalise, arguments.storage),
         fractions=Fractions(*arguments.split),

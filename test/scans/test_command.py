@@ -6,6 +6,8 @@ import pytest
 
 from computation.errors import ImportScanError
 from computation.scans import command
+from computation.scans.making.ingest import import_table
+from computation.scans.store.opening import open_store
 
 
 def run(*words):
@@ -23,6 +25,20 @@ def test_import_then_inspect(tools, capsys):
     shown = capsys.readouterr().out
     assert "0 background, 1 white matter, 2 grey matter" in shown and "7 train, 2 valid, 1 test" in shown
     assert shown.count("ok") == 10
+
+
+def test_the_default_grid_is_a_view_of_256_mm(tools):
+    folder = tools.folder()
+    table = tools.table(folder, 1)
+    for number, words in enumerate((("--spacing", 8), ("--spacing", 8, 16, 8, "--like", "freesurfer"))):
+        assert run("import", table, "--db", folder / f"{number}.db", *words) == 0
+    for number, grid in enumerate(((32, 32, 32), (32, 16, 32))):
+        with open_store(folder / f"{number}.db") as store:
+            assert store.scans()[0].shape == grid
+            assert tuple(store.meta["provenance"]["parameters"]["target"]["grid"]) == grid
+    import_table(table, folder / "python.db", spacing=8)
+    with open_store(folder / "python.db") as store:
+        assert store.scans()[0].shape == (32, 32, 32)
 
 
 def test_import_says_what_was_cut_and_what_was_left_out(tools, capsys):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +28,13 @@ from computation.scans.store import geometry
 from computation.scans.store.blocks import Triple
 from computation.scans.store.records import Affine, affine_of, holds
 
-__all__ = ["LIKE", "Conformed", "Target", "check_aligned", "conform"]
+__all__ = ["LIKE", "Conformed", "Target", "check_aligned", "conform", "grid_of_view"]
 
 #: Ways of conforming: nibabel's grid, RAS+; or FreeSurfer's, LIA and 8 bits.
 LIKE = ("ras", "freesurfer")
+
+#: Field of view of the grid that is taken where none is asked for, in millimetres along each axis: FreeSurfer's.
+_VIEW = 256.0
 
 #: How far apart the grids of image and label may lie, in voxels.
 _APART = 0.05
@@ -71,6 +75,25 @@ class Target:
             raise ImportScanError(f"spacing {self.spacing} must be from 0.1 to 20 mm")
         if self.grid is not None and not all(4 <= side <= 1024 for side in self.grid):
             raise ImportScanError(f"grid {self.grid} must be from 4 to 1024 voxels a side")
+
+
+def grid_of_view(spacing: Sequence[float] | None) -> Triple | None:
+    """Return the grid that is taken where none is asked for: a field of view of 256 mm, whatever the spacing.
+
+    Parameters
+    ----------
+    spacing : three floats or None
+        Millimetres between voxels; None keeps each image's own, and then its field of view as well.
+
+    Examples
+    --------
+    >>> grid_of_view((2.0, 2.0, 1.0))
+    (128, 128, 256)
+    """
+    if spacing is None or not all(size > 0 for size in spacing):
+        return None
+    i, j, k = (round(_VIEW / size) for size in spacing)
+    return (i, j, k)
 
 
 @dataclass(frozen=True, eq=False)

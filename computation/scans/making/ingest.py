@@ -11,11 +11,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from computation.errors import ImportScanError
 from computation.scans.making import images, labels, sources, spool
-from computation.scans.making.conform import Target
+from computation.scans.making.conform import Target, grid_of_view
 from computation.scans.making.options import Options
 from computation.scans.making.plan import Task, plan, previous
 from computation.scans.making.recipe import Recipe
@@ -37,7 +37,7 @@ def import_table(
     database: Path,
     *,
     spacing: float | Sequence[float] | None = 1.0,
-    grid: int | Sequence[int] | None = 256,
+    grid: int | Sequence[int] | Literal["view"] | None = "view",
     like: str = "ras",
     label_set: str = "gwm-white1-grey2",
     normalisation: str = "quantile",
@@ -62,8 +62,8 @@ def import_table(
         See `import_scans`.
     spacing : float or three floats or None
         Millimetres between voxels; None keeps each image's own.
-    grid : int or three ints or None
-        Voxels along each axis; None keeps each image's field of view.
+    grid : int or three ints or "view" or None
+        Voxels along each axis; "view" is as many as 256 mm take, None keeps each image's field of view.
     like : str
         One of `conform.LIKE`.
     label_set, normalisation, storage
@@ -80,7 +80,8 @@ def import_table(
     ImportScanError
         As `import_scans`, and if the table or an option is wrong.
     """
-    target = Target(_three(spacing, float), _three(grid, int), like)
+    sizes = _three(spacing, float)
+    target = Target(sizes, grid_of_view(sizes) if grid == "view" else _three(grid, int), like)
     how = Recipe(target, label_set, normalisation, storage)
     options = Options(how, fractions, seed, strict, overwrite, update, jobs)
     _check_target(database, options)

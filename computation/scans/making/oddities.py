@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import nibabel as nib
@@ -13,13 +14,17 @@ from computation.scans.making.conform import Conformed
 from computation.scans.store import geometry
 from computation.scans.store.records import UNITS
 
-__all__ = ["broken", "noticed", "odd", "other_affine"]
+__all__ = ["broken", "noticed", "odd", "other_affine", "roomy"]
 
 #: Affines whose corners are further apart than this, in voxels, disagree.
 _APART = 0.05
 
 #: Fewer voxels than this along an axis do not resolve a head; voxels longer than this times their width are slices.
 _FEW, _LONG = 32, 2.0
+
+#: A head whose box takes up a smaller share of the grid than this lies in far too much air: 256 voxels a side leave it
+#: a fifth at 1 mm, stripped of its skull, and a fortieth at 2 mm.
+_ROOMY = 0.1
 
 
 def odd(image: SpatialImage) -> tuple[str, ...]:
@@ -76,6 +81,28 @@ def noticed(
     if scan.label is not None and not scan.label.any():
         found.append("the label map is empty on this grid")
     return (*odd(image), *found)
+
+
+def roomy(scan: Conformed) -> tuple[str, ...]:
+    """Say that a grid is far larger than what was put on it, and how many voxels would do.
+
+    Parameters
+    ----------
+    scan : Conformed
+        A scan on its grid.
+
+    Returns
+    -------
+    tuple of str
+        One sentence, or none.
+    """
+    planes = [np.flatnonzero(scan.image.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
+    sides = [int(found[-1] - found[0]) + 1 if found.size else 0 for found in planes]
+    share = math.prod(sides) / scan.image.size
+    if share >= _ROOMY or not all(sides):
+        return ()
+    grid, box = (" x ".join(map(str, numbers)) for numbers in (scan.image.shape, sides))
+    return (f"the grid of {grid} voxels is far larger than the head, which takes {box}; a smaller grid saves time",)
 
 
 def broken(count: int) -> str:

@@ -15,7 +15,7 @@ from computation.errors import ImportScanError
 from computation.scans.making import images, labels, levels, volumes
 from computation.scans.making.conform import Target, check_aligned, conform
 from computation.scans.making.labels import LabelSet
-from computation.scans.making.oddities import noticed
+from computation.scans.making.oddities import noticed, roomy
 from computation.scans.making.sources import Row
 from computation.scans.store import normalise, writer
 from computation.scans.store.records import pack
@@ -115,7 +115,7 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
         native=images.native(image),
         source=source,
         cut=scan.cut,
-        warnings=(*noticed(image, scan), *few),
+        warnings=(*noticed(image, scan), *few, *roomy(scan)),
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import ImportScanError
-from computation.scans.making.conform import Target, conform
+from computation.scans.making.conform import Target, conform, grid_of_view
 
 ORIENTATIONS = ["RAS", "LAS", "LIA", "ASR", "PIL", "SPL"]
 
@@ -209,3 +209,12 @@ def test_an_affine_without_volume():
 def test_targets_out_of_range(given):
     with pytest.raises(ImportScanError, match="must be from"):
         Target(**given)
+
+
+def test_the_grid_follows_the_spacing_where_none_is_given():
+    assert grid_of_view((1.0, 1.0, 1.0)) == Target().grid == (256, 256, 256)
+    assert grid_of_view((2.0, 2.0, 2.0)) == (128, 128, 128)
+    assert grid_of_view((0.8, 1.2, 3.0)) == (320, 213, 85)
+    assert grid_of_view(None) is None
+    # `Target` says what is wrong with it.
+    assert grid_of_view((0.0, 1.0, 1.0)) is None

@@ -4,8 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from computation.scans.making.conform import Conformed
 from computation.scans.making.ingest import import_table
-from computation.scans.making.oddities import odd
+from computation.scans.making.oddities import odd, roomy
 from computation.scans.store.opening import open_store
 
 
@@ -67,3 +68,13 @@ def test_what_was_not_finite_outside_the_head_is_said(tools):
     tools.nifti(folder / "0_t1.nii.gz", voxels, np.diag([2, 2, 2, 1]))
     (scan,) = import_table(table, folder / "site.db", spacing=2.0, grid=24).taken
     assert f"{count} voxels were NaN or infinite, hardly any of them in the head; they became 0" in scan.warnings
+
+
+def test_a_grid_far_larger_than_the_head_is_said(tools):
+    folder = tools.folder()
+    table = tools.table(folder, 1)
+    far = [import_table(table, folder / f"{grid}.db", spacing=2.0, grid=grid).taken[0].warnings for grid in (48, 24)]
+    found = [[text for text in texts if "far larger" in text] for texts in far]
+    text = "the grid of 48 x 48 x 48 voxels is far larger than the head, which takes 16 x 14 x 18"
+    assert found == [[f"{text}; a smaller grid saves time"], []]
+    assert roomy(Conformed(np.zeros((9, 9, 9), np.uint8), None, ((1.0,) * 4,) * 4, 0.0)) == ()
