@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from computation.errors import ImportScanError
 from computation.scans.making import images, labels
+from computation.scans.making.stripped import is_stripped
 from computation.scans.store import geometry, normalise, writer
 from computation.scans.store.provenance import versions
 from computation.scans.store.records import SPLITS, affine_of
@@ -184,7 +185,8 @@ def _entries(template: Template, index: int, parts: list[str], spacing_mm: float
         stored, slope = images.storable(_scanned(t1, site, spacing_mm, generator))
         low, high = (slope * value for value in normalise.constants(stored, "quantile"))
         name = f"template-{index}-{number:02d}"
-        yield writer.Entry(name, "", part, affine_of(affine.tolist()), low, high, stored, label, slope)
+        known = is_stripped(stored, (spacing_mm,) * 3, label)
+        yield writer.Entry(name, "", part, affine_of(affine.tolist()), low, high, stored, label, slope, stripped=known)
 
 
 def _antialiased(template: Template, spacing_mm: float) -> Template:

@@ -20,7 +20,7 @@ SHORT = {
 }
 
 
-def database(path: Path, *, scans=(2, 1, 1), side=16, seed=0, names=CLASSES, damage=None) -> Path:
+def database(path: Path, *, scans=(2, 1, 1), side=16, seed=0, names=CLASSES, damage=None, stripped=None) -> Path:
     """Write a database of spheres in spheres: train, valid and test scans of `side` voxels a side."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = tuple((*(float(3 * (row == column)) for column in range(3)), 0.0) for row in range(3))
@@ -32,7 +32,8 @@ def database(path: Path, *, scans=(2, 1, 1), side=16, seed=0, names=CLASSES, dam
             if damage:
                 image, label = damage(number, image, label)
             full = (*affine, (0.0, 0.0, 0.0, 1.0))
-            out.add(writer.Entry(f"person-{seed}-{number}", "", part, full, 0.0, 1000.0, image, label))
+            person = f"person-{seed}-{number}"
+            out.add(writer.Entry(person, "", part, full, 0.0, 1000.0, image, label, stripped=stripped))
     return path
 
 

@@ -112,7 +112,22 @@ def test_sites_whose_scans_lie_on_different_grids_are_told(tmp_path):
     loop.run()
     journal = (loop.folder("output", "local0") / "journal.jsonl").read_text()
     assert "grid differs: 16 x 16 x 16 at local0, 20 x 20 x 20 at local1" in journal
-    assert "axes differs" not in journal and "spacing_mm differs" not in journal
+    assert "axes differs" not in journal and "spacing_mm differs" not in journal and "head differs" not in journal
+
+
+def test_sites_of_which_one_strips_the_skulls_are_told(tmp_path):
+    loop = consortium(tmp_path)
+    for site, stripped in enumerate((True, False)):
+        made = database(tmp_path / f"{site}.db", stripped=stripped)
+        shutil.copy(made, loop.folder("input", f"local{site}") / "site.db")
+    loop.run()
+    journal = (loop.folder("output", "local0") / "journal.jsonl").read_text()
+    assert "head differs: skull-stripped at local0, not stripped at local1" in journal
+    for site, stripped in enumerate((True, False)):
+        model = json.loads((loop.folder("output", f"local{site}") / "model" / "final.json").read_text())
+        assert model["preprocessing"]["stripped"] is stripped
+        assert model["preprocessing"]["head_margin"] == 4
+        assert "everything outside is background" in model["preprocessing"]["use"]
 
 
 def test_float_that_the_app_cut_to_zero(tmp_path):

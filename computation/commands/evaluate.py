@@ -186,6 +186,10 @@ def _unlike(model: Model, store: Store) -> list[str]:
         notes.append(
             f"the scans were conformed like {like}; the model learnt from {how.like}, whose axes run otherwise"
         )
+    heads = {scan.stripped for scan in store.scans()} - {None}
+    if how.stripped is not None and heads - {how.stripped}:
+        kinds = {True: "skull-stripped", False: "not skull-stripped"}
+        notes.append(f"some scans are {kinds[not how.stripped]}; the model learnt from {kinds[how.stripped]} ones")
     if how.spacing and not all(np.allclose(spacing, how.spacing, atol=1e-3) for spacing in spacings):
         notes.append(f"the scans have spacings of {sorted(spacings)} mm; the model learnt from {how.spacing}")
     return notes

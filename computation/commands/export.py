@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
     if options.onnx is not None:
         apart = save_onnx(options.onnx, model.network, model.metadata)
         console.print(f"[green]{shown(options.onnx)}[/]: ONNX Runtime's scores differ by {apart:.1e}")
+        console.print(f"whoever runs it: {shown(model.preprocessing.as_json()['use'])}")
     if options.brainchop is not None:
         apart, cautions = save_brainchop(options.brainchop, model.network, model.metadata)
         console.print(f"[green]{shown(options.brainchop)}[/]: read back, its scores differ by {apart:.1e}")

@@ -116,7 +116,7 @@ def predict(model: Model, scans: Sequence[Path], wanted: Wanted, console: Consol
 
 def _one(model: Model, path: Path, name: str, wanted: Wanted, console: Console) -> list[tuple[Any, ...]]:
     found = segment(model, images.load(path), tile=wanted.tile, flips=wanted.flips)
-    for note in found.prepared.notes:
+    for note in found.notes:
         console.print(f"[yellow]{shown(name)}: {shown(note)}")
     labels = model.metadata.labels
     folder, rows = wanted.output, _rows(name, labels, found)
@@ -146,7 +146,7 @@ def _sidecar(model: Model, found: Segmented, wanted: Wanted) -> dict[str, Any]:
         "Tile": list(tile) if tile else None,
         "Flips": wanted.flips,
         "Run": model.metadata.run,
-        "Notes": list(found.prepared.notes),
+        "Notes": list(found.notes),
     }
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from computation import __version__
 from computation.commands.model import Model
+from computation.commands.plausible import implausible
 from computation.scans.drawing.sides import counterparts
 from computation.scans.making.native import shares_to_native
+from computation.scans.store import geometry
 from computation.scans.store.blocks import Triple
 from computation.training import inference
 from computation.training.preprocessing import Prepared, prepare
@@ -37,6 +39,8 @@ class Segmented:
         Native voxels of each class.
     voxel_ml : float
         Millilitres of one of them.
+    notes : tuple of str
+        What is odd about the scan, and about the labels' volumes; names neither files nor people.
     """
 
     prepared: Prepared
@@ -44,6 +48,7 @@ class Segmented:
     native: Any
     counts: tuple[int, ...]
     voxel_ml: float
+    notes: tuple[str, ...]
 
 
 def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, flips: bool = False) -> Segmented:
@@ -77,7 +82,9 @@ def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, fl
     counts = np.bincount(np.asarray(native.dataobj).ravel(), minlength=classes)
     unit = prepared.scan.native.millimetres if prepared.scan.native else 1.0
     voxel = float(abs(np.linalg.det(np.asarray(native.affine)[:3, :3]))) * unit**3 / 1000
-    return Segmented(prepared, labels, native, tuple(map(int, counts)), voxel)
+    view = geometry.spacing(np.asarray(native.affine)) * unit * native.shape
+    strange = implausible(model.metadata.labels, (counts * voxel).tolist(), view.tolist())
+    return Segmented(prepared, labels, native, tuple(map(int, counts)), voxel, (*prepared.notes, *strange))
 
 
 def probabilities(

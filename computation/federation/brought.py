@@ -64,6 +64,7 @@ def preparation(store: Store) -> dict[str, str]:
         "spacing_mm": _one_of(_sides(scan.spacing) for scan in scans),
         "grid": _one_of(_sides(scan.shape) for scan in scans),
         "axes": _one_of(scan.axes for scan in scans),
+        "head": _one_of(scan.head for scan in scans),
     }
 
 

@@ -48,6 +48,13 @@ _TOLERANCE = 1e-5
 _NORMALISED, _EPSILON = "_gn", 1e-5
 
 _SIDE = 256
+
+#: What brainchop cuts off before the network sees a scan: all but the box of what is brighter than a share of the
+#: brightest voxel, and some voxels around it. A raw head's air is noise, and there the share is no exact science.
+_CROPS: dict[bool, dict[str, float]] = {
+    True: {"autoThreshold": 0, "cropPadding": 4},
+    False: {"autoThreshold": 0.1, "cropPadding": 18},
+}
 _ACTIVATIONS: dict[str, Any] = {
     "relu": torch.nn.functional.relu,
     "elu": torch.nn.functional.elu,
@@ -237,8 +244,7 @@ def _entry(model: MeshNet, metadata: Metadata) -> dict[str, Any]:
         "numOverlapBatches": 0,
         "enableTranspose": True,
         "enableCrop": True,
-        "cropPadding": 18,
-        "autoThreshold": 0,
+        **_CROPS[metadata.preprocessing.get("stripped") is True],
         "enableQuantileNorm": _NORMALISATIONS.get(str(metadata.preprocessing.get("normalisation")), False),
         "filterOutWithPreMask": False,
         "enableSeqConv": False,

@@ -43,7 +43,8 @@ def save_onnx(path: Path, model: MeshNet, metadata: Metadata) -> float:
     """Write a model as ONNX; the file appears only after ONNX Runtime computed the same scores with it.
 
     The input `image` is float32 `(N, 1, D, H, W)`, normalised as the model's preprocessing says; the output `scores` is
-    float32 `(N, classes, D, H, W)`, before the softmax. Labels and preprocessing are in the file's metadata, as JSON.
+    float32 `(N, classes, D, H, W)`, before the softmax. Labels and preprocessing are in the file's metadata, as JSON;
+    the latter's `use` says what to label at all.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -242,6 +243,8 @@ def _show_import(console: Console, summary: ImportSummary, dry: bool) -> None:
             console.print(f"{name}: {scan.state}, {scan.split}")
         for text in scan.warnings:
             console.print(f"[yellow]{name}: {shown(text)}")
+    if summary.mixed:
+        console.print(f"[yellow]{summary.mixed}")
     for row in summary.left_out:
         console.print(f"[red]{shown(f'{row.subject} {row.session}'.strip())}: left out: {shown(row.reason)}")
         if row.detail:
@@ -252,7 +255,8 @@ def _show_facts(console: Console, store: Store) -> None:
     console.print(f"format: {store.format}; normalisation: {store.normalisation}")
     console.print("classes: " + ", ".join(f"{index} {shown(name)}" for index, name in enumerate(store.label_names)))
     counts = ", ".join(f"{len(store.scans(part))} {part}" for part in SPLITS)
-    console.print(f"scans: {counts}")
+    heads = Counter(scan.head for scan in store.scans())
+    console.print(f"scans: {counts}; heads: " + ", ".join(f"{heads[kind]} {kind}" for kind in sorted(heads)))
 
 
 def _show_scans(console: Console, scans: Sequence[Scan], faults: dict[int, ScanFault] | None) -> None:

@@ -19,16 +19,24 @@ from computation.errors import ModelError
 from computation.scans.making import images, levels
 from computation.scans.making.conform import LIKE, Target, conform
 from computation.scans.making.oddities import noticed
+from computation.scans.making.stripped import is_stripped
 from computation.scans.store import normalise
 from computation.scans.store.blocks import Triple
 from computation.scans.store.opening import SqliteStore, Store
 from computation.scans.store.records import Scan, spacing_of
 from computation.settings import Settings
+from computation.training import head
 from computation.training.inference import learnt_tile
 
 __all__ = ["Prepared", "Preprocessing", "parse", "prepare", "preprocessing_of"]
 
 _PRECISIONS = ("float32", "bfloat16", "float64")
+
+#: For whoever runs the model with other software; ours always does it.
+_USE = (
+    "label only the box of the head and head_margin voxels around it, in tiles of `tile` where that is set; everything "
+    "outside is background (class 0), because the network has not learnt what air is"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Preprocessing:
         normalisation that learnt from sub-volumes wants tiles of their size.
     precision : str
         Arithmetic of the network.
+    stripped : bool or None
+        Whether everything outside the brain was 0 in the scans that the model learnt from; None where nobody knows.
     """
 
     normalisation: str = normalise.SCHEMES[0]
@@ -61,12 +71,14 @@ class Preprocessing:
     storage: str = "exact"
     tile: Triple | None = None
     precision: str = _PRECISIONS[0]
+    stripped: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain JSON values that `parse` reads back."""
-        fields = ("normalisation", "spacing", "grid", "like", "storage", "tile", "precision")
+        """Return plain JSON values that `parse` reads back, and what other software must do around them."""
+        fields = ("normalisation", "spacing", "grid", "like", "storage", "tile", "precision", "stripped")
         values = {name: getattr(self, name) for name in fields}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**plain, "head_margin": head.MARGIN, "use": _USE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +123,7 @@ def preprocessing_of(store: Store, settings: Settings) -> Preprocessing:
         "normalisation": store.normalisation,
         "tile": learnt_tile(settings),
         "precision": settings.precision,
+        "stripped": _common(scan.stripped for scan in store.scans()),
     }
     return parse({name: value for name, value in known.items() if _fits(name, value)})
 
@@ -149,6 +162,7 @@ def parse(raw: Mapping[str, Any]) -> Preprocessing:
         storage=_choice(raw, "storage", blank.storage, images.STORAGES),
         tile=_sides("tile", raw.get("tile")),
         precision=_choice(raw, "precision", blank.precision, _PRECISIONS),
+        stripped=_known(raw, "stripped"),
     )
 
 
@@ -164,6 +178,13 @@ def _choice(raw: Mapping[str, Any], name: str, default: str, known: tuple[str, .
     if value not in known:
         raise ModelError(f"{name!r} of the model's preprocessing is unknown; wanted one of {', '.join(known)}")
     return str(value)
+
+
+def _known(raw: Mapping[str, Any], name: str) -> bool | None:
+    value = raw.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    raise ModelError(f"{name!r} of the model's preprocessing is malformed; wanted true, false or null")
 
 
 def _three(name: str, value: Any, low: float, high: float) -> tuple[float, float, float] | None:
@@ -222,6 +243,23 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
         labelled=False,
         native=images.native(image),
         cut=found.cut,
+        stripped=is_stripped(stored, spacing_of(found.affine)),
     )
     notes = (*noticed(image, found, "outside the model's grid"), *few)
-    return Prepared(normalise.apply(stored, slope, low, high, how.normalisation), scan, notes)
+    voxels = normalise.apply(stored, slope, low, high, how.normalisation)
+    return Prepared(voxels, scan, (*notes, *_unlike(how.stripped, scan.stripped)))
+
+
+def _unlike(learnt: bool | None, there: bool | None) -> tuple[str, ...]:
+    """Say that a scan has a skull where the model learnt from brains alone, or the other way round."""
+    if learnt and there is False:
+        return (
+            "the model learnt from skull-stripped scans, and this one has signal outside the brain: skull, eyes and "
+            "neck may be labelled as brain; strip it first (SynthStrip, HD-BET, BET or the like)",
+        )
+    if learnt is False and there:
+        return (
+            "the model learnt from scans that are not skull-stripped, and outside the brain this one is 0; give it the "
+            "scan as it was before stripping",
+        )
+    return ()

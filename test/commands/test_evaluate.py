@@ -252,3 +252,12 @@ def test_axes_that_run_otherwise_are_told(tools, tmp_path, capsys):
     assert "conformed like freesurfer; the model learnt from ras" in " ".join(capsys.readouterr().out.split())
     assert tools.command("evaluate", tools.threshold(tmp_path / "own", {**tools.how, "like": "freesurfer"}), db) == 0
     assert "learnt from" not in capsys.readouterr().out
+
+
+def test_heads_of_the_other_kind_are_told(tools, tmp_path, capsys):
+    db = database(tools, tmp_path, ("test",))
+    for stripped, told in ((False, True), (True, False), (None, False)):
+        model = tools.threshold(tmp_path / "model", {**tools.how, "stripped": stripped})
+        assert tools.command("evaluate", model, db) == 0
+        said = "some scans are skull-stripped; the model learnt from not skull-stripped ones"
+        assert (said in " ".join(capsys.readouterr().out.split())) == told

@@ -156,7 +156,7 @@ def test_negative_values_are_told_as_the_import_tells_them(tools, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    "change", [{"spacing": [0, 1, 1]}, {"tile": [64, 64]}, {"like": "x"}, {"grid": [24, 24, 24.5]}]
+    "change", [{"stripped": 1}, {"spacing": [0, 1, 1]}, {"tile": [64, 64]}, {"like": "x"}, {"grid": [24, 24, 24.5]}]
 )
 def test_malformed_preprocessing_is_refused(tools, tmp_path, capsys, change):
     model = tools.threshold(tmp_path / "model", {**tools.how, **change})
@@ -240,3 +240,72 @@ def test_outputs_of_linked_scans_are_named_by_where_the_links_lie(tmp_path, monk
     assert names_of([tmp_path / "sub-1" / "T1.nii.gz", tmp_path / "sub-2" / "T1.nii.gz"]) == ["sub-1_T1", "sub-2_T1"]
     monkeypatch.chdir(tmp_path / "sub-1")
     assert names_of([Path("T1.nii.gz"), Path("../sub-2/../sub-2/T1.nii.gz")]) == ["sub-1_T1", "sub-2_T1"]
+
+
+def heads(tmp_path):
+    """Write a brain of 65 mm alone (`stripped`), in a head (`raw`), and in a head in noise (`noisy`)."""
+    away = 4 * np.sqrt(sum((axis - 30) ** 2 for axis in np.indices((60, 60, 60))))
+    brain = np.select([away < 22, away < 50, away < 65], [10, 800, 400], 0)
+    raw = np.where((away >= 65) & (away < 95), 780, brain)
+    noise = np.random.default_rng(0).rayleigh(12, raw.shape)
+    for name, image in (("stripped", brain), ("raw", raw), ("noisy", np.where(raw > 0, raw, noise))):
+        nib.save(nib.Nifti1Image(image.astype(np.int16), np.diag([4.0, 4, 4, 1])), tmp_path / f"{name}.nii.gz")
+
+
+def test_a_head_that_is_not_of_the_kind_that_was_learnt_is_told(tools, tmp_path, capsys):
+    heads(tmp_path)
+    how = {**tools.how, "spacing": [4.0] * 3, "grid": [60] * 3}
+    scans = [tmp_path / f"{name}.nii.gz" for name in ("stripped", "raw", "noisy")]
+    skull, brain = "the model learnt from skull-stripped", "the model learnt from scans that are not skull-stripped"
+    for stripped, wanted in ((True, [(), skull, skull]), (False, [brain, (), ()]), (None, [(), (), ()])):
+        model, out = tools.threshold(tmp_path / "model", {**how, "stripped": stripped}), tmp_path / str(stripped)
+        assert tools.command("predict", model, *scans, "--output", out, "--no-figure") == 0
+        told = " ".join(capsys.readouterr().out.split())
+        for path, expected in zip(scans, wanted, strict=True):
+            name = path.name.split(".")[0]
+            notes = json.loads((out / f"{name}_dseg.json").read_text())["Notes"]
+            kinds = [note for note in notes if note.startswith("the model learnt")]
+            assert [note[: len(expected)] for note in kinds] == ([expected] if expected else [])
+            assert (f"{name}: the model learnt" in told) == bool(expected)
+    assert "SynthStrip, HD-BET, BET" not in told
+    sidecar = json.loads((tmp_path / "True" / "raw_dseg.json").read_text())
+    assert any("SynthStrip, HD-BET, BET" in note for note in sidecar["Notes"])
+    # A brain of 1.15 litres in 3.6 litres of head, all of which this network takes for tissue.
+    assert any("litres of grey and white matter together" in note for note in sidecar["Notes"])
+    sidecar = json.loads((tmp_path / "True" / "stripped_dseg.json").read_text())
+    assert not any("litres" in note for note in sidecar["Notes"])
+
+
+def test_predict_and_validation_label_the_same_and_no_air(tools, tmp_path):
+    """The network calls air white matter, as one may that has never seen any."""
+    import torch
+
+    from computation.commands.model import read
+    from computation.commands.segmenting import segment
+    from computation.scans.making import images
+    from computation.scans.making.ingest import import_table
+    from computation.scans.store.opening import open_store
+    from computation.training import head, inference
+
+    heads(tmp_path)
+    names = ("stripped", "raw", "noisy")
+    rows = [f"{name},{name}.nii.gz," for name in names]
+    (tmp_path / "t.csv").write_text("\n".join(["subject,image,label", *rows]))
+    import_table(tmp_path / "t.csv", tmp_path / "site.db", spacing=4.0, grid=90)
+    model = read(tools.threshold(tmp_path / "model", {**tools.how, "spacing": [4.0] * 3, "grid": [90] * 3}))
+    with torch.no_grad():
+        model.network.head.weight[0] = -20
+        model.network.head.bias[:3] = torch.tensor([-1.0, 0.0, -100.0])
+    with open_store(tmp_path / "site.db") as store:
+        for scan in store.scans():
+            labels = inference.predict(model.network, store, scan, tile=(20, 20, 20))
+            found = segment(model, images.load(tmp_path / f"{scan.subject}.nii.gz"), tile=(20, 20, 20))
+            assert np.array_equal(labels, found.labels)
+            box = head.box_of(store.read_image(scan, (0, 0, 0), scan.shape))
+            outside = np.ones(labels.shape, bool)
+            outside[box] = False
+            assert labels[box].all()
+            assert not labels[outside].any()
+            assert outside.mean() > 0.5
+            # Back in its own space nothing beyond the box is labelled either; voxels are copied.
+            assert np.count_nonzero(np.asarray(found.native.dataobj)) <= np.count_nonzero(labels)

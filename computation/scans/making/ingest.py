@@ -147,8 +147,10 @@ def _check_target(database: Path, options: Options) -> None:
 
 
 def _taken(task: Task, scan: Scan | None = None) -> Taken:
-    cut, warnings = (0.0, ()) if scan is None else (scan.cut, scan.warnings)
-    return Taken(task.row.subject, task.row.session, task.split, cut, task.state, (*warnings, *task.warnings))
+    row, split, state = task.row, task.split, task.state
+    if scan is None:
+        return Taken(row.subject, row.session, split, 0.0, state, task.warnings)
+    return Taken(row.subject, row.session, split, scan.cut, state, (*scan.warnings, *task.warnings), scan.head)
 
 
 def _build(

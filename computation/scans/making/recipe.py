@@ -17,8 +17,9 @@ from computation.scans.making.conform import Target, check_aligned, conform
 from computation.scans.making.labels import LabelSet
 from computation.scans.making.oddities import noticed, roomy
 from computation.scans.making.sources import Row
+from computation.scans.making.stripped import is_stripped
 from computation.scans.store import normalise, writer
-from computation.scans.store.records import pack
+from computation.scans.store.records import pack, spacing_of
 
 __all__ = ["Recipe", "checksums", "make"]
 
@@ -102,6 +103,7 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
     low, high = normalise.constants(scan.image, recipe.normalisation)
     stored, slope = images.storable(scan.image, recipe.storage)
     few = levels.check(np.asanyarray(image.dataobj), stored, slope, low, high)
+    classes = None if scan.label is None else chosen.padded().apply(scan.label)
     return writer.Entry(
         subject=row.subject,
         session=row.session,
@@ -110,12 +112,13 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
         low=low,
         high=high,
         image=stored,
-        label=None if scan.label is None else chosen.padded().apply(scan.label),
+        label=classes,
         slope=slope,
         native=images.native(image),
         source=source,
         cut=scan.cut,
         warnings=(*noticed(image, scan), *few, *roomy(scan)),
+        stripped=is_stripped(stored, spacing_of(scan.affine), classes),
     )
 
 

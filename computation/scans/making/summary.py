@@ -25,6 +25,8 @@ class Taken:
         ``new``, ``changed`` (its files are not those of the old database) or ``unchanged`` (taken over).
     warnings : tuple of str
         What is odd about it.
+    head : str
+        As in `Scan`.
     """
 
     subject: str
@@ -33,6 +35,7 @@ class Taken:
     cut: float = 0.0
     state: str = "new"
     warnings: tuple[str, ...] = ()
+    head: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,15 @@ class ImportSummary:
         """Scans taken in each part of the split."""
         found = Counter(scan.split for scan in self.taken)
         return {part: found[part] for part in SPLITS}
+
+    @property
+    def mixed(self) -> str:
+        """A sentence if some heads are stripped of their skulls and some are not, else nothing."""
+        found = Counter(scan.head for scan in self.taken)
+        stripped, raw = found["skull-stripped"], found["not stripped"]
+        if not (stripped and raw):
+            return ""
+        return (
+            f"{stripped} scans are skull-stripped and {raw} are not; a model learns from one kind: strip all of them "
+            "(SynthStrip, HD-BET, BET or the like) or none"
+        )

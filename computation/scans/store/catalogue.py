@@ -180,9 +180,11 @@ def _notes_of(value: Any) -> dict[str, Any]:
     notes = value if isinstance(value, dict) else {"cut": None}
     cut: Any = notes.get("cut", 0.0)
     warnings: Any = notes.get("warnings", [])
-    if not is_number(cut) or not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+    stripped: Any = notes.get("stripped")
+    told = isinstance(warnings, list) and all(isinstance(text, str) for text in warnings)
+    if not is_number(cut) or not told or not (stripped is None or isinstance(stripped, bool)):
         raise StoreError("the scan database holds malformed notes; import the scans again", repr(value)[:200])
-    return {"cut": cut, "warnings": tuple(warnings)}
+    return {"cut": cut, "warnings": tuple(warnings), "stripped": stripped}
 
 
 def _native_of(value: Any) -> Native | None:

@@ -169,6 +169,7 @@ def _entry(store: SqliteStore, scan: Scan) -> writer.Entry:
         source=store.source(scan),
         cut=scan.cut,
         warnings=scan.warnings,
+        stripped=scan.stripped,
     )
 
 

@@ -108,6 +108,8 @@ class Scan:
         Share of the head that lay outside the grid when the scan was conformed.
     warnings : tuple of str
         What the import found odd about it.
+    stripped : bool or None
+        Whether everything outside the brain is 0; None where the database does not know.
     """
 
     key: int
@@ -124,11 +126,17 @@ class Scan:
     native: Native | None = None
     cut: float = 0.0
     warnings: tuple[str, ...] = ()
+    stripped: bool | None = None
 
     @property
     def axes(self) -> str:
         """Where the axes lead, by the nearest directions of the body: ``RAS``, ``LIA`` and the like."""
         return geometry.axes(np.array(self.affine))
+
+    @property
+    def head(self) -> str:
+        """What is outside the brain, in a word: ``skull-stripped``, ``not stripped`` or ``unknown``."""
+        return {True: "skull-stripped", False: "not stripped", None: "unknown"}[self.stripped]
 
 
 def pack(value: Any) -> str:

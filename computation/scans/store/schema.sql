@@ -35,7 +35,8 @@ CREATE TABLE scans (
     high    REAL NOT NULL,
     native  TEXT NOT NULL,  -- JSON: shape, affine, form codes and units of the source, to carry a prediction back
     source  TEXT NOT NULL,  -- JSON: SHA-256 of each source file
-    notes   TEXT NOT NULL,  -- JSON: cut, the share of the head outside the grid; warnings, what the import found odd
+    notes   TEXT NOT NULL,  -- JSON: cut, the share of the head outside the grid; warnings, what the import found odd;
+                            -- stripped, whether all outside the brain is 0 (missing or null: not known)
     sha256  TEXT NOT NULL,  -- over the columns above and every voxel; see fingerprint.py
     UNIQUE (subject, session)
 );

@@ -92,6 +92,8 @@ class Entry:
         Share of the head that lies outside the grid.
     warnings : tuple of str
         What is odd about the scan.
+    stripped : bool or None
+        Whether everything outside the brain is 0; None where nobody knows.
     """
 
     subject: str
@@ -107,6 +109,7 @@ class Entry:
     source: Mapping[str, str] = field(default_factory=dict)
     cut: float = 0.0
     warnings: tuple[str, ...] = ()
+    stripped: bool | None = None
 
 
 @contextmanager
@@ -291,7 +294,7 @@ def _cells(entry: Entry) -> tuple[str | float, ...]:
     native = None if entry.native is None else asdict(entry.native)
     if native is not None and native["millimetres"] == 1:
         del native["millimetres"]  # as in the databases that were made before there were other units
-    notes = {"cut": entry.cut, "warnings": list(entry.warnings)}
+    notes = {"cut": entry.cut, "warnings": list(entry.warnings), "stripped": entry.stripped}
     known = (entry.subject, entry.session, pack(_shape(entry.image)), pack(entry.affine), entry.low, entry.high)
     return (*known, pack(native), pack(dict(entry.source)), pack(notes))
 

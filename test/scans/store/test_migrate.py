@@ -57,7 +57,7 @@ def test_version_1_is_read_in_place(old):
     with open_store(path) as store:
         for scan, entry in zip(store.scans(), entries, strict=True):
             assert (store.stored(scan, "image", Box((0, 0, 0), scan.shape)) == entry.image).all()
-            assert scan.warnings == () and scan.cut == 0
+            assert scan.warnings == () and scan.cut == 0 and scan.head == "unknown"
             store.verify(scan)
 
 

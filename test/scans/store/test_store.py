@@ -245,6 +245,8 @@ class TestBadDatabase:
             ("UPDATE scans SET shape = '[1000000, 1000000, 1000000]'", "malformed shape"),
             ("UPDATE scans SET shape = '[4000, 4000, 4000]'", "malformed shape"),
             ("UPDATE scans SET affine = '[[1]]'", "malformed affine"),
+            ("UPDATE scans SET notes = '{\"stripped\": 1}'", "malformed notes"),
+            ('UPDATE scans SET notes = \'{"warnings": "odd"}\'', "malformed notes"),
             ("UPDATE scans SET affine = '[[0,0,0,0],[0,0,0,0],[0,0,0,0],[0,0,0,1]]'", "malformed affine"),
             ("UPDATE scans SET high = low", "malformed scan"),
             ("UPDATE scans SET low = 'abc'", "malformed scan"),
