@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import ImportScanError
+from computation.scans.store import normalise
 
 __all__ = ["check"]
 
@@ -25,7 +26,7 @@ _SAMPLE = 100_000
 
 
 def check(source: NDArray[Any], stored: NDArray[Any], slope: float, low: float, high: float) -> tuple[str, ...]:
-    """Refuse or tell of a head that has few grey levels, whatever the cause.
+    """Refuse or tell of a head that has few grey levels, whatever the cause, and tell of outliers.
 
     Parameters
     ----------
@@ -47,15 +48,26 @@ def check(source: NDArray[Any], stored: NDArray[Any], slope: float, low: float, 
         If hardly a level is left of an image that had more.
     """
     left = _count(np.rint(stored[stored != 0] * (slope * _STEPS / (high - low))))
-    before = _count(source[(source != 0) & np.isfinite(source)])
+    head = source[(source != 0) & np.isfinite(source)]
+    before = _count(head)
     if left <= _HOPELESS and 2 * left <= before:
         text = f"only {left} grey levels of the head would be left: extreme values set the scale"
         raise ImportScanError(f"{text}; clip them in the image, or leave this scan out")
+    found = _outliers(head)
     if before < _FEW:
-        return (f"the image has only {before} grey levels in the head; is it a mask, a label map or a phantom?",)
-    if left < _FEW:
-        return (f"only {left} grey levels of the head are left; look for extreme values in the image",)
-    return ()
+        found.append(f"the image has only {before} grey levels in the head; is it a mask, a label map or a phantom?")
+    elif left < _FEW:
+        found.append(f"only {left} grey levels of the head are left; look for extreme values in the image")
+    return tuple(found)
+
+
+def _outliers(head: NDArray[Any]) -> list[str]:
+    low, high = normalise.ordinary(head)
+    beyond = head[(head < low) | (head > high)]
+    if not beyond.size:
+        return []
+    furthest = float(beyond[np.abs(beyond.astype(np.float64)).argmax()])
+    return [f"{beyond.size} voxels lie far beyond all others, up to {furthest:.3g}; they set no scale"]
 
 
 def _count(head: NDArray[Any]) -> int:

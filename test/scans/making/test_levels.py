@@ -46,6 +46,7 @@ def test_outliers_cost_no_levels(tools, how, scheme, values):
     _, wanted = imported(tools, spoilt(600, 601, 602), normalisation=scheme, **how)
     told, found = imported(tools, spoilt(*values), normalisation=scheme, **how)
     assert not any("grey levels" in text for text in told)
+    assert f"{sum(abs(value) > 9 for value in values)} voxels lie far beyond all others, up to" in " ".join(told)
     apart = np.abs(found - wanted)
     apart[10, 10, 10:13] = 0
     if how.get("like"):
