@@ -7,7 +7,7 @@ import math
 import sys
 from typing import Any, NoReturn
 
-__all__ = ["is_digest", "is_number", "is_text", "parse_json"]
+__all__ = ["is_digest", "is_encodable", "is_number", "is_text", "parse_json"]
 
 #: Objects and lists within each other: ours have at most eight, and Python's own limit depends on who calls.
 _DEEPEST = 32
@@ -98,3 +98,12 @@ def is_text(value: Any, longest: int) -> bool:
 def is_digest(value: Any) -> bool:
     """Tell whether a JSON value is a SHA-256 digest in lower-case hexadecimal."""
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def is_encodable(text: str) -> bool:
+    """Tell whether a name or path is text: one with a byte that the locale cannot read holds half letters."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

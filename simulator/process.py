@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from computation import isolation
+from computation.checks import is_encodable
 from computation.errors import SimulatorError
 from simulator.layout import Layout
 
@@ -39,6 +40,8 @@ __all__ = [
 _PORTS = range(8101, 32768)
 _PATIENCE = 5.0  # seconds from SIGTERM to SIGKILL
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+#: A node reads names and writes its log as UTF-8 wherever its caller does not.
+_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 #: As OpenMP reads it, which takes anything else, also an empty text, for all cores.
 _THREADS = re.compile(r"[1-9]\d{0,4}( *, *[1-9]\d{0,4})*", re.ASCII)
 
@@ -143,7 +146,7 @@ def environment(port: int, sites: int, given: Mapping[str, str] = os.environ) ->
     given : mapping of str
         Environment to start from; an OMP_NUM_THREADS in it is kept if it is one.
     """
-    own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
+    own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1", **_UTF8}
     return {**given, **own, **isolation.variables(given), "OMP_NUM_THREADS": threads(share(sites), given)}
 
 
@@ -288,8 +291,14 @@ class ProcessEngine:
         return NodeProcess(self._command, layout.log(client), self._sites, layout.cache(client))
 
     def state(self, client: str) -> dict[str, Any]:
-        """Return COINSTAC's `state` of a node: a process sees the paths as they are."""
-        return self._layout.state(client)
+        """Return COINSTAC's `state` of a node: a process sees the paths as they are.
+
+        A path with a byte that is no text here cannot travel as JSON; it is given from the node's working directory.
+        """
+        state, here = self._layout.state(client), self._layout.cache(client)
+        if is_encodable(str(here)):
+            return state
+        return {name: os.path.relpath(value, here) if name != "clientId" else value for name, value in state.items()}
 
     def close(self) -> None:
         """Do nothing: processes leave nothing behind."""

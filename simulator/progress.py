@@ -115,7 +115,7 @@ class RunProgress(Observer):
             self._rounds = output["rounds"]
         notes = output.get("notes")
         for note in notes if isinstance(notes, list) else []:
-            self._tell(f"sites differ: {note}")
+            self._tell(f"note: {note}")
 
     def _tell_skipped(self, output: Mapping[str, Any]) -> None:
         skipped = output.get("skipped")

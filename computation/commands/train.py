@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from computation import terminal
-from computation.checks import parse_json
+from computation.checks import is_encodable, parse_json
 from computation.errors import SettingsError, SimulatorError, StoreError, unwritable
 from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
@@ -87,9 +87,14 @@ def _link(db: Path, place: Path) -> None:
             raise SimulatorError(text, str(foreign[0]))
         for old in found:
             old.unlink()
-        (place / db.name).symlink_to(target)
+        (place / _name(db)).symlink_to(target)
     except OSError as error:
         raise SimulatorError(unwritable("output"), str(error)) from error
+
+
+def _name(db: Path) -> str:
+    """Return what the database is called in the run: as it is, if that is a text which can travel."""
+    return db.name if is_encodable(db.name) else "site.db"
 
 
 def inputs_of(db: Path, settings: Sequence[str]) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def inputs_of(db: Path, settings: Sequence[str]) -> dict[str, Any]:
             inputs["classes"] = list(store.label_names)
         if not store.scans("train"):
             raise StoreError("the scan database has no scan to train on; import some with split 'train'", str(db))
-    inputs["data"] = [db.name]
+    inputs["data"] = [_name(db)]
     parse(inputs)
     return inputs
 
