@@ -229,7 +229,8 @@ def test_a_run_succeeds_where_there_is_no_utf8(tmp_path, terminal):
 def test_folders_and_files_whose_names_are_no_text_are_used_all_the_same(tmp_path):
     """Such as those of an archive that was packed where letters were Latin-1."""
     home = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Pr\xfcf"))
-    db = database(home / os.fsdecode(b"gr\xfcn.db"))
+    home.mkdir()
+    db = database(tmp_path / "green.db").rename(home / os.fsdecode(b"gr\xfcn.db"))
     words = [word for name, value in SHORT.items() if name != "data" for word in ("--setting", f"{name}={value}")]
     command = [*CLI, "train", str(db), "--output", str(home / "run"), *words]
     done = subprocess.run(command, capture_output=True, timeout=150, check=False)
