@@ -12,6 +12,7 @@ from typing import Any
 
 from computation.coinstac.node import Phase, Service
 from computation.federation.site import SiteRun
+from computation.settings import parse
 from computation.training.trainer import Trainer
 from computation.wire.messages import Plan, Results, Verdict
 
@@ -26,7 +27,7 @@ def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
     trainer : callable
         Makes the site's trainer; benchmarks that measure the protocol alone pass one that computes nothing.
     """
-    return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer))
+    return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer), parse)
 
 
 class Join(Phase):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from computation.checks import is_text
 from computation.coinstac.node import Phase, Service
 from computation.errors import MeshNetError, MessageError
 from computation.federation import results
@@ -27,7 +28,17 @@ T = TypeVar("T")
 
 def create() -> Service:
     """Return the handler of the centre's calls."""
-    return Service("remote", [(Join, False), (Train, True), (Finish, True)], CentreRun)
+    return Service("remote", [(Join, False), (Train, True), (Finish, True)], CentreRun, _examine)
+
+
+def _examine(inputs: Mapping[str, Any]) -> None:
+    """Raise what is wrong with the sites' first messages, or with their names, of which folders are made."""
+    for site in inputs:
+        if not is_text(site, 200) or site in ("", ".", "..") or "/" in site:
+            raise MessageError(
+                "a site's id is no plain name; wanted at most 200 characters and no '/'", repr(site)[:200]
+            )
+    _from_each(inputs, JoinOffer.parse)
 
 
 def _from_each(inputs: Mapping[str, Any], parse: Callable[[Any], T]) -> dict[str, T]:
