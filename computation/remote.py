@@ -95,6 +95,7 @@ class Train(Phase):
             best=run.selection.best,
             last=bool(stop) or run.plan is None or run.round == run.plan.rounds,
             missing=done.missing if done else {},
+            clipped=run.clipped if combined else (),
             stop=stop,
         )
         run.tracker.round(run.numbers(verdict, offers))
