@@ -117,6 +117,12 @@ def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer]) -> None:
             raise MessageError(f"site {site} contributed to round {offer.round}; wanted round {run.round}")
 
 
+def _expect_step(wanted: str, offers: Mapping[str, FinishOffer]) -> None:
+    for site, offer in offers.items():
+        if offer.step != wanted:
+            raise MessageError(f"site {site} says {offer.step!r} at the end; wanted {wanted!r} from each")
+
+
 class Finish(Phase):
     """Two iterations: results travel on an ordinary one, and the run succeeds on the next, without files.
 
@@ -130,11 +136,9 @@ class Finish(Phase):
         offers = _from_each(self.input, FinishOffer.parse)
         _expect_members(run, offers)
         run.consensus({site: offer.model for site, offer in offers.items()})
+        _expect_step("evaluated" if run.results is None else "done", offers)
         if run.results is None:
             return self._results(run, offers)
-        late = sorted(site for site, offer in offers.items() if offer.step != "done")
-        if late:
-            raise MessageError(f"site {late[0]} has not confirmed its results; wanted 'done' from each")
         summary = summarise(run)
         assert run.plan is not None
         digests = {site: offer.model for site, offer in sorted(offers.items())}
