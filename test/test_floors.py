@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "locks": 0,
     "isolation": 0,
     "colours": 0,
     "checks": 1,

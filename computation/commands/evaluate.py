@@ -19,11 +19,20 @@ from computation.commands import model as models
 from computation.commands import outputs, segmenting
 from computation.commands.distances import ClassScore, compare
 from computation.commands.model import Model
-from computation.errors import ImportScanError, MeshNetError, ModelError, ScanError, SettingsError, StoreError
+from computation.errors import (
+    DeviceError,
+    ImportScanError,
+    MeshNetError,
+    ModelError,
+    ScanError,
+    SettingsError,
+    StoreError,
+)
 from computation.scans.making import images, labels
 from computation.scans.making.conform import Target, conform
+from computation.scans.making.wall import wall
 from computation.scans.store.opening import Store, open_store
-from computation.scans.store.records import Scan, spacing_of
+from computation.scans.store.records import Affine, Scan, spacing_of
 from computation.settings import Settings
 from computation.terminal import shown
 from computation.training.metrics import Counts, dice, mean
@@ -164,9 +173,10 @@ def evaluate_store(
     for scan in scans:
         try:
             scores, counts = _one(model, store, scan, flips)
-        except ScanError as error:
+        except (ScanError, DeviceError, MemoryError) as error:
             failed += 1
-            console.print(f"[red]scan {scan.key}: not evaluated: {shown(error.public)}")
+            why = "it needs more memory than there is" if isinstance(error, MemoryError) else error.public
+            console.print(f"[red]scan {scan.key}: not evaluated: {shown(why)}")
             continue
         done.append((str(scan.key), scores))
         total += counts
@@ -224,22 +234,27 @@ def evaluate_files(prediction: Path, truth: Path, label_set: str | None = None) 
     ImportScanError
         If a map cannot be read, is not of whole numbers, lies on another grid, or both have too many values.
     """
-    # Without a target, `conform` only checks that both lie on one grid and turns both the same way.
-    guess, true = images.load(prediction), images.load(truth)
-    both = conform(guess, true, Target(None, None))
-    assert both.label is not None
-    predicted, mapped = _whole(both.image), _whole(both.label)
     chosen = labels.named(label_set) if label_set else None
-    if chosen:
-        mapped = chosen.apply(mapped).astype(np.int32)
+    with wall(prediction):
+        predicted, mapped, affine = _turned_alike(prediction, truth)
+        if chosen:
+            mapped = chosen.apply(mapped).astype(np.int32)
     names = dict(enumerate(chosen.names)) if chosen else _names_beside(prediction)
     values = _values(predicted, mapped, names)
     # FreeSurfer's values go to 14175; what is counted and measured are the classes that there are.
     places = np.zeros(_HIGHEST + 1, np.uint16)
     places[values] = np.arange(len(values))
-    scores, counts = _scores(places[predicted], places[mapped], spacing_of(both.affine), len(values))
+    scores, counts = _scores(places[predicted], places[mapped], spacing_of(affine), len(values))
     classes = tuple(names.get(value, f"class {value}" if value else "background") for value in values)
     return Evaluated(classes, tuple(values), ((prediction.name, scores),), counts)
+
+
+def _turned_alike(prediction: Path, truth: Path) -> tuple[NDArray[np.int32], NDArray[np.int32], Affine]:
+    guess, true = images.load(prediction), images.load(truth)
+    # Without a target, `conform` only checks that both lie on one grid and turns both the same way.
+    both = conform(guess, true, Target(None, None))
+    assert both.label is not None
+    return _whole(both.image), _whole(both.label), both.affine
 
 
 def _values(predicted: NDArray[np.int32], truth: NDArray[np.int32], names: Mapping[int, str]) -> list[int]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,22 @@ from nibabel import orientations
 from rich.console import Console
 
 from computation import __version__, terminal
-from computation.commands import figure, outputs
+from computation.commands import figure, naming, outputs
 from computation.commands import model as models
 from computation.commands.model import Model
 from computation.commands.segmenting import Segmented, segment
 from computation.errors import MeshNetError
 from computation.scans.making import images
 from computation.scans.store.blocks import Triple
-from computation.terminal import shown
+from computation.terminal import plain, shown
 
-__all__ = ["Wanted", "names_of", "predict", "run"]
+__all__ = ["Wanted", "predict", "run"]
 
 # nibabel's orientation functions are not annotated.
 _orientations: Any = orientations
 
 _COLUMNS = ("scan", "label", "name", "voxels", "ml")
-_ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".img.gz", ".img", ".hdr")
+_TABLE = "volumes.csv"
 
 
 @dataclass(frozen=True)
@@ -96,36 +95,70 @@ def predict(model: Model, scans: Sequence[Path], wanted: Wanted, console: Consol
     Raises
     ------
     MeshNetError
-        If `volumes.csv` cannot be written.
+        If the output folder takes no file, or a `volumes.csv` in it is none of ours.
     """
-    rows: list[tuple[Any, ...]] = []
+    outputs.check_folder(wanted.output)
+    outputs.read_rows(wanted.output / _TABLE, _COLUMNS)
     failed = 0
-    for path, name in zip(scans, names_of(scans), strict=True):
+    for path, name in zip(scans, naming.names_of(scans), strict=True):
         began = time.monotonic()
         try:
-            rows += _one(model, path, name, wanted, console)
-        except MeshNetError as error:
+            name = _one(model, path, name, wanted, console)
+        except (MeshNetError, MemoryError) as error:
             failed += 1
-            console.print(f"[red]{shown(path)}: not labelled: {shown(error.public)}")
+            console.print(f"[red]{shown(path)}: not labelled: {shown(_reason(error, path))}")
             continue
         console.print(f"[green]{shown(name)}[/] labelled in {time.monotonic() - began:.1f} s")
-    outputs.write_table(wanted.output / "volumes.csv", _COLUMNS, rows)
-    console.print(f"{len(scans) - failed} of {len(scans)} scans labelled; volumes: {shown(wanted.output)}/volumes.csv")
+    done = len(scans) - failed
+    where = f"; volumes: {shown(wanted.output / _TABLE)}" if done else ""
+    console.print(f"{done} of {len(scans)} scans labelled{where}")
     return 1 if failed else 0
 
 
-def _one(model: Model, path: Path, name: str, wanted: Wanted, console: Console) -> list[tuple[Any, ...]]:
-    found = segment(model, images.load(path), tile=wanted.tile, flips=wanted.flips)
+def _reason(error: MeshNetError | MemoryError, path: Path) -> str:
+    """Return both halves of an error: whoever labels a scan is its owner, and the path has been told."""
+    if isinstance(error, MemoryError):
+        return "the scan needs more memory than there is; crop or resample it first"
+    detail = "" if error.private == str(path) else error.private.removeprefix(f"{path}: ")
+    return f"{error.public} ({detail})" if detail else error.public
+
+
+def _one(model: Model, path: Path, name: str, wanted: Wanted, console: Console) -> str:
+    """Label one scan, write its results, and return what they are called."""
+    checksum = images.checksum(path)
+    found = segment(model, path, tile=wanted.tile, flips=wanted.flips)
+    labels, table = model.metadata.labels, wanted.output / _TABLE
+    blob = gzip.compress(found.native.to_bytes(), mtime=0)
+    with outputs.alone(table):
+        asked, name = name, naming.name_in(wanted.output, name, path, checksum)
+        with _whole(sidecar := naming.result(wanted.output, name, ".json")):
+            # First: it makes the name this scan's, whatever ends the process now.
+            outputs.write_json(sidecar, {**_sidecar(model, found, wanted), naming.SOURCE: checksum})
+            outputs.write(naming.result(wanted.output, name, ".nii.gz"), blob)
+            outputs.write_table(
+                naming.result(wanted.output, name, ".tsv"), ("index", "name"), list(enumerate(labels)), "\t"
+            )
+            outputs.merge_rows(table, _COLUMNS, _rows(name, labels, found))
+    if name != asked:
+        console.print(f"[yellow]{shown(asked)} is another scan's result there; this one is {shown(name)}")
     for note in found.notes:
         console.print(f"[yellow]{shown(name)}: {shown(note)}")
-    labels = model.metadata.labels
-    folder, rows = wanted.output, _rows(name, labels, found)
-    outputs.write(folder / f"{name}_dseg.nii.gz", gzip.compress(found.native.to_bytes(), mtime=0))
-    outputs.write_table(folder / f"{name}_dseg.tsv", ("index", "name"), list(enumerate(labels)), "\t")
-    outputs.write_json(folder / f"{name}_dseg.json", _sidecar(model, found, wanted))
     if wanted.figure:
-        _draw(folder / f"{name}_dseg.png", labels, found, name, console)
-    return rows
+        _draw(naming.result(wanted.output, name, ".png"), labels, found, name, console)
+    return name
+
+
+@contextmanager
+def _whole(sidecar: Path) -> Iterator[None]:
+    """Take a new sidecar away again if what it describes could not be written."""
+    new = not sidecar.exists()
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if new:
+                sidecar.unlink(missing_ok=True)
+        raise
 
 
 def _rows(name: str, labels: Sequence[str], found: Segmented) -> list[tuple[Any, ...]]:
@@ -155,36 +188,6 @@ def _draw(path: Path, labels: Sequence[str], found: Segmented, name: str, consol
     upright = _orientations.io_orientation(np.array(found.prepared.scan.affine))
     voxels, classes = (_orientations.apply_orientation(one, upright) for one in (found.prepared.voxels, found.labels))
     try:
-        outputs.write(path, figure.mosaic(voxels, classes, labels, name))
+        outputs.write(path, figure.mosaic(voxels, classes, labels, plain(name)))
     except MeshNetError as error:
         console.print(f"[yellow]{shown(name)}: no figure: {shown(error.public)}")
-
-
-def names_of(paths: Sequence[Path]) -> list[str]:
-    """Name the outputs: each file's stem, with its folders where stems alone are not unique, then with a number.
-
-    Examples
-    --------
-    >>> names_of([Path("sub-1/T1.nii.gz"), Path("sub-2/T1.nii.gz")])
-    ['sub-1_T1', 'sub-2_T1']
-    """
-    names = [_stem(path) for path in paths]
-    for depth in (1, 2, 3):
-        counts = Counter(names)
-        names = [
-            # Links are not followed: DataLad's scans are links into folders that are named by checksums.
-            _longer(Path(os.path.abspath(path)), name, depth) if counts[name] > 1 else name  # noqa: PTH100
-            for path, name in zip(paths, names, strict=True)
-        ]
-    counts = Counter(names)
-    return [f"{name}_{place + 1}" if counts[name] > 1 else name for place, name in enumerate(names)]
-
-
-def _longer(path: Path, name: str, depth: int) -> str:
-    folder = path.parents[depth - 1].name if depth <= len(path.parents) else ""
-    return f"{folder}_{name}" if folder else name
-
-
-def _stem(path: Path) -> str:
-    ending = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), "")
-    return path.name[: len(path.name) - len(ending)] or path.name

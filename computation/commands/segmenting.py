@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,7 +14,9 @@ from computation import __version__
 from computation.commands.model import Model
 from computation.commands.plausible import implausible
 from computation.scans.drawing.sides import counterparts
+from computation.scans.making import images
 from computation.scans.making.native import shares_to_native
+from computation.scans.making.wall import wall
 from computation.scans.store import geometry
 from computation.scans.store.blocks import Triple
 from computation.training import inference
@@ -51,15 +53,15 @@ class Segmented:
     notes: tuple[str, ...]
 
 
-def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, flips: bool = False) -> Segmented:
+def segment(model: Model, path: Path, *, tile: Triple | None = None, flips: bool = False) -> Segmented:
     """Label a raw scan.
 
     Parameters
     ----------
     model : Model
         What to use.
-    image : SpatialImage
-        As `images.load` read it.
+    path : Path
+        The scan.
     tile : tuple of int, optional
         Sides of the tiles; by default the model's own, or the whole volume if it fits.
     flips : bool
@@ -68,11 +70,12 @@ def segment(model: Model, image: SpatialImage, *, tile: Triple | None = None, fl
     Raises
     ------
     ImportScanError
-        If the scan cannot be used.
+        If the scan cannot be read or used.
     DeviceError
         If memory runs out.
     """
-    prepared = prepare(image, model.preprocessing)
+    with wall(path):
+        prepared = prepare(images.load(path), model.preprocessing)
     shares = probabilities(model, prepared.voxels, tile=tile, flips=flips)
     labels = shares.argmax(0).numpy().astype(np.uint8)
     native: Any = shares_to_native(shares.numpy(), prepared.scan)

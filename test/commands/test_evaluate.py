@@ -140,6 +140,23 @@ def test_a_damaged_scan_is_told_and_the_others_count(tools, tmp_path, capsys):
     assert "not evaluated" in capsys.readouterr().out
 
 
+def test_a_scan_for_which_memory_is_short_costs_only_itself(tools, tmp_path, capsys, monkeypatch):
+    from computation.commands import evaluate
+    from computation.errors import DeviceError
+
+    db, model = database(tools, tmp_path, ("test",) * 3), tools.threshold(tmp_path / "model")
+    whole, raised = evaluate.compare, [MemoryError(), DeviceError("the device ran out of memory")]
+    monkeypatch.setattr(evaluate, "compare", lambda *given: whole(*given) if not raised else raising(raised.pop(0)))
+    assert tools.command("evaluate", model, db, "--csv", tmp_path / "scores.csv") == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "scan 1: not evaluated: it needs more memory" in told and "scan 2: not evaluated: the device ran out" in told
+    assert {row["scan"] for row in rows(tmp_path / "scores.csv")} == {"3"}
+
+
+def raising(error):
+    raise error
+
+
 def test_a_database_that_does_not_fit_the_model(tools, tmp_path, capsys):
     db = database(tools, tmp_path, ("train",))
     other = tools.threshold(tmp_path / "other", labels=("background", "a", "b"))
@@ -181,7 +198,7 @@ def test_true_values_of_another_protocol(tools, tmp_path):
     assert [row["dice"] for row in rows(tmp_path / "scores.csv")] == ["1", "1", ""]
 
 
-@pytest.mark.parametrize("fault", ["grid", "place", "image", "missing", "damaged"])
+@pytest.mark.parametrize("fault", ["grid", "place", "image", "missing", "damaged", "reader"])
 def test_files_that_cannot_be_compared(tools, tmp_path, capsys, fault):
     truth = cube((5, 5, 5), (15, 15, 15))
     one, other = label_map(tmp_path / "a.nii.gz", truth), tmp_path / "b.nii.gz"
@@ -193,9 +210,12 @@ def test_files_that_cannot_be_compared(tools, tmp_path, capsys, fault):
         nib.save(nib.Nifti1Image(truth * np.float32(0.5), np.diag([2.0, 2, 2, 1])), other)
     elif fault == "damaged":
         other.write_bytes(one.read_bytes()[:200])
+    elif fault == "reader":
+        (other := tmp_path / "b.HEAD").write_bytes(b"type = integer-attribute\n")
     assert tools.command("evaluate", one, other) == 2
     told = capsys.readouterr().err
-    assert {"grid": "different grids", "place": "different grids", "image": "not whole numbers"}.get(fault, "") in told
+    wanted = {"grid": "different grids", "place": "different grids", "image": "not whole numbers"}
+    assert {**wanted, "reader": "(AFNIHeaderError)"}.get(fault, "") in told
 
 
 def test_predict_and_evaluate_agree(tools, tmp_path):

@@ -7,8 +7,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from computation.commands.predict import names_of
-
 
 def table(path, separator=","):
     with path.open(newline="") as file:
@@ -125,6 +123,115 @@ def test_a_bad_scan_does_not_stop_the_others(tools, tmp_path, capsys):
     assert {row["scan"] for row in table(tmp_path / "out" / "volumes.csv")} == {"good", "late"}
 
 
+def test_whatever_a_reader_or_the_memory_does_costs_one_scan(tools, tmp_path, capsys, monkeypatch):
+    from computation.scans.making import conform
+
+    good, huge = tools.scan(tmp_path / "good.nii.gz"), tools.scan(tmp_path / "huge.nii", shape=(31, 33, 28))
+    (tmp_path / "minc.mnc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(2000))
+    (tmp_path / "afni.HEAD").write_bytes(b"type = integer-attribute\n")
+    oriented = conform.volumes.oriented
+
+    def no_memory(image):
+        if image.shape == (31, 33, 28):
+            raise MemoryError
+        return oriented(image)
+
+    monkeypatch.setattr(conform.volumes, "oriented", no_memory)
+    scans = [tmp_path / "minc.mnc", huge, tmp_path / "afni.HEAD", good]
+    words = ("--output", tmp_path / "out", "--no-figure")
+    assert tools.command("predict", tools.threshold(tmp_path / "model"), *scans, *words) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    for text in ("needs a further package", "more memory than there is", "(AFNIHeaderError)", "1 of 4 scans labelled"):
+        assert text in told
+    assert (tmp_path / "out" / "good_dseg.nii.gz").exists()
+
+
+def test_two_calls_into_one_folder_lose_nothing(tools, tmp_path, capsys):
+    """The same file name under two people, one call each: the volumes of both, and the labels of both."""
+    out, model = tmp_path / "out", tools.threshold(tmp_path / "model")
+    small = tools.scan(tmp_path / "sub-1" / "T1w.nii.gz")
+    large = tools.scan(tmp_path / "sub-2" / "T1w.nii.gz", shape=(34, 34, 34))
+    words = ("--output", out, "--no-figure")
+    assert tools.command("predict", model, small, *words) == 0
+    first = (out / "T1w_dseg.nii.gz").read_bytes()
+    assert tools.command("predict", model, large, *words) == 0
+    assert "T1w is another scan's result there; this one is sub-2_T1w" in " ".join(capsys.readouterr().out.split())
+    assert (out / "T1w_dseg.nii.gz").read_bytes() == first
+    assert nib.load(out / "sub-2_T1w_dseg.nii.gz").shape == (34, 34, 34)
+    assert [row["scan"] for row in table(out / "volumes.csv")] == ["T1w"] * 3 + ["sub-2_T1w"] * 3
+    # Once more: each scan finds its own results again, and its rows are replaced.
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for scan in (large, small):
+        assert tools.command("predict", model, scan, *words) == 0
+    assert sorted(before) == sorted(path.name for path in out.iterdir())
+    assert {name: blob for name, blob in before.items() if name != "volumes.csv"} == {
+        path.name: path.read_bytes() for path in out.iterdir() if path.name != "volumes.csv"
+    }
+    assert sorted(row["scan"] for row in table(out / "volumes.csv")) == ["T1w"] * 3 + ["sub-2_T1w"] * 3
+
+
+def test_a_persons_own_label_map_is_left_alone(tools, tmp_path):
+    raw, model = tools.scan(tmp_path / "sub-1" / "T1w.nii.gz"), tools.threshold(tmp_path / "model")
+    (drawn := tmp_path / "sub-1" / "T1w_dseg.nii.gz").write_bytes(b"a month of work")
+    assert tools.command("predict", model, raw, "--output", tmp_path / "sub-1", "--no-figure") == 0
+    assert drawn.read_bytes() == b"a month of work"
+    assert (tmp_path / "sub-1" / "sub-1_T1w_dseg.nii.gz").exists()
+
+
+def test_nothing_is_written_where_nothing_was_labelled(tools, tmp_path, capsys):
+    model = tools.threshold(tmp_path / "model")
+    assert tools.command("predict", model, tmp_path / "typo.nii.gz", "--output", tmp_path / "out") == 1
+    assert "0 of 1 scans labelled\n" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_somebody_else_is_not_replaced(tools, tmp_path, capsys):
+    raw, model = tools.scan(tmp_path / "a.nii.gz"), tools.threshold(tmp_path / "model")
+    (tmp_path / "out").mkdir()
+    (theirs := tmp_path / "out" / "volumes.csv").write_text("person;ml\n")
+    assert tools.command("predict", model, raw, "--output", tmp_path / "out") == 2
+    assert "other columns" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [
+        "volumes.csv"
+    ] and theirs.read_text() == "person;ml\n"
+
+
+def test_a_full_disk_leaves_no_half_result(tools, tmp_path, capsys, monkeypatch):
+    from computation.commands import outputs
+    from computation.errors import MeshNetError
+
+    def full(path, blob):
+        if path.suffix == ".gz":
+            raise MeshNetError("an output file cannot be written")
+        path.write_bytes(blob)
+
+    raw, model = tools.scan(tmp_path / "a.nii.gz"), tools.threshold(tmp_path / "model")
+    monkeypatch.setattr(outputs, "write", full)
+    assert tools.command("predict", model, raw, "--output", tmp_path / "out", "--no-figure") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_name_that_is_not_utf_8_and_one_that_is_a_formula(tools, tmp_path, encoding):
+    """A byte of Latin-1, an escape sequence, a formula, brackets: all are labelled, the terminal is unharmed."""
+    import os
+    import subprocess
+    import sys
+
+    names = [os.fsdecode(b"Jos\xe9"), "a\x1b[2Jb", "=cmd|' C'!A0", "[red]x"]
+    scans = [tools.scan(tmp_path / f"{name}.nii") for name in names]
+    model = tools.threshold(tmp_path / "model", labels=("background", "=1+1", "grey"))
+    words = [sys.executable, "-m", "computation.cli", "predict", model, *scans, "--output", tmp_path / "out"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": "200"}
+    ended = subprocess.run(words, env=environment, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"\x1b" not in ended.stdout and rb"a\x1b[2Jb labelled" in ended.stdout and b"[red]x labelled" in ended.stdout
+    wanted = [r"Jos\xe9", r"a\x1b[2Jb", "'=cmd|' C'!A0", "[red]x"]
+    assert list(dict.fromkeys(row["scan"] for row in table(tmp_path / "out" / "volumes.csv"))) == wanted
+    assert table(tmp_path / "out" / "[red]x_dseg.tsv", "\t")[1] == {"index": "1", "name": "'=1+1"}
+    assert all((tmp_path / "out" / f"{name}_dseg.nii.gz").exists() for name in names)
+
+
 def test_nan_outside_the_head_is_told_and_changes_nothing(tools, tmp_path, capsys):
     image, _, affine = tools.head()
     for name, hole in (("zero", 0.0), ("masked", np.nan)):
@@ -221,27 +328,6 @@ def test_every_class_is_outlined_in_a_colour_that_is_not_black():
     assert pixels[: int(0.9 * len(pixels))].max() > 0.5
 
 
-def test_names_of_outputs_are_unique():
-    from pathlib import Path
-
-    paths = [Path("/d/s1/T1.nii.gz"), Path("/d/s2/T1.nii"), Path("/d/x.mgz"), Path("/d/x.mgz"), Path("/T1.nii")]
-    assert names_of(paths) == ["s1_T1", "s2_T1", "d_x_3", "d_x_4", "T1"]
-
-
-def test_outputs_of_linked_scans_are_named_by_where_the_links_lie(tmp_path, monkeypatch):
-    from pathlib import Path
-
-    for person in ("sub-1", "sub-2"):
-        stored = tmp_path / "annex" / f"MD5E-{person}" / "T1.nii.gz"
-        stored.parent.mkdir(parents=True)
-        stored.write_text(person)
-        (tmp_path / person).mkdir()
-        (tmp_path / person / "T1.nii.gz").symlink_to(stored)
-    assert names_of([tmp_path / "sub-1" / "T1.nii.gz", tmp_path / "sub-2" / "T1.nii.gz"]) == ["sub-1_T1", "sub-2_T1"]
-    monkeypatch.chdir(tmp_path / "sub-1")
-    assert names_of([Path("T1.nii.gz"), Path("../sub-2/../sub-2/T1.nii.gz")]) == ["sub-1_T1", "sub-2_T1"]
-
-
 def heads(tmp_path):
     """Write a brain of 65 mm alone (`stripped`), in a head (`raw`), and in a head in noise (`noisy`)."""
     away = 4 * np.sqrt(sum((axis - 30) ** 2 for axis in np.indices((60, 60, 60))))
@@ -282,7 +368,6 @@ def test_predict_and_validation_label_the_same_and_no_air(tools, tmp_path):
 
     from computation.commands.model import read
     from computation.commands.segmenting import segment
-    from computation.scans.making import images
     from computation.scans.making.ingest import import_table
     from computation.scans.store.opening import open_store
     from computation.training import head, inference
@@ -299,7 +384,7 @@ def test_predict_and_validation_label_the_same_and_no_air(tools, tmp_path):
     with open_store(tmp_path / "site.db") as store:
         for scan in store.scans():
             labels = inference.predict(model.network, store, scan, tile=(20, 20, 20))
-            found = segment(model, images.load(tmp_path / f"{scan.subject}.nii.gz"), tile=(20, 20, 20))
+            found = segment(model, tmp_path / f"{scan.subject}.nii.gz", tile=(20, 20, 20))
             assert np.array_equal(labels, found.labels)
             box = head.box_of(store.read_image(scan, (0, 0, 0), scan.shape))
             outside = np.ones(labels.shape, bool)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from computation.errors import ImportScanError
 from computation.scans.making import headers
 from computation.scans.making.oddities import other_affine
+from computation.scans.making.wall import wall
 from computation.scans.store.normalise import ordinary
 from computation.scans.store.records import Native, affine_of
 
@@ -106,23 +107,12 @@ def opened(path: Path) -> nib.spatialimages.SpatialImage:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn whatever a reader raises into one error whose private half has the path and the reader's reason.
-
-    nibabel's readers raise what their formats' libraries raise: KeyError for an unknown type, AttributeError for a
-    package that is not installed, and errors of their own that have no base in common.
-    """
-    try:
-        yield
-    except ImportScanError as error:
-        raise ImportScanError(error.public, error.private or str(path)) from error
-    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
-        raise ImportScanError("the file is truncated or damaged", f"{path}: {error}") from error
-    except MemoryError as error:
-        text = "reading the file needs more memory than there is; free some, or make fewer scans at once"
-        raise ImportScanError(text, f"{path}: {error}") from error
-    except Exception as error:
-        text = "the file is not an image that nibabel can read"
-        raise ImportScanError(text, f"{path}: {type(error).__name__}: {error}") from error
+    """Say so where what a reader raises is of a file that is cut or changed; all else is for the wall."""
+    with wall(path):
+        try:
+            yield
+        except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
+            raise ImportScanError("the file is truncated or damaged", f"{path}: {error}") from error
 
 
 def native(image: nib.spatialimages.SpatialImage) -> Native:

@@ -18,6 +18,7 @@ from computation.scans.making.labels import LabelSet
 from computation.scans.making.oddities import noticed, roomy
 from computation.scans.making.sources import Row
 from computation.scans.making.stripped import is_stripped
+from computation.scans.making.wall import wall
 from computation.scans.store import normalise, writer
 from computation.scans.store.records import pack, spacing_of
 
@@ -95,6 +96,11 @@ def make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wri
     ImportScanError
         If the scan cannot be used; the message says why.
     """
+    with wall(row.image):
+        return _make(row, split, recipe, source)
+
+
+def _make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> writer.Entry:
     chosen = labels.named(recipe.label_set)
     image = images.load(row.image)
     normalise.check(np.asanyarray(image.dataobj))
