@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types unit image platform-test bench clean
+.PHONY: run test lint types unit image platform-test bench lock clean
 
-# `pip install` also compiles the native kernels where a C++ compiler is found; without one PyTorch computes.
-$(VENV)/.installed: pyproject.toml setup.py
+# What the lock file lists and nothing else, each file with its hash; then this package itself, which also compiles the
+# native kernels where a C++ compiler is found; without one PyTorch computes.
+$(VENV)/.installed: pyproject.toml setup.py requirements/lock.txt requirements/install.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,docker,export,figures,dev]'
+	$(BIN)/python requirements/install.py --extras demo,docker,export,figures,dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 run: $(VENV)/.installed
@@ -39,6 +41,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.combine
 	$(BIN)/python -m benchmarks.null_round
 	$(BIN)/python -m benchmarks.kernels
+
+# requirements/lock.txt and sbom.cdx.json anew; `make lock LOCK_OPTIONS=--upgrade` takes the newest of what is left open.
+lock: $(VENV)/.installed
+	$(BIN)/python requirements/install.py --only lock
+	$(BIN)/python requirements/lock.py $(LOCK_OPTIONS)
 
 clean:
 	rm -rf $(VENV) .platform run build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
