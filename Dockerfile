@@ -3,13 +3,14 @@
 #   --build-arg FLAVOUR=cu130        a CUDA build of PyTorch instead of the CPU one
 #   --build-arg EXTRAS="wandb"       fewer of the extras of pyproject.toml, or none: see docs/docker.md for their weight
 #   --build-arg TORCH_INDEX=URL      where PyTorch's wheels are, if not at its own site
-#   --build-arg BASE=, BUILDER=      other base images; BUILDER may bring a compiler, certificates and pip settings
+#   --build-arg BASE=, BUILDER=      other base images; BUILDER may bring a compiler, certificates and pip settings.
+#                                    BASE=python:3.11-slim-bookworm@sha256:... pins it: see docs/docker.md
 #
 # `docker run IMAGE` serves COINSTAC on port 8881 (or COINSTAC_PORT); `docker run IMAGE VERB ...` is the command line.
 ARG BASE=python:3.11-slim-bookworm
 ARG BUILDER=${BASE}
 
-# --- the dependencies: the slow layer, made anew only when pyproject.toml changes --------------------------------------
+# --- the dependencies: the slow layer, made anew only when requirements/ changes -----------------------------------------
 FROM ${BUILDER} AS dependencies
 ARG FLAVOUR=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/${FLAVOUR}
@@ -17,18 +18,13 @@ ARG EXTRAS="wandb figures export"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PYTHONDONTWRITEBYTECODE=1
 RUN command -v g++ >/dev/null \
     || { apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*; }
-# pip and setuptools live apart, so that the environment which the image keeps holds neither.
-RUN python3 -m venv /opt/tools && /opt/tools/bin/pip install pip==26.1 setuptools==80.9.0 \
+# pip lives apart, so that the environment which the image keeps holds none; both come from the lock file, by their hash.
+COPY requirements /build/requirements
+RUN python3 -m venv /opt/tools && /opt/tools/bin/python /build/requirements/install.py --only build \
     && python3 -m venv --without-pip /opt/venv
-COPY pyproject.toml /build/pyproject.toml
-RUN /opt/tools/bin/python -c "import tomllib; \
-project = tomllib.load(open('/build/pyproject.toml', 'rb'))['project']; \
-extras = [line for name in '${EXTRAS}'.split() for line in project['optional-dependencies'][name]]; \
-print(*project['dependencies'], *extras, sep='\n')" > /build/requirements.txt \
-    && grep '^torch==' /build/requirements.txt > /build/torch.txt
 # The CPU build of PyTorch carries the same version as the CUDA one, so only the index it comes from tells them apart.
-RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --index-url "${TORCH_INDEX}" -r /build/torch.txt \
-    && /opt/tools/bin/pip --python /opt/venv/bin/python install -r /build/requirements.txt \
+RUN /opt/tools/bin/python /build/requirements/install.py --python /opt/venv/bin/python --torch-index "${TORCH_INDEX}" \
+      --extras "${EXTRAS}" \
     && /opt/venv/bin/python -c "import sys, torch; flavour = '${FLAVOUR}'; \
 sys.exit(f'wanted the CPU build of PyTorch, found {torch.__version__}' if flavour == 'cpu' and torch.version.cuda else 0)"
 # Left out: PyTorch's headers, C++ tests and build tools (its memory manager stays), static libraries, the packages' tests.
@@ -69,18 +65,15 @@ extras = [name for name in ('matplotlib.figure', 'matplotlib.backends.backend_ag
 files = {getattr(module, '__file__', None) or '' for module in list(sys.modules.values())}; \
 mode = py_compile.PycInvalidationMode.UNCHECKED_HASH; \
 [py_compile.compile(name, invalidation_mode=mode, doraise=True) for name in sorted(files) if name.startswith('/') and name.endswith('.py')]"
-RUN printf '%s\n' '#!/bin/sh' \
-    '# An absolute path or an interpreter runs as it is (the server is one); anything else is a verb of the command line.' \
-    'case "${1:-}" in' \
-    '  /* | python* | sh | bash) exec "$@" ;;' \
-    '  *) exec /opt/venv/bin/python /opt/application/bin/coinstac-meshnet "$@" ;;' \
-    'esac' > /usr/local/bin/meshnet-image && chmod 755 /usr/local/bin/meshnet-image
+COPY computation/coinstac/image.sh /usr/local/bin/meshnet-image
 COPY --from=application /opt/application /opt/application
 ARG VERSION=0
+ARG BASE
 LABEL org.opencontainers.image.title="coinstac-meshnet" \
       org.opencontainers.image.description="Federated training of MeshNet brain-tissue segmentation on COINSTAC" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}"
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.base.name="${BASE}"
 EXPOSE 8881
 ENTRYPOINT ["/usr/local/bin/meshnet-image"]
 # By its path: with -m, Python would run modules of the working directory, which `docker run -w` may set to a data folder.

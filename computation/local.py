@@ -12,7 +12,6 @@ from typing import Any
 
 from computation.coinstac.node import Phase, Service
 from computation.federation.site import SiteRun
-from computation.settings import parse
 from computation.training.trainer import Trainer
 from computation.wire.messages import Plan, Results, Verdict
 
@@ -27,7 +26,7 @@ def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
     trainer : callable
         Makes the site's trainer; benchmarks that measure the protocol alone pass one that computes nothing.
     """
-    return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer), parse)
+    return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer))
 
 
 class Join(Phase):

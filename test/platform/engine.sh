@@ -4,8 +4,9 @@
 #   engine.sh start          an engine answers and the base image is there
 #   engine.sh image [NAME]   the same, then `docker build` of this repository as NAME
 #
-# Where root may, Debian's docker.io is installed and dockerd started. Where no registry answers, a Debian bookworm of
-# the same name stands in for the base image, and a second one with a compiler, this machine's certificates and its pip
+# Where root may, Debian's docker.io is installed and dockerd started. The base image is the one that the Dockerfile names;
+# where a registry answers, the image is built on its digest, which is printed. Where none does, a Debian bookworm of the
+# same name stands in for the base image, and a second one with a compiler, this machine's certificates and its pip
 # settings stands in for the builder, so that the Dockerfile is built as it is. Doing it twice changes nothing.
 #
 # Exit status: 0 done, 3 no engine can be had here (said in one loud line), anything else is a failure.
@@ -14,10 +15,18 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 PYTHON=${PYTHON:-python3}
-BASE=${BASE:-python:3.11-slim-bookworm}
 STAND_IN=${STAND_IN:-coinstac-meshnet-builder:stand-in}
 NAME=${NAME:-coinstacteam/coinstac-meshnet}
 LOG=${DOCKERD_LOG:-/var/log/dockerd.log}
+
+# The first of the Dockerfile's arguments, in plain bash.
+default_base() {
+  local word value
+  while read -r word value _; do
+    case "$word $value" in "ARG BASE="*) printf '%s' "${value#BASE=}" && return ;; esac
+  done <"$root/Dockerfile"
+}
+BASE=${BASE:-$(default_base)}
 
 say() { printf '%s\n' "engine: $*" >&2; }
 
@@ -66,6 +75,8 @@ is_stand_in() { [ "$(docker image inspect -f '{{index .Config.Labels "stand-in"}
 need_base() {
   if have_image "$BASE" && ! { is_stand_in "$BASE" && ! have_image "$STAND_IN"; }; then return 0; fi
   if docker pull -q "$BASE" >/dev/null 2>&1; then return 0; fi
+  BASE=${BASE%@*} # nothing that is made here can have a digest of another
+  if have_image "$BASE" && have_image "$STAND_IN"; then return 0; fi
   say "no registry answers: building a stand-in for $BASE (about two minutes)"
   build_stand_ins
 }
@@ -113,11 +124,20 @@ add_builder() {
   "$PYTHON" "$here/pip_settings.py" "$tree"
 }
 
+# What a tag means today, by its digest; the tag itself where a stand-in has none.
+resolved() {
+  local digest
+  digest=$(docker image inspect -f '{{if .RepoDigests}}{{index .RepoDigests 0}}{{end}}' "$BASE" 2>/dev/null) || true
+  printf '%s' "${digest:-$BASE}"
+}
+
 build_image() {
-  local name=${1:-$NAME}
+  local name=${1:-$NAME} base
+  base=$(resolved)
+  say "building on $base"
   local -a arguments=()
   if is_stand_in "$BASE"; then arguments=(--network host --build-arg "BUILDER=$STAND_IN"); fi
-  docker build "${arguments[@]}" --build-arg "BASE=$BASE" -t "$name" ${BUILD_ARGUMENTS:-} "$root"
+  docker build "${arguments[@]}" --build-arg "BASE=$base" -t "$name" ${BUILD_ARGUMENTS:-} "$root"
 }
 
 case ${1:-start} in

@@ -1,5 +1,6 @@
 """The scripts where no engine can be had: they say so in one loud line, and pretend nothing."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -63,6 +64,7 @@ def run_sh(tmp_path):
     (folder / "driver").mkdir(parents=True)
     for name in ("run.sh", "engine.sh"):
         shutil.copy(HERE / name, folder)
+    shutil.copy(HERE.parents[1] / "Dockerfile", tmp_path / "repository")
     (folder / "driver" / "install.sh").write_text(f"#!{shutil.which('bash')}\n")
     (folder / "driver" / "install.sh").chmod(0o755)
     return folder / "run.sh"
@@ -84,6 +86,19 @@ def test_an_engine_that_cannot_build_is_a_failure(machine, run_sh):
     broken = {"docker": 'case "$1" in build) exit 7 ;; image) echo no ;; esac', "python": "exit 0"}
     done = machine(run_sh, **broken)
     assert done.returncode == 7 and not loud(done)
+
+
+def test_the_image_is_built_on_the_digest_of_the_base_that_the_dockerfile_names(machine):
+    dockerfile = (HERE.parents[1] / "Dockerfile").read_text(encoding="utf-8")
+    named = re.search(r"^ARG BASE=(\S+)$", dockerfile, re.M)[1]
+    assert re.fullmatch(r"python:3\.11-slim-bookworm(@sha256:[0-9a-f]{64})?", named)
+    told = """case "$*" in
+      *RepoDigests*) case "$*" in *NAMED) echo python@sha256:abc ;; esac ;;
+      build*) echo "$@" ;;
+    esac""".replace("NAMED", named)
+    done = machine(HERE / "engine.sh", "image", docker=told)
+    assert done.returncode == 0 and "--build-arg BASE=python@sha256:abc -t" in done.stdout
+    assert "building on python@sha256:abc" in done.stderr
 
 
 def test_no_engine_is_asked_to_do_anything_by_a_wrong_word(machine):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import subprocess
+import time
 
 import nibabel as nib
 import numpy as np
@@ -117,6 +119,59 @@ def test_export(mode, site, user):
     said = meshnet(folder, user, "export", RESULTS, "--onnx", "model.onnx", "--brainchop", "web")
     assert "ONNX Runtime's scores differ by" in said
     assert (folder / "model.onnx").is_file() and (folder / "web" / "model.json").is_file()
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Return a function that serves with folders mounted as COINSTAC does, and tells as whom: uid, gid, capabilities."""
+    started = []
+
+    def of(output=0, transfer=None, hidden=False, user=()):
+        transfer = output if transfer is None else transfer
+        mounts = []
+        for kind, owner, how in (("input", output, "ro"), ("output", output, "rw"), ("transfer", transfer, "rw")):
+            folder = tmp_path / kind / "local0"
+            (folder / RUN).mkdir(parents=True)
+            (folder / RUN / "site.db").touch()
+            for path in (folder, folder / RUN, folder / RUN / "site.db"):
+                os.chown(path, owner, owner)
+            mounts += ["-v", f"{folder}:/{kind}/local0:{how}"]
+        if hidden:
+            os.chown(tmp_path / "input" / "local0" / RUN / "site.db", 0, 0)
+            (tmp_path / "input" / "local0" / RUN / "site.db").chmod(0o600)
+        command = ["docker", "run", "-d", "--network", "none", *user, *mounts, PRODUCT[1]]
+        started.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+        return who(started[-1])
+
+    yield of
+    for name in started:
+        subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=True)
+
+
+def who(container):
+    """Return uid, gid and effective capabilities of the container's first process, once that is the server."""
+    read = ["docker", "exec", container, "sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; cat /proc/1/status"]
+    for _ in range(100):
+        said = subprocess.run(read, capture_output=True, text=True, timeout=60, check=True).stdout
+        if said.startswith("/opt/venv/bin/python /opt/application/computation/entry.py"):
+            facts = dict(line.split(":", 1) for line in said.splitlines()[1:] if ":" in line)
+            return int(facts["Uid"].split()[1]), int(facts["Gid"].split()[1]), int(facts["CapEff"], 16)
+        time.sleep(0.1)
+    raise AssertionError(said)
+
+
+def test_under_coinstac_it_becomes_the_owner_of_the_folders(mode, served):
+    assert served(output=23456) == (23456, 23456, 0)
+
+
+@pytest.mark.parametrize("case", [{}, {"output": 23456, "transfer": 23457}, {"output": 23456, "hidden": True}], ids=str)
+def test_it_stays_root_where_no_other_user_could_do_it_all(mode, served, case):
+    uid, _, capabilities = served(**case)
+    assert uid == 0 and capabilities
+
+
+def test_a_user_that_was_named_stays(mode, served):
+    assert served(output=23456, user=("--user", "34567:34567")) == (34567, 34567, 0)
 
 
 def test_what_leaves_the_machine_is_said_to_be_nothing(mode):
