@@ -123,7 +123,7 @@ def test_export(mode, site, user):
 
 @pytest.fixture
 def served(tmp_path):
-    """Return a function that serves with folders mounted as COINSTAC does, and tells as whom: uid, gid, capabilities."""
+    """Return a function that serves with folders mounted as by COINSTAC, and tells as whom: uid, gid, capabilities."""
     started = []
 
     def of(output=0, transfer=None, hidden=False, user=()):
