@@ -227,7 +227,7 @@ def prepare(image: SpatialImage, how: Preprocessing) -> Prepared:
     found = conform(image, None, Target(how.spacing, how.grid, how.like))
     low, high = normalise.constants(found.image, how.normalisation)
     stored, slope = images.storable(found.image, how.storage)
-    few = levels.check(np.asanyarray(image.dataobj), stored, slope, low, high)
+    few = levels.check(image, found, stored, slope, low, high)
     i, j, k = stored.shape
     scan = Scan(
         key=0,

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from computation.errors import ImportScanError
+from computation.scans.making import headers
+from computation.scans.making.conform import Conformed
 from computation.scans.store import normalise
 
 __all__ = ["check"]
 
 #: Fewer levels than this are told, so many or fewer refused if the file had at least twice as many.
 _FEW, _HOPELESS = 32, 8
+
+#: Of a head of fewer voxels than this on its grid, no level is missed.
+_ENOUGH = 1000
 
 #: Steps into which the range of a normalisation is cut: what a network can tell apart of 0 to 1, as in eight bits.
 _STEPS = 255
@@ -25,13 +31,17 @@ _MIDDLE = (0.02, 0.98)
 _SAMPLE = 100_000
 
 
-def check(source: NDArray[Any], stored: NDArray[Any], slope: float, low: float, high: float) -> tuple[str, ...]:
+def check(
+    image: SpatialImage, scan: Conformed, stored: NDArray[Any], slope: float, low: float, high: float
+) -> tuple[str, ...]:
     """Refuse or tell of a head that has few grey levels, whatever the cause, and tell of outliers.
 
     Parameters
     ----------
-    source : ndarray
-        The image as it was read.
+    image : SpatialImage
+        As it was read.
+    scan : Conformed
+        What became of it.
     stored : ndarray
         The image as it is stored.
     slope, low, high : float
@@ -48,17 +58,25 @@ def check(source: NDArray[Any], stored: NDArray[Any], slope: float, low: float, 
         If hardly a level is left of an image that had more.
     """
     left = _count(np.rint(stored[stored != 0] * (slope * _STEPS / (high - low))))
+    source = np.asanyarray(image.dataobj)
     head = source[(source != 0) & np.isfinite(source)]
     before = _count(head)
-    if left <= _HOPELESS and 2 * left <= before:
+    enough = head.size * _kept(image, scan) >= _ENOUGH
+    if enough and left <= _HOPELESS and 2 * left <= before:
         text = f"only {left} grey levels of the head would be left: extreme values set the scale"
         raise ImportScanError(f"{text}; clip them in the image, or leave this scan out")
     found = _outliers(head)
     if before < _FEW:
         found.append(f"the image has only {before} grey levels in the head; is it a mask, a label map or a phantom?")
-    elif left < _FEW:
+    elif enough and left < _FEW:
         found.append(f"only {left} grey levels of the head are left; look for extreme values in the image")
     return tuple(found)
+
+
+def _kept(image: SpatialImage, scan: Conformed) -> float:
+    """Return how many voxels of the new grid there are, about, for each of the head's."""
+    old, new = (abs(float(np.linalg.det(matrix[:3, :3]))) for matrix in (headers.affine(image), np.array(scan.affine)))
+    return old / new * (1 - scan.cut)
 
 
 def _outliers(head: NDArray[Any]) -> list[str]:

@@ -108,7 +108,7 @@ def _make(row: Row, split: str, recipe: Recipe, source: Mapping[str, str]) -> wr
     scan = conform(image, label, recipe.target)
     low, high = normalise.constants(scan.image, recipe.normalisation)
     stored, slope = images.storable(scan.image, recipe.storage)
-    few = levels.check(np.asanyarray(image.dataobj), stored, slope, low, high)
+    few = levels.check(image, scan, stored, slope, low, high)
     classes = None if scan.label is None else chosen.padded().apply(scan.label)
     return writer.Entry(
         subject=row.subject,

@@ -6,9 +6,11 @@ import pytest
 
 from computation.errors import ImportScanError
 from computation.scans.making import images, levels, lia
+from computation.scans.making.conform import Conformed
 from computation.scans.making.ingest import import_table
 from computation.scans.store import normalise
 from computation.scans.store.opening import open_store
+from computation.scans.store.records import affine_of
 
 
 def brain(shape=(40, 40, 40), seed=0):
@@ -102,13 +104,19 @@ def test_what_has_few_levels_of_itself_is_taken_with_a_word(tools):
         imported(tools, (voxels > 0).astype(np.int16))
 
 
-def test_between_few_and_hopeless_it_is_told():
-    source = np.arange(1, 1001, dtype=np.float32).reshape(10, 10, 10)
-    assert levels.check(source, np.rint(source / 4).astype(np.uint8), 4.0, 0.0, 1000.0) == ()
-    told = levels.check(source, np.rint(source / 50).astype(np.uint8), 50.0, 0.0, 1000.0)
-    assert told == ("only 20 grey levels of the head are left; look for extreme values in the image",)
+def test_between_few_and_hopeless_it_is_told_and_of_a_handful_of_voxels_nothing():
+    voxels = np.arange(1, 1001, dtype=np.float32).reshape(10, 10, 10)
+    image = nib.Nifti1Image(voxels, np.eye(4))
+
+    def told(step, cut=0.0):
+        scan = Conformed(voxels, None, affine_of(np.eye(4).tolist()), cut)
+        return levels.check(image, scan, np.rint(voxels / step).astype(np.uint8), step, 0.0, 1000.0)
+
+    assert told(4.0) == ()
+    assert told(50.0) == ("only 20 grey levels of the head are left; look for extreme values in the image",)
     with pytest.raises(ImportScanError, match="only 5 grey levels"):
-        levels.check(source, np.rint(source / 200).astype(np.uint8), 200.0, 0.0, 1000.0)
+        told(200.0)
+    assert told(200.0, cut=0.5) == ()
 
 
 class TestBeforeResampling:
