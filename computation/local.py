@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from computation.coinstac.node import Phase, Service
+from computation.errors import MessageError
 from computation.federation.site import SiteRun
 from computation.training.trainer import Trainer
 from computation.wire.messages import Plan, Results, Verdict
 
 __all__ = ["create"]
+
+T = TypeVar("T")
 
 
 def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
@@ -27,6 +30,14 @@ def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
         Makes the site's trainer; benchmarks that measure the protocol alone pass one that computes nothing.
     """
     return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer))
+
+
+def _from_centre(parse: Callable[[Any], T], raw: Any) -> T:
+    """Read a message of the centre's; what is wrong with it is put down to the centre, as the centre names a site."""
+    try:
+        return parse(raw)
+    except MessageError as error:
+        raise MessageError(f"the centre: {error.public}", error.private) from error
 
 
 class Join(Phase):
@@ -45,9 +56,9 @@ class Train(Phase):
         """Answer one round."""
         run: SiteRun = self.run
         if run.plan is None:
-            run.start(Plan.parse(self.input))
+            run.start(_from_centre(Plan.parse, self.input))
         else:
-            run.absorb(Verdict.parse(self.input))
+            run.absorb(_from_centre(Verdict.parse, self.input))
         return run.contribute().as_json()
 
 
@@ -58,5 +69,5 @@ class Finish(Phase):
         """Answer one of the two last iterations."""
         run: SiteRun = self.run
         if not run.ended:
-            return run.finish(Verdict.parse(self.input)).as_json()
-        return run.deliver(Results.parse(self.input)).as_json()
+            return run.finish(_from_centre(Verdict.parse, self.input)).as_json()
+        return run.deliver(_from_centre(Results.parse, self.input)).as_json()

@@ -443,3 +443,32 @@ def test_nothing_that_leaves_a_site_names_a_subject_a_path_or_a_voxel(tmp_path):
     for client, _, reply in loop.log:
         assert client == "remote" or set(reply["output"]) <= allowed
         assert client == "remote" or reply.keys() == {"output", "cache"} or reply.get("success") is None
+
+
+# --- what the centre must not say: the centre is named ---------------------------------------------------------------
+
+BLAMED = {
+    "more sites than any consortium": (1, {"sites": [f"site{number}" for number in range(10_000)]}, "field 'sites'"),
+    "notes that are none": (1, {"notes": ["x" * 201]}, "field 'notes'"),
+    "another protocol": (1, {"protocol": 1}, "field 'protocol'"),
+    "a site that never joined": (2, {"skipped": {"stranger": "absent"}}, "a site that is not in its plan"),
+    "a site that never counted": (2, {"counted": ["local0", "local1", "stranger"]}, "a site that is not in its plan"),
+    "a class of its own": (2, {"dice": {"tumour": 0.5}}, "a class that is not of this run"),
+    "a number that is none": (2, {"loss": 1e39}, "field 'loss'"),
+}
+
+
+@pytest.mark.parametrize("how", BLAMED)
+def test_what_the_centre_must_not_say_is_put_down_to_the_centre(tmp_path, how):
+    iteration, changes, said = BLAMED[how]
+    loop = consortium(tmp_path)
+    called = loop.call
+
+    def call(client, now, message):
+        told = {**message, **changes} if client == "local1" and now == iteration + 1 else message
+        return called(client, now, told)
+
+    loop.call = call
+    with pytest.raises(MessageError) as caught:
+        loop.run()
+    assert caught.value.public.startswith("the centre") and said in caught.value.public

@@ -194,6 +194,7 @@ class SiteRun:
         """Apply what the centre combined, and check that this leads to the common model."""
         if verdict.round != self.round:
             raise MessageError(f"the centre closed round {verdict.round}; wanted round {self.round}")
+        self._check_names(verdict)
         self._check_common(f"before the end of round {self.round}")
         if not verdict.void:
             values = self._receive("combination", COMBINATION, self.round, self.trainer.digest())
@@ -206,6 +207,14 @@ class SiteRun:
         self.statistics = {round: values for round, values in self.statistics.items() if round == verdict.best}
         self.tracker.round(self._numbers(verdict))
         self.round += 1
+
+    def _check_names(self, verdict: Verdict) -> None:
+        """Refuse a verdict of sites or classes that are not this run's: it would be kept, and shown, every round."""
+        sites = set(self.plan.sites) if self.plan else set()
+        if not {*verdict.counted, *verdict.skipped, *verdict.missing} <= sites:
+            raise MessageError("the centre's verdict names a site that is not in its plan; wanted those of this run")
+        if not set(verdict.dice) <= set(self.settings.classes):
+            raise MessageError("the centre's verdict names a class that is not of this run; wanted the owner's classes")
 
     def _check_common(self, when: str) -> None:
         """Stop the run if this site's model is not the one that all hold.

@@ -29,6 +29,8 @@ __all__ = [
 
 #: Rows that a browser still opens at once; metrics.csv has all of them.
 _MOST_ROWS = 2000
+#: Rows of what other nodes named: sites, models, notices.
+_MOST_NAMES = 200
 
 
 def headline(data: ReportData) -> Markup:
@@ -115,7 +117,7 @@ def validations(data: ReportData) -> Markup | None:
         *_dice_columns([item.dice for item in done], data.classes),
         Column(
             "without",
-            ["; ".join(f"{site} ({lack})" for site, lack in sorted(item.missing.items())) for item in done],
+            [words.listed([f"{site} ({lack})" for site, lack in sorted(item.missing.items())]) for item in done],
             "",
         ),
         *_dice_columns([item.own_dice for item in done], data.classes, "own "),
@@ -147,11 +149,11 @@ def sites(data: ReportData) -> Markup:
         Column("time per round", [words.seconds(row.seconds) for row in rows]),
         Column("received from it", [words.size(row.received) for row in rows]),
     ]
-    return table(columns)
+    return table(columns, most=_MOST_NAMES)
 
 
 def _because(row: SiteSummary) -> str:
-    return "; ".join(f"{REASONS.get(reason, reason)} ({times})" for reason, times in sorted(row.reasons.items()))
+    return words.listed([f"{REASONS.get(reason, reason)} ({times})" for reason, times in sorted(row.reasons.items())])
 
 
 def agreement(data: ReportData) -> Markup:
@@ -169,7 +171,7 @@ def agreement(data: ReportData) -> Markup:
         Column("model", [name for name, _ in rows], ""),
         Column("SHA-256 of its values", [digest for _, digest in rows], "code"),
     ]
-    return join(*verdict, table(columns))
+    return join(*verdict, table(columns, most=_MOST_NAMES))
 
 
 def notices(data: ReportData) -> Markup:
@@ -182,7 +184,7 @@ def notices(data: ReportData) -> Markup:
         Column("what", [item.text for item in found], ""),
         Column("times", [words.count(item.times) for item in found]),
     ]
-    return table(columns)
+    return table(columns, most=_MOST_NAMES)
 
 
 def _derived(data: ReportData) -> list[Notice]:

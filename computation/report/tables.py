@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from computation.report import words
-from computation.report.markup import Markup, element
+from computation.report.markup import Markup, element, join
 
 __all__ = ["Column", "fold", "table"]
 
@@ -39,7 +40,7 @@ class Column:
         return not self.always and all(cell in ("", "–", None) for cell in self.cells)
 
 
-def table(columns: Sequence[Column], *, marked: Sequence[bool] = ()) -> Markup:
+def table(columns: Sequence[Column], *, marked: Sequence[bool] = (), most: int = sys.maxsize) -> Markup:
     """Return a table that scrolls sideways when the screen is narrow.
 
     Parameters
@@ -48,15 +49,21 @@ def table(columns: Sequence[Column], *, marked: Sequence[bool] = ()) -> Markup:
         The first one names the rows.
     marked : sequence of bool, optional
         Rows to stress.
+    most : int, optional
+        Rows to show; of more it is said how many.
     """
     shown = [column for place, column in enumerate(columns) if place == 0 or not column.empty]
     head = element("tr", *(element("th", column.name, scope="col", class_=column.style or None) for column in shown))
     body = [
         element("tr", *_cells(shown, place), class_="marked" if place < len(marked) and marked[place] else None)
-        for place in range(len(columns[0].cells))
+        for place in range(min(most, len(columns[0].cells)))
     ]
     whole = element("table", element("thead", head), element("tbody", *body))
-    return element("div", whole, class_="scroll", tabindex="0")
+    scrolled = element("div", whole, class_="scroll", tabindex="0")
+    left = len(columns[0].cells) - len(body)
+    return join(
+        scrolled, element("p", f"And {left} more; journal.jsonl has them all.", class_="quiet") if left else None
+    )
 
 
 def _cells(columns: Sequence[Column], place: int) -> list[Markup]:

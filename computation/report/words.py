@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-__all__ = ["count", "number", "score", "seconds", "size", "tick"]
+__all__ = ["count", "listed", "number", "score", "seconds", "size", "tick"]
 
 _UNKNOWN = "–"
 
@@ -16,6 +17,12 @@ def _known(value: float | None) -> bool:
 def number(value: float | None, digits: int = 4) -> str:
     """Return a number with so many significant digits, zeros at the end included."""
     return f"{value:#.{digits}g}".removesuffix(".") if value is not None and _known(value) else _UNKNOWN
+
+
+def listed(items: Sequence[str], most: int = 20) -> str:
+    """Return texts one after the other; of more than so many, how many more there are."""
+    shown = "; ".join(items[:most])
+    return f"{shown}; and {len(items) - most} more" if len(items) > most else shown
 
 
 def tick(value: float) -> str:

@@ -11,7 +11,7 @@ from computation.errors import MessageError
 __all__ = ["MANY", "Reader"]
 
 #: Entries that an object or list may have unless its reader says otherwise: more sites than any consortium.
-MANY = 10_000
+MANY = 1_000
 
 #: What single precision holds. Averaging or drawing numbers near the end of double precision would overflow.
 _LARGEST = 3.4e38

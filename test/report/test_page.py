@@ -291,3 +291,28 @@ def test_colours_can_be_told_from_the_paper(theme):
     assert contrast(colours["quiet"], colours["mark"]) >= 4.5
     for number in range(7):
         assert contrast(colours[f"c{number}"], colours["paper"]) >= 3, number
+
+
+def test_what_a_centre_names_without_end_is_cut_with_a_word(tmp_path):
+    """A thousand sites with long names, and as many reasons: the page stays one that a browser opens."""
+    names = [f"{number:04d}" + "x" * 196 for number in range(1000)]
+    done = tuple(
+        dataclasses.replace(
+            record(number, "site"),
+            sites=1000,
+            skipped=dict.fromkeys(names[1:], f"reason {number} " + "y" * 180),
+            missing=dict.fromkeys(names, "z" * 190),
+        )
+        for number in range(1, 31)
+    )
+    many = dataclasses.replace(
+        data(30, "site"),
+        rounds=done,
+        site_digests=dict.fromkeys(names, "ab" * 32),
+        notices=tuple(Notice("difference", f"note {name}", 1) for name in names),
+    )
+    write_site_report(tmp_path, many)
+    page = (tmp_path / "index.html").read_text()
+    assert len(page) < 3_000_000
+    assert "more; journal.jsonl has them all." in page and "and 980 more" in page and "and 10 more" in page
+    assert names[5] in page and names[900] not in page
