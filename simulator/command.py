@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -213,7 +214,8 @@ def _shown(work: Callable[[Observer], Result], output: Path, console: Console) -
 
 def _tell_how_to_go_on(observer: RunProgress, output: Path, console: Console) -> None:
     if observer.kept:
-        text = f"kept up to iteration {observer.kept}; to go on: coinstac-meshnet simulate --resume --output {output}"
+        command = f"coinstac-meshnet simulate --resume --output {shlex.quote(str(output))}"
+        text = f"kept up to iteration {observer.kept}; to go on: {command}"
         console.print(f"[yellow]{shown(text)}", soft_wrap=True, highlight=False)
 
 

@@ -87,7 +87,8 @@ class RunProgress(Observer):
 
     def on_resume(self, iteration: int, plan: Mapping[str, Any]) -> None:
         """Show where the run goes on."""
-        self.kept = iteration
+        # The first iteration is the plan, and each one after it a round.
+        self.kept, self._done = iteration, iteration - 1
         self._plan(plan)
         self._tell(f"going on after iteration {iteration}")
         self._show()

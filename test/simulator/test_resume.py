@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 from consortium import SHORT, database
+from rich.console import Console
 
 from computation.cli import main
 from computation.errors import MeshNetError, SimulatorError
 from computation.tracking import notices, read, rounds
-from simulator import embedded, transfer
+from simulator import command, embedded, transfer
 from simulator.course import Course
 from simulator.layout import CENTRE, RUN, Layout
 from simulator.observer import Observer
@@ -183,6 +185,51 @@ def test_nothing_to_go_on_with_is_told(runs, tmp_path):
         runs.resume()
 
 
+def test_how_to_go_on_is_told(runs, monkeypatch):
+    def arrived(self, cycle):
+        if cycle.iteration == 3:
+            raise KeyboardInterrupt
+        return plain(self, cycle)
+
+    monkeypatch.setattr(embedded, "run", partial(embedded.run, command=SUMMING))
+    monkeypatch.setattr(embedded, "resume", partial(embedded.resume, command=SUMMING))
+    shown = Console(record=True, width=300, force_terminal=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        plain = Course.arrived
+        patch.setattr(Course, "arrived", arrived)
+        command.simulate(runs.spec, inputs=runs.inputs, output=runs.root / "a b", console=shown)
+    told = f"coinstac-meshnet simulate --resume --output '{runs.root}/a b'"
+    assert f"kept up to iteration 2; to go on: {told}" in shown.export_text()
+    order = Course(runs.root / "a b" / "course").order()
+    assert command.resume(runs.root / "a b", order, shown).output["total"] == 44
+    assert "going on after iteration 3" in shown.export_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sites", "3"], "--sites"),
+        (["--shuffle", "5"], "--shuffle"),
+        (["--input", "elsewhere"], "--input"),
+        (["--engine", "docker"], "--engine"),
+        (["other.json"], "the inputspec"),
+        (["--deadline", "60"], "keeps its model and the time that is left"),
+    ],
+)
+def test_another_run_than_the_interrupted_one_is_refused(runs, monkeypatch, capsys, words, said):
+    with pytest.raises(KeyboardInterrupt):
+        runs.start(Interrupt("cycle", 2))
+    monkeypatch.chdir(runs.inputs.parent)
+    Path("other.json").write_text(json.dumps([{**site, "rounds": {"value": 9}} for site in runs.spec]))
+    Path("same.json").write_text(json.dumps(runs.spec))
+    assert main(["simulate", "--resume", "--output", str(runs.root), *words]) == 2
+    assert said in capsys.readouterr().err
+    monkeypatch.setattr(embedded, "resume", partial(embedded.resume, command=SUMMING))
+    same = ["same.json", "--sites", "2", "--input", str(runs.inputs), "--engine", "process"]
+    assert main(["simulate", "--resume", "--output", str(runs.root), *same]) == 0
+    assert json.loads((runs.root / "summary.json").read_text())["total"] == 44
+
+
 def test_a_key_is_not_written_down(runs):
     for site in runs.spec:
         site["wandb"] = {"value": {"project": "p", "api_key": "s3cret"}}
@@ -194,10 +241,6 @@ def test_a_key_is_not_written_down(runs):
 # --- the real computation ------------------------------------------------------------------------------------------
 
 CLI = Path(__file__).parents[2] / "computation" / "cli.py"
-
-
-def command(*words):
-    return [sys.executable, str(CLI), "simulate", *map(str, words)]
 
 
 def prepared(root):
@@ -212,9 +255,9 @@ def prepared(root):
 def test_a_simulator_that_was_killed_goes_on_to_the_same_digest(tmp_path, monkeypatch, capsys):
     spec = prepared(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole, broken, words = tmp_path / "whole", tmp_path / "broken", [sys.executable, CLI, "simulate"]
     assert main(["simulate", str(spec), "--sites", "2", "--output", str(whole)]) == 0
-    with subprocess.Popen(command(spec, "--sites", 2, "--output", broken), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*words, spec, "--sites", "2", "--output", broken], stdout=subprocess.DEVNULL) as process:
         wait = threading.Event()
         while not list(broken.glob("course/checkpoint-00000004.bin")):
             assert process.poll() is None
