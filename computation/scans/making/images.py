@@ -21,8 +21,9 @@ from computation.errors import ImportScanError
 from computation.scans.making import headers
 from computation.scans.making.oddities import other_affine
 from computation.scans.making.wall import wall
+from computation.scans.store import geometry
 from computation.scans.store.normalise import ordinary
-from computation.scans.store.records import Native, affine_of
+from computation.scans.store.records import Affine, Native, affine_of
 
 __all__ = ["STORAGES", "checksum", "load", "native", "opened", "storable"]
 
@@ -126,7 +127,19 @@ def native(image: nib.spatialimages.SpatialImage) -> Native:
     second = other_affine(image)
     same = second is None or bool(np.allclose(second, image.affine, rtol=0, atol=1e-4))
     qform = None if second is None or same else affine_of(second.tolist())
-    return Native((i, j, k), affine, *codes, headers.unit(image), qform, headers.millimetres(image))
+    forms = (*codes, headers.unit(image), qform, headers.millimetres(image))
+    if min(codes) > 0 and second is None:
+        # A qform that is none: its axes will be those of the sform, and the old signs would turn them round.
+        return Native((i, j, k), affine, *forms)
+    return Native((i, j, k), affine, *forms, _pixdim(header, affine if qform is None else qform, max(codes) > 0))
+
+
+def _pixdim(header: Any, affine: Affine, placed: bool) -> tuple[float, ...]:
+    """Return a header's `pixdim[:4]`, unless it is placed by form codes and this is what its affine gives anyway."""
+    found, matrix = np.array(header["pixdim"][:4], np.float64), np.array(affine)
+    usual = np.append(np.sign(np.linalg.det(matrix[:3, :3])), geometry.spacing(matrix))
+    same = placed and np.allclose(found, usual, rtol=1e-6, atol=0)
+    return () if same or not np.isfinite(found).all() else tuple(found.tolist())
 
 
 def checksum(path: Path) -> str:

@@ -220,14 +220,30 @@ def _sources(scan: Scan, native: Native) -> NDArray[Any]:
 
 
 def _image(voxels: NDArray[Any], native: Native) -> nib.Nifti1Image:
+    """Return a NIfTI image with the native header's form codes, affines, `pixdim` and unit."""
     image: Any = _nib.Nifti1Image(voxels, np.array(native.affine))
-    if native.sform_code == 0 and native.qform_code > 0:
+    if native.sform_code == native.qform_code == 0 and native.pixdim:
+        _unplace(image)
+    elif native.sform_code == 0 and native.qform_code > 0:
         image.set_sform(None, 0)
         image.set_qform(np.array(native.affine), native.qform_code)
     else:
+        # A format without form codes has an affine all the same.
         image.set_sform(np.array(native.affine), native.sform_code or 1)
         qform = native.affine if native.qform is None else native.qform
         image.set_qform(np.array(qform), native.qform_code)
+    if native.pixdim:
+        image.header["pixdim"][:4] = native.pixdim
     image.header.set_xyzt_units(native.units if native.units != "unknown" else None)
     written: nib.Nifti1Image = image
     return written
+
+
+def _unplace(image: Any) -> None:
+    """Take both forms out of a header: every program then places the image in its own way, as it does the scan."""
+    for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+        image.header[name] = 0
+    for name in ("srow_x", "srow_y", "srow_z"):
+        image.header[name] = 0
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)

@@ -199,7 +199,14 @@ def _native_of(value: Any) -> Native | None:
     length = fields.get("millimetres", 1.0)
     if not is_number(length) or length not in UNITS.values():
         raise StoreError("the scan database holds a malformed native unit; import the scans again", repr(length)[:200])
-    return Native(shape, affine, codes[0], codes[1], str(fields.get("units", "mm")), qform, float(length))
+    forms = (codes[0], codes[1], str(fields.get("units", "mm")), qform, float(length))
+    return Native(shape, affine, *forms, _pixdim_of(fields.get("pixdim", [])))
+
+
+def _pixdim_of(value: Any) -> tuple[float, ...]:
+    if isinstance(value, list) and len(value) in (0, 4) and all(map(is_number, value)):
+        return tuple(map(float, value))
+    raise StoreError("the scan database holds a malformed native header; import the scans again", repr(value)[:200])
 
 
 def _volume_of(scan: int, shape: Triple | None, side: int, kind: str, row: list[Any]) -> Volume:

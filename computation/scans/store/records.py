@@ -62,6 +62,9 @@ class Native:
         The header's second affine, where it has one of its own that differs from `affine`.
     millimetres : float
         Length of the affines' unit. Databases made before units were converted have 1 here, whatever `units` says.
+    pixdim : tuple of float
+        A NIfTI header's `pixdim[0]` (the sign of its third axis) and three voxel sizes, where the affine does not
+        already say them: a header whose form codes are both 0 has no other geometry than these. Empty otherwise.
     """
 
     shape: Triple
@@ -71,6 +74,7 @@ class Native:
     units: str = "mm"
     qform: Affine | None = None
     millimetres: float = 1.0
+    pixdim: tuple[float, ...] = ()
 
     @property
     def world(self) -> NDArray[np.float64]:

@@ -294,6 +294,8 @@ def _cells(entry: Entry) -> tuple[str | float, ...]:
     native = None if entry.native is None else asdict(entry.native)
     if native is not None and native["millimetres"] == 1:
         del native["millimetres"]  # as in the databases that were made before there were other units
+    if native is not None and not native["pixdim"]:
+        del native["pixdim"]
     notes = {"cut": entry.cut, "warnings": list(entry.warnings), "stripped": entry.stripped}
     known = (entry.subject, entry.session, pack(_shape(entry.image)), pack(entry.affine), entry.low, entry.high)
     return (*known, pack(native), pack(dict(entry.source)), pack(notes))

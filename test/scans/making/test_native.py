@@ -1,5 +1,7 @@
 """What goes to the conformed grid and back is what came, in its own space and header."""
 
+import json
+import struct
 import tracemalloc
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from computation.errors import ScanError
+from computation.errors import ScanError, StoreError
 from computation.scans.making import images
 from computation.scans.making.conform import Target, conform
 from computation.scans.making.ingest import import_table
@@ -193,6 +195,65 @@ def test_a_header_with_only_a_qform_gets_only_a_qform(tools):
     back = to_native(np.zeros((24,) * 3, np.uint8), scan_of(image, found))
     assert (int(back.header["sform_code"]), int(back.header["qform_code"])) == (0, 1)
     np.testing.assert_allclose(back.affine, image.affine, atol=1e-5)
+
+
+FORMS = [(0, 0), (1, 0), (0, 1), (2, 1), (4, 4)]
+
+
+def raw_header(path):
+    """Read codes and pixdim[:4] from the bytes of a NIfTI file, past everything that nibabel makes of them."""
+    content = path.read_bytes()
+    codes = struct.unpack_from("<hh", content, 252)
+    return codes, struct.unpack_from("<4f", content, 76)
+
+
+@pytest.mark.parametrize("codes", FORMS, ids=str)
+@pytest.mark.parametrize("first", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("orientation", ["RAS", "LAS", "PIR"])
+def test_form_codes_and_voxel_sizes_come_back_with_their_signs(tools, codes, first, orientation):
+    """qform code, sform code, pixdim[0]: whatever the combination, through a database."""
+    folder = tools.folder()
+    image, _ = pair(tools, (20, 18, 22), (2.0, 1.9, 2.1), orientation)
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    content = bytearray(image.to_bytes())
+    struct.pack_into("<hh", content, 252, *codes)
+    if codes[0] == 0:  # where there is a qform, this number is part of it
+        struct.pack_into("<f", content, 76, first)
+    (folder / "a.nii").write_bytes(content)
+    (folder / "t.csv").write_text("subject,image,label\np,a.nii,", "utf-8")
+    import_table(folder / "t.csv", folder / "site.db", spacing=2.0, grid=26)
+    with open_store(folder / "site.db") as store:
+        (scan,) = store.scans()
+        from_database = to_native(np.zeros(scan.shape, np.uint8), scan)
+    shares = np.zeros((2, *scan.shape), np.float32)
+    at_once = shares_to_native(shares, replace(scan, native=images.native(images.load(folder / "a.nii"))))
+    for back in (from_database, at_once):
+        nib.save(back, folder / "back.nii")
+        found_codes, found_sizes = raw_header(folder / "back.nii")
+        wanted_codes, (sign, *sizes) = raw_header(folder / "a.nii")
+        assert found_codes == wanted_codes == codes
+        # By the standard 0 means 1, and nibabel reads it so.
+        np.testing.assert_allclose(found_sizes, (sign or 1, *sizes), rtol=1e-6)
+        np.testing.assert_allclose(nib.load(folder / "back.nii").affine, nib.load(folder / "a.nii").affine, atol=1e-5)
+
+
+def test_what_the_affine_says_is_not_stored_twice(tools):
+    image, _ = pair(tools, (20, 18, 22), (2.0, 1.9, 2.1), "LAS")
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    assert images.native(image).pixdim == ()
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    assert images.native(image).pixdim == pytest.approx((-1, 2.0, 1.9, 2.1))
+
+
+@pytest.mark.parametrize("pixdim", ["x", [1], [1, 2, 3, "4"], [1, 2, 3, True], {"a": 1}, [1, 2, 3, 1e999]])
+def test_a_malformed_pixdim_in_a_database_is_refused(tools, pixdim):
+    native = {"shape": [4, 4, 4], "affine": np.eye(4).tolist(), "pixdim": pixdim}
+    path = tools.spoil(tools.database(), ("UPDATE scans SET native = ?", (json.dumps(native),)))
+    with pytest.raises(StoreError, match="malformed native"), open_store(path):
+        pass
 
 
 def test_where_the_native_image_is_unknown_the_grid_is_its_own(tools):
