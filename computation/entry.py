@@ -20,6 +20,7 @@ if __name__ == "__main__":
 import errno
 from collections.abc import Mapping
 
+from computation.coinstac.admission import TOKEN
 from computation.coinstac.server import Handler, Loader, run
 from computation.errors import MeshNetError, SettingsError
 
@@ -29,13 +30,18 @@ __all__ = ["DEFAULT_PORT", "address", "load_handler", "main"]
 DEFAULT_PORT = 8881
 
 
+#: What Singularity and Apptainer set in their containers.
+_HOST_NETWORK = ("SINGULARITY_CONTAINER", "APPTAINER_CONTAINER", "SINGULARITY_NAME", "APPTAINER_NAME")
+
+
 def address(environment: Mapping[str, str]) -> tuple[str, int]:
     """Return the host and the port to bind.
 
     Parameters
     ----------
     environment : mapping of str
-        `COINSTAC_PORT` names the port, `COINSTAC_HOST` the address; all addresses by default, as the platform needs.
+        `COINSTAC_PORT` names the port, `COINSTAC_HOST` the address. By default all addresses, which the platform
+        needs of a Docker container; in a Singularity or Apptainer container, whose network is the host's, the loopback.
 
     Raises
     ------
@@ -47,7 +53,8 @@ def address(environment: Mapping[str, str]) -> tuple[str, int]:
         raise SettingsError(
             f"COINSTAC_PORT is {text[:40]!r}; wanted a port number from 1 to 65535, or none at all for {DEFAULT_PORT}"
         )
-    return environment.get("COINSTAC_HOST", "").strip() or "0.0.0.0", int(text)
+    usual = "127.0.0.1" if any(environment.get(name) for name in _HOST_NETWORK) else "0.0.0.0"
+    return environment.get("COINSTAC_HOST", "").strip() or usual, int(text)
 
 
 def load_handler(mode: str) -> Handler:
@@ -80,7 +87,8 @@ def main(load: Loader = load_handler) -> int:
         print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
         return 2
     try:
-        run(load, port, host=host, listening=_announce)
+        # Taken out, so that no program which a handler starts inherits it.
+        run(load, port, host=host, listening=_announce, token=os.environ.pop(TOKEN, ""))
     except OSError as error:
         taken = "it is in use by another program" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
         print(f"coinstac-meshnet: port {port} cannot be bound: {taken}; set COINSTAC_PORT", file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from computation.coinstac.node import Phase, Service
 from computation.errors import MessageError
 from computation.federation.site import SiteRun
+from computation.settings import parse
 from computation.training.trainer import Trainer
 from computation.wire.messages import Plan, Results, Verdict
 
@@ -29,7 +30,7 @@ def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
     trainer : callable
         Makes the site's trainer; benchmarks that measure the protocol alone pass one that computes nothing.
     """
-    return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer))
+    return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer), parse)
 
 
 def _from_centre(parse: Callable[[Any], T], raw: Any) -> T:

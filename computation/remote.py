@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from computation.checks import is_text
 from computation.coinstac.node import Phase, Service
 from computation.errors import MeshNetError, MessageError
 from computation.federation import results
@@ -27,7 +28,17 @@ T = TypeVar("T")
 
 def create() -> Service:
     """Return the handler of the centre's calls."""
-    return Service("remote", [(Join, False), (Train, True), (Finish, True)], CentreRun)
+    return Service("remote", [(Join, False), (Train, True), (Finish, True)], CentreRun, _examine)
+
+
+def _examine(inputs: Mapping[str, Any]) -> None:
+    """Raise what is wrong with the sites' first messages, or with their names, of which folders are made."""
+    for site in inputs:
+        if not is_text(site, 200) or site in ("", ".", "..") or "/" in site:
+            raise MessageError(
+                "a site's id is no plain name; wanted at most 200 characters and no '/'", repr(site)[:200]
+            )
+    _from_each(inputs, JoinOffer.parse)
 
 
 def _from_each(inputs: Mapping[str, Any], parse: Callable[[Any], T]) -> dict[str, T]:
@@ -84,6 +95,7 @@ class Train(Phase):
             best=run.selection.best,
             last=bool(stop) or run.plan is None or run.round == run.plan.rounds,
             missing=done.missing if done else {},
+            clipped=run.clipped if combined else (),
             stop=stop,
         )
         run.tracker.round(run.numbers(verdict, offers))
@@ -105,6 +117,12 @@ def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer]) -> None:
             raise MessageError(f"site {site} contributed to round {offer.round}; wanted round {run.round}")
 
 
+def _expect_step(wanted: str, offers: Mapping[str, FinishOffer]) -> None:
+    for site, offer in offers.items():
+        if offer.step != wanted:
+            raise MessageError(f"site {site} says {offer.step!r} at the end; wanted {wanted!r} from each")
+
+
 class Finish(Phase):
     """Two iterations: results travel on an ordinary one, and the run succeeds on the next, without files.
 
@@ -118,11 +136,9 @@ class Finish(Phase):
         offers = _from_each(self.input, FinishOffer.parse)
         _expect_members(run, offers)
         run.consensus({site: offer.model for site, offer in offers.items()})
+        _expect_step("evaluated" if run.results is None else "done", offers)
         if run.results is None:
             return self._results(run, offers)
-        late = sorted(site for site, offer in offers.items() if offer.step != "done")
-        if late:
-            raise MessageError(f"site {late[0]} has not confirmed its results; wanted 'done' from each")
         summary = summarise(run)
         assert run.plan is not None
         digests = {site: offer.model for site, offer in sorted(offers.items())}

@@ -298,6 +298,18 @@ class Settings:
     most_share: float = _number(
         0.9, 0, 1, _FEDERATION, "Largest share of one site in a mean, whatever scans it says it has.", positive=True
     )
+    clip_above: float = _number(
+        12.0, 0, 1e6, _FEDERATION, "A site's update so many times the others' is scaled down to that; 0 is no bound."
+    )
+    refuse_above: float = _number(
+        30.0, 0, 1e6, _FEDERATION, "A site's update so many times the others' is left out; 0 is no bound."
+    )
+    suspect_above: float = _number(
+        6.0, 0, 1e6, _FEDERATION, "Three updates in 16 rounds so many times the others': such are left out; 0 is never."
+    )
+    exclude_after: int = _whole(
+        5, 0, _MANY, _FEDERATION, "Rounds in a row of updates left out after which a site is out for good; 0 is never."
+    )
     validate_every: int = _whole(100, 1, _MANY, _FEDERATION, "Rounds between two validations.")
     patience: int = _whole(
         0, 0, _MANY, _FEDERATION, "Validations without a better pooled Dice after which training ends; 0 is never."

@@ -131,7 +131,7 @@ class Node:
             await self._ready()
             self._observer.on_call(self.client, iteration)
             try:
-                return await asyncio.wait_for(wire.call(self.process.host, self.process.port, request), self._deadline)
+                return await asyncio.wait_for(self._send(request), self._deadline)
             except asyncio.TimeoutError as error:
                 raise self._failure(f"no reply to iteration {iteration} within {self._deadline:g} s") from error
             except OSError as error:
@@ -139,6 +139,9 @@ class Node:
                     raise self._failure(f"its connection in iteration {iteration} {error}") from error
                 transfer.clear(self.transfer)
         raise self._failure(f"its process died twice over iteration {iteration}", self.process.last_lines())
+
+    async def _send(self, request: bytes) -> bytes:
+        return await wire.call(self.process.host, self.process.port, request, self.process.token)
 
     async def _ready(self) -> None:
         """Probe until the process listens; start it again if it died since the last call, as the platform does.
@@ -158,7 +161,8 @@ class Node:
                 return
             try:
                 # A process may bind its port and hang: the probe has what is left of the start, and no more.
-                await wire.probe(self.process.host, self.process.port, deadline - time.monotonic())
+                left = deadline - time.monotonic()
+                await wire.probe(self.process.host, self.process.port, left, self.process.token)
                 self._listens = True
             except OSError:
                 await asyncio.sleep(pause)  # it is starting, or has been killed

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 
 from computation import isolation
 from computation.checks import is_encodable
+from computation.coinstac.admission import TOKEN
 from computation.errors import SimulatorError
 from simulator.layout import Layout
 
@@ -49,6 +51,8 @@ _THREADS = re.compile(r"[1-9]\d{0,4}( *, *[1-9]\d{0,4})*", re.ASCII)
 class Worker(Protocol):
     """What runs one node's server, over all its restarts."""
 
+    #: What its server asks of who connects; empty where it asks for nothing.
+    token: str
     #: Seconds in which a worker that dropped a connection should be seen to have ended.
     dying: float
     starts: int
@@ -187,7 +191,8 @@ class NodeProcess:
     def __init__(self, command: Sequence[str], log: Path, sites: int, folder: Path) -> None:
         self._command, self._log, self._folder = tuple(command), log, folder
         self._reservation = Reservation()
-        self._environment = environment(self.port, sites)
+        self.token = secrets.token_urlsafe()
+        self._environment = {**environment(self.port, sites), TOKEN: self.token}
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
 

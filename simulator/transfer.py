@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from computation.errors import SimulatorError
+from computation.wire.payload import PREFIX
 
 __all__ = ["broadcast", "clear", "move"]
 
@@ -56,10 +57,17 @@ def broadcast(source: Path, targets: Sequence[Path]) -> int:
     Raises
     ------
     SimulatorError
-        As `move`.
+        As `move`; or if a name does not begin with the reserved prefix: it could take the place of a site's own file.
     OSError
         If the file system refuses.
     """
+    for entry in _entries(source):
+        if not entry.name.startswith(PREFIX):
+            raise SimulatorError(
+                f"the centre sends {entry.name[:60]!r}, which could take the place of a site's own file; "
+                f"wanted only names that begin with {PREFIX!r}",
+                entry.path,
+            )
     for target in targets[:-1]:
         _copy(source, target)
     return move(source, targets[-1])

@@ -21,6 +21,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from computation.checks import parse_json
+from computation.coinstac.admission import bearer
 from computation.errors import MessageError
 
 __all__ = ["REPLY_LIMIT", "ConnectionLost", "call", "probe", "read_reply", "request_text"]
@@ -91,7 +92,7 @@ class _Connection:
                 await self._loop.sock_sendall(self._socket, data)
 
 
-async def _open(host: str, port: int) -> _Connection:
+async def _open(host: str, port: int, token: str) -> _Connection:
     sock = socket.socket()
     try:
         # On the machine itself the kernel connects, or refuses, at once, and a new socket has room for the handshake.
@@ -100,7 +101,7 @@ async def _open(host: str, port: int) -> _Connection:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16))
-        sock.send(_handshake(host, port, key))
+        sock.send(_handshake(host, port, key, token))
         return _Connection(sock, await _accepted(sock, key))
     except BaseException:
         sock.close()
@@ -114,10 +115,11 @@ def _connect(sock: socket.socket, host: str, port: int) -> None:
         raise ConnectionLost("was not accepted in time") from error
 
 
-def _handshake(host: str, port: int, key: bytes) -> bytes:
+def _handshake(host: str, port: int, key: bytes, token: str) -> bytes:
+    proof = f"Authorization: {bearer(token)}\r\n" if token else ""
     return (
         b"GET / HTTP/1.1\r\nHost: %b:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % (host.encode(), port, key)
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n%b\r\n" % (host.encode(), port, key, proof.encode())
     )
 
 
@@ -136,7 +138,7 @@ async def _accepted(sock: socket.socket, key: bytes) -> bytes:
     return rest
 
 
-async def probe(host: str, port: int, seconds: float) -> None:
+async def probe(host: str, port: int, seconds: float, token: str = "") -> None:
     """Open and close a connection without a word, as the platform does before each call.
 
     Parameters
@@ -145,6 +147,8 @@ async def probe(host: str, port: int, seconds: float) -> None:
         Where the node listens.
     seconds : float
         How long its answer to the handshake may take.
+    token : str
+        What the node asks for; see `computation.coinstac.admission`.
 
     Raises
     ------
@@ -152,13 +156,13 @@ async def probe(host: str, port: int, seconds: float) -> None:
         If nothing listens, or not a WebSocket server, or it does not answer in time.
     """
     try:
-        connection = await asyncio.wait_for(_open(host, port), seconds)
+        connection = await asyncio.wait_for(_open(host, port, token), seconds)
     except asyncio.TimeoutError as error:
         raise ConnectionLost("did not answer the handshake in time") from error
     connection.close("Test Connection")
 
 
-async def call(host: str, port: int, request: bytes) -> bytes:
+async def call(host: str, port: int, request: bytes, token: str = "") -> bytes:
     """Send one request and return the reply's text.
 
     Raises
@@ -168,7 +172,7 @@ async def call(host: str, port: int, request: bytes) -> bytes:
     OSError
         If the connection breaks.
     """
-    connection = await _open(host, port)
+    connection = await _open(host, port, token)
     try:
         await connection.send(request)
         reply = await connection.receive()

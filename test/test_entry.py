@@ -1,5 +1,6 @@
 """The container's command: which port it takes, and that it listens before anything heavy is imported."""
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from computation.coinstac.admission import TOKEN
 from computation.entry import DEFAULT_PORT, address
 from computation.errors import SettingsError
+from simulator import wire
 from simulator.process import Reservation, environment
 
 pytestmark = pytest.mark.timeout(60)
@@ -36,6 +39,30 @@ def test_what_is_no_port_number_is_refused(text):
 
 def test_a_simulator_stays_on_the_loopback():
     assert address({"COINSTAC_HOST": "127.0.0.1"})[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["SINGULARITY_CONTAINER", "SINGULARITY_NAME", "APPTAINER_CONTAINER", "APPTAINER_NAME"])
+def test_where_the_network_is_the_hosts_only_the_loopback_is_bound(name):
+    assert address({name: "/images/meshnet.sif", "COINSTAC_PORT": "8101"}) == ("127.0.0.1", 8101)
+    assert address({name: "/images/meshnet.sif", "COINSTAC_HOST": "0.0.0.0"})[0] == "0.0.0.0"
+    assert address({name: ""})[0] == "0.0.0.0"
+
+
+def test_a_token_from_the_environment_is_asked_for():
+    """The process that hears it from the environment lets nobody in without it."""
+    reservation = Reservation()
+    variables = {**environment(reservation.port, 1), TOKEN: "secret"}
+    command = [sys.executable, ENTRY]
+    with subprocess.Popen(command, env=variables, text=True, stdout=subprocess.PIPE) as process:
+        assert "listening" in process.stdout.readline()
+        with pytest.raises(wire.ConnectionLost, match="refused the WebSocket handshake"):
+            asyncio.run(wire.probe("127.0.0.1", reservation.port, 10))
+        with pytest.raises(wire.ConnectionLost, match="refused the WebSocket handshake"):
+            asyncio.run(wire.call("127.0.0.1", reservation.port, b"{}", "secre"))
+        assert b'"stderr"' in asyncio.run(wire.call("127.0.0.1", reservation.port, b"{}", "secret"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    reservation.release()
 
 
 def entry(command, port, **options):

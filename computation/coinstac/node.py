@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from coinstac_computation import COINSTACPyNode, ComputationPhase
 
+from computation.checks import is_text
 from computation.coinstac import claim
-from computation.errors import ResumeError
+from computation.errors import MessageError, ResumeError
 from computation.training import checkpoint
 
 __all__ = ["Folders", "Phase", "Run", "Service"]
@@ -49,15 +50,29 @@ class Folders:
     """The four directories of COINSTAC's `state`, as paths."""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
-        self.client = str(state["clientId"])
-        self.base = Path(state["baseDirectory"])
-        self.output = Path(state["outputDirectory"])
-        self.transfer = Path(state["transferDirectory"])
+        self.client = state.get("clientId", "")
+        if not is_text(self.client, 200) or not self.client:
+            raise MessageError("the call's state has no sound clientId; wanted a name of at most 200 characters")
+        self.base, self.output, self.transfer = (_folder(state, name) for name in ("base", "output", "transfer"))
 
     @property
     def checkpoints(self) -> Path:
         """Where this container keeps what it needs after a restart."""
         return self.output / "checkpoints"
+
+
+def _iteration(state: Mapping[str, Any]) -> int:
+    number = state.get("iteration")
+    if type(number) is not int or number < 1:
+        raise MessageError("the call's state has no sound iteration; wanted a whole number from 1", repr(number)[:200])
+    return number
+
+
+def _folder(state: Mapping[str, Any], name: str) -> Path:
+    given = state.get(f"{name}Directory")
+    if not isinstance(given, str) or not Path(given).is_absolute() or "\0" in given:
+        raise MessageError(f"the call's state has no sound {name}Directory; wanted an absolute path", repr(given)[:200])
+    return Path(given)
 
 
 class Phase(ComputationPhase):  # type: ignore[misc]  # the library is not typed
@@ -98,6 +113,8 @@ class Service:
         In order; the flag says whether the phase repeats until the centre ends it.
     begin : callable
         Makes the side's run from its folders.
+    examine : callable
+        Raises what is wrong with the first call's input, before anything of an earlier run is touched.
 
     Raises
     ------
@@ -105,10 +122,18 @@ class Service:
         From a call, if the process was restarted and finds no checkpoint of the iteration before.
     MeshNetError
         From a call, if the output folder cannot be written or another run has taken it.
+    MessageError
+        From a call that names no sound folders, or that begins a run while one is under way.
     """
 
-    def __init__(self, mode: str, phases: Phases, begin: Callable[[Folders], Run]) -> None:
-        self._mode, self._phases, self._begin = mode, phases, begin
+    def __init__(
+        self,
+        mode: str,
+        phases: Phases,
+        begin: Callable[[Folders], Run],
+        examine: Callable[[Any], object] = lambda inputs: None,
+    ) -> None:
+        self._mode, self._phases, self._begin, self._examine = mode, phases, begin, examine
         self._iteration = 0
         self._token = ""
         self._node: _Node
@@ -116,9 +141,11 @@ class Service:
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Answer one call: `data` has `input`, `cache` and `state`; the reply has `output`, `cache` and `success`."""
-        iteration = int(data["state"]["iteration"])
-        folders = Folders(data["state"])
+        iteration, folders = _iteration(data["state"]), Folders(data["state"])
         if iteration == 1:
+            if self._iteration > 0:
+                raise MessageError("a run is under way in this process; start another process for another run")
+            self._examine(data["input"])
             self._start(folders)
             self._token = claim.take(folders.output)
         elif iteration != self._iteration + 1:

@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from computation.checks import parse_json
+from computation.coinstac.admission import Guest, Hall
 from computation.errors import MeshNetError, MessageError, public_text
 
 __all__ = ["MODES", "REPLY_LIMIT", "REQUEST_LIMIT", "Handler", "Loader", "Responder", "run", "serve"]
@@ -45,8 +47,9 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 Loader = Callable[[str], Handler]
 
 MODES = ("local", "remote")
-#: Longest request in bytes. The library's default of 1 MiB would refuse ordinary calls of a large consortium.
-REQUEST_LIMIT = 2**30
+#: Longest request in bytes: as our own replies, of which it is made. The library's default of 1 MiB would refuse
+#: ordinary calls of a large consortium.
+REQUEST_LIMIT = 64 * 2**20
 #: Longest reply in bytes: the platform's client drops one of more than 100 MiB with a misleading message.
 REPLY_LIMIT = 64 * 2**20
 
@@ -57,6 +60,12 @@ _FIRST_PROTOCOL = b'{"command":'
 _WRONG_PROTOCOL = "the compspec's compspecVersion is 1; wanted 2: use the compspec.json that came with this image"
 
 _LONGEST_LINE = 600
+#: Seconds in which a connection must bring a whole request, and take a whole reply. The platform's client speaks at
+#: once, but may be busy with other messages while it reads.
+_SILENCE, _TAKING = 60.0, 600.0
+#: What this process is told of itself at the first call, and must be told in every other.
+_TOLD = ("clientId", "baseDirectory", "outputDirectory", "transferDirectory", "cacheDirectory")
+_LONGEST_LOG = 16 * 2**20  # bytes of error.log
 _FAREWELL = 3.0  # seconds that a client has, after a signal, to take what is being sent and to close
 
 log = logging.getLogger(__name__)
@@ -78,6 +87,7 @@ class Responder:
         self._load = load
         self._handlers: dict[str, Handler] = {}
         self._state: Mapping[str, Any] = {}
+        self._told: tuple[Any, ...] = ()
         self._where = "before the first call"
 
     def __call__(self, text: bytes | str) -> str:
@@ -91,12 +101,26 @@ class Responder:
     def _compute(self, text: bytes | str) -> dict[str, Any]:
         self._where = "reading the request"
         mode, data = _parse_request(text)
-        self._state, self._where = data["state"], _describe(mode, data)
+        self._hold_to(mode, data["state"])
+        self._where = _describe(mode, data)
         if mode not in self._handlers:
             self._handlers[mode] = self._load(mode)
             # What the imports made stays for good: no later collection need look at it.
             gc.freeze()
         return _checked_result(mode, self._handlers[mode](data))
+
+    def _hold_to(self, mode: str, state: Mapping[str, Any]) -> None:
+        """Take a call only for the node and the folders of the first one: a process serves one run of one node.
+
+        Whoever else reaches the port could have other folders emptied and written with this process's rights.
+        """
+        told = (mode, *(state.get(name) for name in _TOLD))
+        if self._told and told != self._told:
+            raise MessageError(
+                "the request is for another node, or other folders, than this process was first told; "
+                "start a process for each run of each node"
+            )
+        self._told, self._state = told, state
 
     def _failure(self, error: BaseException) -> str:
         line = _public_line(error, self._where)
@@ -184,7 +208,8 @@ def _record(state: Mapping[str, Any], where: str, error: BaseException) -> None:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     trace = "".join(traceback.format_exception(error))
     with (folder / "error.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(f"{now} {where}\n{trace}\n")
+        if file.tell() < _LONGEST_LOG:  # somebody may go on asking for failures
+            file.write(f"{now} {where}\n{trace}\n")
 
 
 class _Worker:
@@ -215,8 +240,9 @@ class _Worker:
 class _Service:
     """The connections of one process."""
 
-    def __init__(self, load: Loader) -> None:
+    def __init__(self, load: Loader, token: str) -> None:
         self.worker = _Worker(Responder(load))
+        self.hall = Hall(token)
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def stop(self) -> None:
@@ -228,17 +254,32 @@ class _Service:
         """Answer every message of one connection until the client closes it; a probe closes at once."""
         # A reply to a client that has gone away is lost, as the platform expects.
         with contextlib.suppress(ConnectionClosed):
-            while True:
-                text = await connection.recv(decode=False)
-                if text.startswith(_FIRST_PROTOCOL):
-                    log.error("%s", _WRONG_PROTOCOL)
-                    return await connection.close(CloseCode.POLICY_VIOLATION, _WRONG_PROTOCOL)
-                answer = self.worker.submit(text)
-                await asyncio.wait((answer, self.stopping), return_when=asyncio.FIRST_COMPLETED)
-                if not answer.done():
-                    # Not 1000: the platform would take that for a normal end and wait for the reply for ever.
-                    return await connection.close(CloseCode.GOING_AWAY)
-                await connection.send(answer.result())
+            reason = ""
+            while not reason:
+                reason = await self._answer(connection)
+            # Not 1000: the platform would take that for a normal end and wait for the reply for ever.
+            code = CloseCode.GOING_AWAY if self.stopping.done() else CloseCode.POLICY_VIOLATION
+            await connection.close(code, reason)
+
+    async def _answer(self, connection: ServerConnection) -> str:
+        """Answer one message; return why the connection should end, if it should."""
+        try:
+            text = await asyncio.wait_for(connection.recv(decode=False), _SILENCE)
+        except asyncio.TimeoutError:
+            return f"no whole request within {_SILENCE:g} s"
+        if text.startswith(_FIRST_PROTOCOL):
+            log.error("%s", _WRONG_PROTOCOL)
+            return _WRONG_PROTOCOL
+        with self.hall.calling(connection):
+            answer = self.worker.submit(text)
+            await asyncio.wait((answer, self.stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            return "this process ends"
+        try:
+            await asyncio.wait_for(connection.send(answer.result()), _TAKING)
+        except asyncio.TimeoutError:
+            connection.transport.abort()
+        return ""
 
     async def close(self, server: Server) -> None:
         """Let clients take the replies that are ready, and tell all that the server goes away."""
@@ -254,6 +295,7 @@ async def serve(
     host: str = "0.0.0.0",
     listening: Callable[[int], None] | None = None,
     request_limit: int = REQUEST_LIMIT,
+    token: str = "",
 ) -> bool:
     """Serve until SIGTERM or SIGINT.
 
@@ -269,6 +311,8 @@ async def serve(
         Told the port as soon as it is bound.
     request_limit : int
         Longest request in bytes; the connection of a longer one is closed with code 1009, which the platform reports.
+    token : str
+        What a client must bring, see `admission`; none by default, since COINSTAC has none.
 
     Returns
     -------
@@ -280,7 +324,7 @@ async def serve(
     OSError
         If the port cannot be bound.
     """
-    service = _Service(load)
+    service = _Service(load, token)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, service.stop)
     server = await listen(
@@ -289,7 +333,10 @@ async def serve(
         port,
         # Browsers name the page that connects; the platform does not. No page shall call a site's computation.
         origins=[None],
+        process_request=service.hall.check,
+        create_connection=partial(Guest, service.hall),  # type: ignore[arg-type]  # the library calls it, no more
         max_size=request_limit,
+        max_queue=1,
         ping_interval=None,  # the platform's client may be too busy to answer one for minutes
         close_timeout=_FAREWELL,
         compression=None,
@@ -303,9 +350,16 @@ async def serve(
     return service.worker.busy
 
 
-def run(load: Loader, port: int, *, host: str = "0.0.0.0", listening: Callable[[int], None] | None = None) -> None:
+def run(
+    load: Loader,
+    port: int,
+    *,
+    host: str = "0.0.0.0",
+    listening: Callable[[int], None] | None = None,
+    token: str = "",
+) -> None:
     """Serve until SIGTERM or SIGINT, and leave the process even if a call is still being computed; see `serve`."""
-    busy = asyncio.run(serve(load, port, host=host, listening=listening))
+    busy = asyncio.run(serve(load, port, host=host, listening=listening, token=token))
     if busy:
         # Shutting the interpreter down under a thread that is inside native code would crash it.
         sys.stdout.flush()

@@ -54,7 +54,12 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
         raise SettingsError(
             "no site has a labelled scan to train on; import some with split 'train' at one site or more"
         )
-    return settings[first], (*_roles(offers), *_dominant(offers, settings[first]), *_allowed_differences(offers))
+    return settings[first], (
+        *_roles(offers),
+        *_idle(offers, settings[first]),
+        *_dominant(offers, settings[first]),
+        *_allowed_differences(offers),
+    )
 
 
 def _usual(settings: Mapping[str, Settings]) -> str:
@@ -76,6 +81,12 @@ def evaluators(offers: Mapping[str, JoinOffer]) -> tuple[str, ...]:
 
 def _roles(offers: Mapping[str, JoinOffer]) -> list[str]:
     return [f"{site} has no scan to train on and only evaluates"[:200] for site in evaluators(offers)][:_MOST_NOTES]
+
+
+def _idle(offers: Mapping[str, JoinOffer], settings: Settings) -> list[str]:
+    validated = any(offer.labelled["valid"] for offer in offers.values())
+    told = "setting 'patience' has no effect, since no site has a labelled validation scan"
+    return [told] if settings.patience and not validated else []
 
 
 def _dominant(offers: Mapping[str, JoinOffer], settings: Settings) -> list[str]:

@@ -10,7 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
 from computation.errors import ConsensusError, MeshNetError, MessageError, QuorumError
-from computation.federation import agreement, claims, initial, portions, selection, shares
+from computation.federation import agreement, claims, initial, portions, screening, selection, shares
 from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
@@ -26,7 +26,16 @@ from computation.strategies import Combined, Contribution, named
 from computation.tracking import RoundNumbers, SiteNumbers, Tracker
 from computation.training.learner import Learner
 from computation.wire import payload
-from computation.wire.messages import STOPS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.messages import (
+    STOPS,
+    Evaluation,
+    FinishOffer,
+    JoinOffer,
+    Plan,
+    Results,
+    RoundOffer,
+    Verdict,
+)
 from computation.wire.payload import COMBINATION, CONTRIBUTION, Payload, Vector
 
 __all__ = ["CentreRun"]
@@ -54,6 +63,8 @@ class CentreRun:
         self.round = 1
         self.void_in_a_row = 0
         self.contributed: dict[str, int] = {}
+        self.screening = screening.State()
+        self.findings: Mapping[str, screening.Finding] = {}
         self.stopped = ""
         self.results: Results | None = None
         self.evaluations: dict[str, FinishOffer] = {}
@@ -159,6 +170,9 @@ class CentreRun:
         for site, offer in offers.items():
             if site in skipped or offer.status != "ok":
                 continue
+            if site in self.screening.excluded:
+                skipped[site] = "excluded"
+                continue
             try:
                 values = self._receive(site, model)
                 claims.check_values(self.learner.manifest, values)
@@ -167,7 +181,21 @@ class CentreRun:
                 skipped[site] = f"refused: {error.public}"[:200]
                 continue
             taken.append(Contribution(site, self.round, model, self.weight(site, offer), offer.loss, values))
-        return self._capped(taken)
+        return self._capped(self._screened(taken, skipped))
+
+    def _screened(self, taken: list[Contribution], skipped: dict[str, str]) -> list[Contribution]:
+        """Leave out or clip what is far larger than the others', and write down all that it was judged by."""
+        before, origin = self.screening, self.strategy.origin(self.learner)
+        done = screening.screen(taken, origin, self.learner.parts, before, screening.Bounds.of(self.settings))
+        self.screening, self.findings = done.state, done.findings
+        skipped.update(done.refused)
+        screening.report(self.tracker, self.round, before, done)
+        return list(done.kept)
+
+    @property
+    def clipped(self) -> tuple[str, ...]:
+        """Sites whose update of this round was scaled down, sorted."""
+        return tuple(site for site, finding in sorted(self.findings.items()) if 0 < finding.scale < 1)
 
     def _capped(self, taken: list[Contribution]) -> list[Contribution]:
         """Hold each site's weight to the share that the owner allows, and say where that changed something."""
@@ -294,6 +322,7 @@ class CentreRun:
             validated=verdict.validated,
             dice=verdict.dice,
             missing=verdict.missing,
+            clipped=verdict.clipped,
             best=verdict.best,
             by_site={
                 site: SiteNumbers(
@@ -303,10 +332,14 @@ class CentreRun:
                     unreadable=offer.unreadable,
                     seconds=offer.seconds,
                     received=size if offer.status == "ok" else 0,
+                    **self._judged(site),
                 )
                 for site, offer in offers.items()
             },
         )
+
+    def _judged(self, site: str) -> dict[str, float]:
+        return asdict(self.findings[site]) if site in self.findings else {}
 
     def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what a restarted centre needs."""
@@ -319,6 +352,7 @@ class CentreRun:
             "journal": self.tracker.position,
             "void_in_a_row": self.void_in_a_row,
             "contributed": self.contributed,
+            "screening": self.screening.as_json(),
             "selection": self.selection.record(),
             "stopped": self.stopped,
             "spent": self.spent,
@@ -340,6 +374,7 @@ class CentreRun:
         self.round, self.void_in_a_row = values["round"], values["void_in_a_row"]
         self.contributed = dict(values["contributed"])
         self.stopped, self.began = values["stopped"], time.monotonic() - values["spent"]
+        self.screening = screening.State.from_json(values["screening"])
         self.results = Results.parse(values["results"]) if values["results"] else None
         self.evaluations = {site: FinishOffer.parse(raw) for site, raw in values["evaluations"].items()}
         self._track()

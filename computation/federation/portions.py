@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from computation.errors import MessageError
 from computation.federation import shares
 from computation.settings import Settings
+from computation.wire.messages import Plan
 
-__all__ = ["MOST", "batches"]
+__all__ = ["MOST", "batches", "own"]
 
 #: A site works through at most so many times `local_steps` in a round: every other site waits for it.
 MOST = 8
@@ -49,3 +51,19 @@ def _portion(settings: Settings, scans: int, due: float) -> int:
     steps = settings.local_steps
     one_pass = math.ceil(scans / settings.batch_size)
     return max(1, min(math.floor(due + 0.5), MOST * steps, max(steps, one_pass)))
+
+
+def own(plan: Plan, site: str, settings: Settings) -> int | None:
+    """Return one site's batches in a round as the centre's plan has them; none where it only evaluates.
+
+    Raises
+    ------
+    MessageError
+        If they are missing, or more than the settings allow.
+    """
+    if site in plan.evaluators:
+        return None
+    batches, most = plan.batches.get(site, 0), MOST * settings.local_steps
+    if not 1 <= batches <= most:
+        raise MessageError(f"the plan gives this site {batches} batches in a round; wanted 1 to {most}")
+    return batches

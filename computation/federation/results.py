@@ -208,7 +208,11 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
         if scan.native is not None:
             inference.write(run.folder / name.replace(".nii", "-native.nii"), to_native(labels, scan))
         scores = dice(Counts.of(labels, truth, len(run.settings.classes))) if truth is not None else ()
-        written.append(Prediction(name, f"{split} scan", dict(zip(run.settings.classes, scores, strict=False))))
+        written.append(
+            Prediction(
+                name, f"{_SPLITS[split]} scan, best model", dict(zip(run.settings.classes, scores, strict=False))
+            )
+        )
     tell_fallbacks(run.trainer, run.tracker, run.announced.rounds)
     return tuple(written)
 

@@ -22,6 +22,9 @@ __all__ = ["Selection", "Validation", "pooled", "tell", "wanting"]
 
 Dice = dict[str, float | None]
 
+#: How often a site may count more scans than before: one more each time would keep anything from being compared.
+_MOST_GROWN = 3
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -47,10 +50,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class _Reference:
-    """What a site counts: scans, and voxels of each class."""
+    """What a site counts: scans, voxels of each class, and how often that has become more."""
 
     scans: int
     truth: tuple[int, ...]
+    grown: int = 0
 
 
 class Selection:
@@ -114,12 +118,14 @@ class Selection:
 
     def _grown(self, counts: Mapping[str, Evaluation]) -> bool:
         """Note what each site counts first, and tell whether that is more than it counted before."""
-        more = [site for site, one in counts.items() if one.scans > self._scans(site)]
-        self._first |= {site: _Reference(counts[site].scans, counts[site].truth) for site in more}
+        new = {site: _Reference(one.scans, one.truth) for site, one in counts.items() if site not in self._first}
+        more = {
+            site: _Reference(one.scans, one.truth, self._first[site].grown + 1)
+            for site, one in counts.items()
+            if site not in new and one.scans > self._first[site].scans and self._first[site].grown < _MOST_GROWN
+        }
+        self._first |= new | more
         return bool(more)
-
-    def _scans(self, site: str) -> int:
-        return self._first[site].scans if site in self._first else 0
 
     def _lack(self, site: str, one: Evaluation | None) -> str:
         """Say what is wanting in a site's counts; nothing if they are of the voxels of its first validation."""
@@ -128,7 +134,7 @@ class Selection:
         first = self._first[site]
         if one.scans < first.scans:
             return f"{one.scans} of {first.scans} scans"
-        return "" if one.truth == first.truth else "other voxels than at first"
+        return "" if (one.scans, one.truth) == (first.scans, first.truth) else "other voxels than at first"
 
     def _compare(self, round: int, dice: Dice, values: Vector) -> None:
         value = foreground_mean(list(dice.values()))
@@ -141,13 +147,15 @@ class Selection:
 
     def record(self) -> dict[str, Any]:
         """Return what a restarted centre needs besides the model, as plain JSON."""
-        first = {site: [one.scans, list(one.truth)] for site, one in self._first.items()}
+        first = {site: [one.scans, list(one.truth), one.grown] for site, one in self._first.items()}
         return {"best": self.best, "dice": self.dice, "stale": self.stale, "first": first, "anew": self._anew}
 
     def restore(self, record: Mapping[str, Any], values: Vector) -> None:
         """Go back to a recorded state."""
         self.best, self.dice, self.stale = record["best"], record["dice"], record["stale"]
-        self._first = {site: _Reference(scans, tuple(truth)) for site, (scans, truth) in record["first"].items()}
+        self._first = {
+            site: _Reference(scans, tuple(truth), grown) for site, (scans, truth, grown) in record["first"].items()
+        }
         self.values, self._anew = values, record["anew"]
 
 

@@ -22,7 +22,7 @@ from computation.errors import (
     StoreError,
     public_text,
 )
-from computation.federation import brought, initial, portions, results, selection
+from computation.federation import brought, initial, portions, results, screening, selection
 from computation.federation.given import given
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
@@ -124,15 +124,6 @@ class SiteRun:
         self.store = open_store(self.given.database, classes=self.settings.classes)
         self.preparation = brought.preparation(self.store)
 
-    def _portion(self, plan: Plan) -> int | None:
-        """Return this site's batches in a round, within what the settings allow; none where it only evaluates."""
-        if self.folders.client in plan.evaluators:
-            return None
-        own, most = plan.batches.get(self.folders.client, 0), portions.MOST * self.settings.local_steps
-        if not 1 <= own <= most:
-            raise MessageError(f"the plan gives this site {own} batches in a round; wanted 1 to {most}")
-        return own
-
     def _make(self, rounds: int, batches: int | None = None) -> None:
         self.trainer = self.make_trainer(
             architecture.from_settings(self.settings),
@@ -149,7 +140,7 @@ class SiteRun:
         """Take over the initial model that every site starts from."""
         self.plan = plan
         self.trainer.close()
-        self._make(plan.rounds, self._portion(plan))
+        self._make(plan.rounds, portions.own(plan, self.folders.client, self.settings))
         if plan.manifest != self.trainer.manifest.digest:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
         self.trainer.load_vector(self._receive("model", MODEL, 0))
@@ -202,6 +193,7 @@ class SiteRun:
         self.common = verdict.model
         self._check_common(f"after round {self.round}")
         selection.tell(self.tracker, verdict.missing, self.round)
+        screening.tell(self.tracker, self.folders.client, verdict)
         if verdict.stop:
             self.tracker.notice("stopped", f"after round {self.round}: {STOPS[verdict.stop]}", round=self.round)
         self.statistics = {round: values for round, values in self.statistics.items() if round == verdict.best}
@@ -254,6 +246,7 @@ class SiteRun:
             validated=verdict.validated,
             dice=verdict.dice,
             missing=verdict.missing,
+            clipped=verdict.clipped,
             own_dice=results.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
             best=verdict.best,
         )
@@ -392,7 +385,7 @@ class SiteRun:
         if not self.plan:
             self._make(1)
         else:
-            self._make(self.plan.rounds, self._portion(self.plan))
+            self._make(self.plan.rounds, portions.own(self.plan, self.folders.client, self.settings))
             kept = [name for name in arrays if name.startswith(_VALIDATED)]
             self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
             self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])

@@ -1,4 +1,4 @@
-"""How contributions become one model: one small file per strategy, the same three verbs in each.
+"""How contributions become one model: one small file per strategy, the same verbs in each.
 
 A strategy knows nothing of COINSTAC, files or time. Any engine may drive it: a centre, a ring, or peers.
 """

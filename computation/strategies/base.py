@@ -1,4 +1,4 @@
-"""The three verbs of a strategy, and what passes between them."""
+"""The verbs of a strategy, and what passes between them."""
 
 from __future__ import annotations
 
@@ -64,12 +64,19 @@ class Combined:
 
 
 class Strategy(Protocol):
-    """How a site contributes, how contributions combine, how the combination is applied."""
+    """How a site contributes, how contributions combine, how the combination is applied; and where a site starts."""
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
         """Return the vector that a site offers, its mean loss, and the number of samples behind it.
 
         The trainer's model is the same after as before; its optimiser and its random streams may have moved on.
+        """
+        ...
+
+    def origin(self, learner: Learner) -> Vector:
+        """Return the contribution that would change nothing: what a site changes is its distance from this.
+
+        Of the model's shape, from the model that the round's contributions were computed on.
         """
         ...
 

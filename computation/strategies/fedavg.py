@@ -29,6 +29,10 @@ class FedAvg:
         finally:
             trainer.load_vector(common)
 
+    def origin(self, learner: Learner) -> Vector:
+        """Return the common model."""
+        return learner.vector()
+
     def combine(self, contributions: Sequence[Contribution]) -> Combined:
         """Return the weighted mean model."""
         return average.combine(contributions)

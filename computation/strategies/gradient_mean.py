@@ -25,6 +25,12 @@ class GradientMean:
         gradient = trainer.gradient(round)
         return gradient.vector, gradient.loss, gradient.samples
 
+    def origin(self, learner: Learner) -> Vector:
+        """Return no gradient, and the common batch-norm statistics behind it."""
+        values = learner.vector().copy()
+        values[learner.parts["parameters"]] = 0
+        return values
+
     def combine(self, contributions: Sequence[Contribution]) -> Combined:
         """Return the weighted mean gradient."""
         return average.combine(contributions)

@@ -53,6 +53,10 @@ class SiteSummary:
         Median seconds it spent on a round.
     received : int or None
         Bytes received from it.
+    clipped : int
+        Rounds in which it counted with an update that was scaled down.
+    multiple : float or None
+        Its largest update, as a multiple of the others'.
     """
 
     site: str
@@ -64,6 +68,8 @@ class SiteSummary:
     loss: float | None = None
     seconds: float | None = None
     received: int | None = None
+    clipped: int = 0
+    multiple: float | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,8 @@ def _share(site: str, done: Sequence[RoundNumbers], own: str) -> SiteSummary:
         loss=mean(losses[-1:]),
         seconds=median(item.seconds for item in seen),
         received=None if site == own else sum(item.received for item in seen),
+        clipped=sum(site in item.clipped for item in done),
+        multiple=max(item.multiple for item in seen) or None,
     )
 
 

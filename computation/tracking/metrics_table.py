@@ -23,7 +23,8 @@ _LAST = ("sent", "received", "best", "digest")
 class MetricsTable:
     """Writes one row per round; a round that is run again after a restart replaces its row.
 
-    The columns are fixed by the class names: round, void, counted, loss, own_loss, learning_rate, sites, samples,
+    The columns are fixed by the class names: round, void, counted, skipped, clipped (each site with its reason or by
+    name), loss, own_loss, learning_rate, sites, samples,
     unreadable, seconds, own_seconds, validated, `dice NAME` and `own dice NAME` for each class, sent, received, best
     and digest. A number that is not known is an empty cell; one that is not finite is NaN, Inf or -Inf.
 
@@ -44,7 +45,9 @@ class MetricsTable:
         self.path = path
         self.classes = tuple(classes)
         dice = [f"{kind} {name}" for kind in ("dice", "own dice") for name in self.classes]
-        self.columns = tuple(map(cell, ("round", "void", "counted", *_PLAIN, "validated", *dice, *_LAST)))
+        self.columns = tuple(
+            map(cell, ("round", "void", "counted", "skipped", "clipped", *_PLAIN, "validated", *dice, *_LAST))
+        )
         self._last = self._go_on()
 
     def _go_on(self) -> int:
@@ -89,6 +92,8 @@ class MetricsTable:
             numbers.round,
             int(numbers.void),
             len(numbers.counted),
+            "; ".join(f"{site}: {reason}" for site, reason in sorted(numbers.skipped.items())),
+            "; ".join(numbers.clipped),
             *(getattr(numbers, name) for name in _PLAIN),
             validated,
             *(numbers.dice.get(name) for name in self.classes),

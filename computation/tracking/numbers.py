@@ -41,6 +41,10 @@ class SiteNumbers:
         Time it says it spent.
     received : int
         Bytes of its message and payload.
+    multiple : float
+        Size of its update, as a multiple of the others'; 0 where it was not measured.
+    scale : float
+        What its update was multiplied by: less than 1 is clipped, 0 left out.
     """
 
     reason: str = ""
@@ -49,6 +53,8 @@ class SiteNumbers:
     unreadable: int = 0
     seconds: float = 0.0
     received: int = 0
+    multiple: float = 0.0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class RoundNumbers:
         The same over this site's own scans.
     missing : mapping of str
         Sites that validate and are not whole in this validation, and what is wanting.
+    clipped : tuple of str
+        Sites that counted with an update that was scaled down.
     best : int
         Round of the best model so far; -1 before the first complete validation.
     by_site : mapping of SiteNumbers
@@ -118,6 +126,7 @@ class RoundNumbers:
     dice: Dice = field(default_factory=dict)
     own_dice: Dice = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    clipped: tuple[str, ...] = ()
     best: int = -1
     by_site: Mapping[str, SiteNumbers] = field(default_factory=dict)
 
@@ -136,7 +145,8 @@ class RoundNumbers:
         """
         known = {name: raw[name] for name in _names(cls) if name in raw}
         sites = {site: SiteNumbers(**_known(SiteNumbers, item)) for site, item in known.pop("by_site", {}).items()}
-        return cls(**{**known, "counted": tuple(known.get("counted", ()))}, by_site=sites)
+        known |= {name: tuple(known.get(name, ())) for name in ("counted", "clipped")}
+        return cls(**known, by_site=sites)
 
 
 def _names(record: type[RoundNumbers] | type[SiteNumbers]) -> list[str]:

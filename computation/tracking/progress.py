@@ -66,8 +66,9 @@ def round_line(numbers: RoundNumbers, rounds: int, classes: Sequence[str]) -> st
 
 
 def _absent(numbers: RoundNumbers) -> str:
-    shown = [f"{site[:20]}: {reason}" for site, reason in sorted(numbers.skipped.items())[:2]]
-    more = len(numbers.skipped) - len(shown)
+    told = {**numbers.skipped, **dict.fromkeys(numbers.clipped, "clipped")}
+    shown = [f"{site[:20]}: {reason}" for site, reason in sorted(told.items())[:2]]
+    more = len(told) - len(shown)
     return f" ({', '.join(shown)}{f' and {more} more' if more else ''})" if shown else ""
 
 

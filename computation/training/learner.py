@@ -77,6 +77,13 @@ class Learner:
         """Return the current model, shape `(manifest.size,)`, read-only; later steps do not change it."""
         return self._values
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Where in the vector the parameters are, and behind them the batch-norm statistics where they travel."""
+        size, whole = self._parameters.size, self.manifest.size
+        statistics = {"statistics": slice(size, whole)} if whole > size else {}
+        return {"parameters": slice(0, size), **statistics}
+
     def load_vector(self, values: Vector) -> None:
         """Take over a model; the optimiser's state stays.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from computation.coinstac.admission import TOKEN
 from simulator.containers.client import asking
 from simulator.containers.removal import remove_container
 
@@ -37,7 +39,9 @@ class DockerNode:
     dying = 10.0
 
     def __init__(self, client: Any, settings: dict[str, Any], log: Path, network: str) -> None:
-        self._client, self._settings, self._log, self._network = client, settings, log, network
+        self.token = secrets.token_urlsafe()
+        given = {**settings, "environment": {**settings.get("environment", {}), TOKEN: self.token}}
+        self._client, self._settings, self._log, self._network = client, given, log, network
         self._container: Any = None
         self._reader: threading.Thread | None = None
         self.host, self.port = "", PORT

@@ -21,7 +21,7 @@ from websockets.frames import Opcode
 from websockets.sync.client import connect as connect_sync
 from websockets.uri import parse_uri
 
-from computation.coinstac import server
+from computation.coinstac import admission, server
 from computation.coinstac.server import Responder
 from computation.errors import ContributionError
 from simulator.process import Reservation, environment
@@ -136,6 +136,40 @@ JSON = st.recursive(
 @given(st.binary() | JSON.map(json.dumps))
 def test_any_request_gets_a_reply(text):
     assert answer(lambda data: {"output": {}}, text)["end"] is True
+
+
+STRANGERS = ["clientId", "baseDirectory", "outputDirectory", "transferDirectory", "cacheDirectory"]
+
+
+@pytest.mark.parametrize("changed", [*STRANGERS, "mode", "missing"])
+def test_a_process_serves_one_node_and_its_folders(tmp_path, changed):
+    """Another's output folder is not even written to with the reason of the refusal."""
+    asked = []
+    respond = Responder(lambda mode: lambda data: asked.append(data["state"]) or {"output": {}})
+    for name in ("own", "others"):
+        (tmp_path / name).mkdir()
+    state = {"iteration": 1, **{name: str(tmp_path / "own") for name in STRANGERS}}
+    other = {**state, "iteration": 2, **({changed: str(tmp_path / "others")} if changed in STRANGERS else {})}
+    if changed == "missing":
+        del other["outputDirectory"]
+    modes = ("local", "remote" if changed == "mode" else "local")
+    first, second = (
+        json.loads(respond(json.dumps({"mode": mode, "data": {**STATE, "state": one}})))
+        for mode, one in zip(modes, (state, other), strict=True)
+    )
+    assert first["type"] == "stdout" and "another node, or other folders" in refused(second)
+    assert asked == [state] and not list((tmp_path / "others").iterdir())
+    assert "other folders" in (tmp_path / "own" / "error.log").read_text()
+    third = {**state, "iteration": 2}
+    assert json.loads(respond(json.dumps({"mode": "local", "data": {**STATE, "state": third}})))["type"] == "stdout"
+
+
+def test_errors_without_end_do_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "_LONGEST_LOG", 2000)
+    respond = Responder(lambda mode: raising(ValueError("x" * 500)))
+    for _ in range(20):
+        respond(request(folder=tmp_path))
+    assert 2000 <= (tmp_path / "error.log").stat().st_size < 6000
 
 
 # --- what leaves the site --------------------------------------------------------------------------------------------
@@ -300,6 +334,79 @@ def test_a_web_page_cannot_call():
             await connect(uri, proxy=None, origin="http://127.0.0.1:8080")
 
     serving(lambda mode: pytest.fail, talk)
+
+
+def test_a_connection_without_a_whole_request_is_closed(monkeypatch):
+    """Neither silence nor one byte after the other keeps it open."""
+    monkeypatch.setattr(server, "_SILENCE", 0.5)
+
+    async def talk(uri):
+        for trickle in (False, True):
+            async with connect(uri, proxy=None) as connection:
+
+                async def pieces():
+                    while True:
+                        yield "x"
+                        await asyncio.sleep(0.05)
+
+                sending = asyncio.ensure_future(connection.send(pieces())) if trickle else None
+                with pytest.raises(ConnectionClosed):
+                    await connection.recv()
+                assert connection.close_code == 1008 and "no whole request" in connection.close_reason
+                if sending:
+                    with pytest.raises(ConnectionClosed):
+                        await sending
+
+    serving(lambda mode: pytest.fail, talk)
+
+
+def test_a_crowd_cannot_keep_the_platform_out():
+    """The oldest connection that asks for nothing makes way; one whose call is being answered never does."""
+    release = threading.Event()
+
+    def handler(data):
+        assert release.wait(30)
+        return {"output": {}}
+
+    async def talk(uri):
+        port = int(uri.rpartition(":")[2])
+        async with connect(uri, proxy=None) as first:
+            await first.send(request())
+            async with connect(uri, proxy=None):
+                pass  # by now the call has reached the worker
+            crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * admission.MOST)]
+            async with connect(uri, proxy=None) as second:
+                await second.send(request())
+                async with connect(uri, proxy=None):
+                    pass
+                release.set()
+                assert [json.loads(await one.recv())["type"] for one in (first, second)] == ["stdout"] * 2
+            ended = [await asyncio.wait_for(_ended(reader), 5) for reader, _ in crowd[: admission.MOST]]
+            assert all(ended)
+            for _, writer in crowd:
+                writer.close()
+
+    serving(lambda mode: handler, talk)
+
+
+async def _ended(reader):
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_token_is_asked_for_only_where_one_was_given():
+    async def talk(uri):
+        for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "secret"}):
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(uri, proxy=None, additional_headers=headers)
+            assert caught.value.response.status_code == 401
+        async with connect(uri, proxy=None, additional_headers={"Authorization": "Bearer secret"}) as connection:
+            await connection.send(request())
+            assert json.loads(await connection.recv())["type"] == "stdout"
+
+    serving(lambda mode: lambda data: {"output": {}}, talk, token="secret")
 
 
 def test_a_call_in_the_works_is_told_that_the_server_goes():

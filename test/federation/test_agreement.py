@@ -72,6 +72,12 @@ def test_a_value_that_all_sites_read_in_an_error_is_cut():
     assert "site b" in caught.value.public and len(caught.value.public) < 500
 
 
+def test_patience_without_anything_to_validate_is_told():
+    blind = replace(joined(patience=2), labelled=NONE, voxels=NONE)
+    assert agree({"a": blind})[1] == ("setting 'patience' has no effect, since no site has a labelled validation scan",)
+    assert agree({"a": joined(patience=2)})[1] == ()
+
+
 def test_a_site_that_says_it_has_nearly_all_scans_is_told_of():
     assert agree({"a": joined(9), "b": joined(1)})[1] == ()
     _, notes = agree({"a": joined(1), "b": joined(90_000)})

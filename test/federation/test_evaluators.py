@@ -3,10 +3,11 @@
 import sqlite3
 
 import pytest
-from consortium import consortium
+from consortium import SHORT, consortium
 
 from computation.errors import MeshNetError, MessageError, SettingsError
 from computation.training.trainer import Trainer
+from simulator import embedded
 
 SCANS = [(2, 1, 1), (1, 1, 1), (0, 2, 1)]
 
@@ -37,6 +38,18 @@ def test_the_model_is_the_one_that_the_others_train_and_it_counts_in_every_valid
         folder = loop.folder("output", client)
         assert "local2 has no scan to train on and only evaluates" in (folder / "index.html").read_text()
         assert "2/2 sites" in (folder / "run.log").read_text()
+
+
+def test_real_processes_end_as_one_process_does(tmp_path):
+    changes = {"patience": 1, "validate_every": 1}
+    inside = consortium(tmp_path, 3, changes=changes, scans=SCANS).run()
+    for site in ("local0", "local1", "local2"):
+        target = tmp_path / "sites" / site / "simulatorRun"
+        target.mkdir(parents=True)
+        (tmp_path / "made" / site / "site.db").rename(target / "site.db")
+    spec = {name: {"value": value} for name, value in {**SHORT, **changes}.items()}
+    outside = embedded.run(spec, inputs=tmp_path / "sites", output=tmp_path / "out", sites=3, deadline=120).output
+    assert outside == inside
 
 
 def test_it_resumes_like_any_other(tmp_path):

@@ -80,6 +80,14 @@ def test_more_scans_than_at_first_begin_the_comparison_anew(partial_between):
         assert (one.best, one.stale) == (30, 0)
 
 
+def test_a_site_that_counts_one_scan_more_each_time_does_not_begin_every_comparison_anew():
+    choice = Selection(SETTINGS, {"a": joined(99), "b": joined(1)}, "initial")
+    done = [choice.take(n, {"a": counted(399, scans=n), "b": counted(300 - n)}, n) for n in range(1, 8)]
+    assert [one.anew for one in done] == [False, True, True, True, False, False, False]
+    assert [one.missing for one in done[4:]] == [{"a": "other voxels than at first"}] * 3
+    assert choice.best == 4
+
+
 def test_a_site_whose_first_validation_lacks_a_scan_is_compared_with_itself():
     choice = Selection(SETTINGS, {"a": joined(3)}, "initial")
     assert choice.take(10, {"a": counted(100, scans=2)}, "ten").missing == {}

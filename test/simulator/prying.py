@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from computation.coinstac.admission import TOKEN
 from computation.coinstac.server import Handler, run
 from computation.entry import address
 
@@ -68,4 +69,4 @@ def load(mode: str) -> Handler:
 
 if __name__ == "__main__":
     host, port = address(os.environ)
-    run(load, port, host=host)
+    run(load, port, host=host, token=os.environ.get(TOKEN, ""))

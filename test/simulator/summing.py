@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from computation.coinstac.admission import TOKEN
 from computation.coinstac.server import Handler, run
 from computation.entry import address
 from computation.errors import ContributionError
@@ -27,11 +28,11 @@ def local(data: dict[str, Any]) -> dict[str, Any]:
     iteration = state["iteration"]
     task = data["input"] if iteration == 1 else cache["task"]
     if iteration > 1:
-        received = Path(state["baseDirectory"], "cx-total.bin").read_bytes()
+        received = Path(state["baseDirectory"], "__cx_total.bin").read_bytes()
         assert received[:4] == (iteration - 1).to_bytes(4, "little"), "not the file of the last iteration"
     result = misbehave(task.get("fault", []), "", state)
     if result is None:
-        write(Path(state["transferDirectory"], "cx-part.bin"), iteration, task.get("size", 8))
+        write(Path(state["transferDirectory"], "__cx_part.bin"), iteration, task.get("size", 8))
         centre_faults = [fault for fault in task.get("fault", []) if fault[1].startswith("centre-")]
         numbers = {"number": task["number"], "rounds": task["rounds"], "fault": centre_faults}
         result = {"output": {"phase": "sum", "pid": os.getpid(), **numbers}, "cache": {"task": task}}
@@ -43,14 +44,14 @@ def remote(data: dict[str, Any]) -> dict[str, Any]:
     state, sites = data["state"], data["input"]
     iteration = state["iteration"]
     for site, output in sites.items():
-        received = Path(state["baseDirectory"], site, "cx-part.bin").read_bytes()
+        received = Path(state["baseDirectory"], site, "__cx_part.bin").read_bytes()
         assert received[:4] == iteration.to_bytes(4, "little"), "not the file of this iteration"
         result = misbehave(output["fault"], "centre-", state)
         if result is not None:
             return result
     total = data["cache"].get("total", 0) + sum(output["number"] for output in sites.values())
     first = next(iter(sites.values()))
-    write(Path(state["transferDirectory"], "cx-total.bin"), iteration, len(received))
+    write(Path(state["transferDirectory"], "__cx_total.bin"), iteration, len(received))
     output = {"phase": "sum", "round": iteration, "rounds": first["rounds"], "total": total, "order": list(sites)}
     pids = {site: output["pid"] for site, output in sites.items()}
     success = iteration == first["rounds"]
@@ -82,14 +83,14 @@ def _die_once(state: dict[str, Any]) -> None:
     mark = Path(state["outputDirectory"], ONCE)
     if not mark.exists():
         mark.touch()
-        write(Path(state["transferDirectory"], "cx-debris.bin"), 0, 8)
+        write(Path(state["transferDirectory"], "__cx_debris.bin"), 0, 8)
         os._exit(1)
 
 
 def _nested(state: dict[str, Any]) -> None:
-    folder = Path(state["transferDirectory"], "cx-folder", "deep")
+    folder = Path(state["transferDirectory"], "__cx_folder", "deep")
     folder.mkdir(parents=True)
-    (folder / "cx-leaf.bin").write_bytes(b"leaf")
+    (folder / "__cx_leaf.bin").write_bytes(b"leaf")
 
 
 FAULTS = {
@@ -106,7 +107,7 @@ FAULTS = {
     "huge": lambda _: {"output": {"text": "x" * (65 * 2**20)}},
     "large": lambda _: {"output": {"text": "x" * (60 * 2**20)}},
     "nested": _nested,
-    "link": lambda state: Path(state["transferDirectory"], "cx-link").symlink_to("/etc/hostname"),
+    "link": lambda state: Path(state["transferDirectory"], "__cx_link").symlink_to("/etc/hostname"),
     "overwrite": lambda state: write(Path(state["transferDirectory"], "site.db"), 7, 8),
     "print": lambda _: print("a line from the computation", flush=True),
 }
@@ -119,4 +120,4 @@ def load(mode: str) -> Handler:
 
 if __name__ == "__main__":
     host, port = address(os.environ)
-    run(load, port, host=host)
+    run(load, port, host=host, token=os.environ.get(TOKEN, ""))

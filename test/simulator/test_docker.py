@@ -204,7 +204,7 @@ def test_a_run_in_containers_comes_to_the_same_and_leaves_none(tmp_path, client,
     layout = Layout(tmp_path / "run")
     assert result.output["total"] == 33 and not left(client)
     assert "a line from the computation" in layout.log("local1").read_text()
-    assert (layout.output("local1") / "cx-total.bin").stat().st_uid == os.getuid()
+    assert (layout.output("local1") / "__cx_total.bin").stat().st_uid == os.getuid()
     assert (layout.base("local0") / "site.db").samefile(tmp_path / "inputs" / "local0" / RUN / "site.db")
 
 

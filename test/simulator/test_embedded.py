@@ -113,9 +113,9 @@ def test_files_lie_where_the_platform_puts_them(runs):
     runs()
     layout = runs.layout
     for site in ("local0", "local1"):
-        assert (layout.base(CENTRE) / site / "cx-part.bin").read_bytes()[0] == 3
-        assert (layout.base(site) / "cx-total.bin").read_bytes()[0] == 2  # the last ordinary iteration
-        assert (layout.output(site) / "cx-total.bin").read_bytes()[0] == 3  # the final one
+        assert (layout.base(CENTRE) / site / "__cx_part.bin").read_bytes()[0] == 3
+        assert (layout.base(site) / "__cx_total.bin").read_bytes()[0] == 2  # the last ordinary iteration
+        assert (layout.output(site) / "__cx_total.bin").read_bytes()[0] == 3  # the final one
         assert not any(layout.transfer(site).iterdir())
         assert (layout.base(site) / "site.db").samefile(runs.inputs / site / RUN / "site.db")
     assert not any(layout.transfer(CENTRE).iterdir())
@@ -123,13 +123,13 @@ def test_files_lie_where_the_platform_puts_them(runs):
 
 def test_sites_do_not_share_what_they_received(runs):
     runs()
-    first, second = (runs.layout.base(site) / "cx-total.bin" for site in ("local0", "local1"))
+    first, second = (runs.layout.base(site) / "__cx_total.bin" for site in ("local0", "local1"))
     assert first.read_bytes() == second.read_bytes() and not first.samefile(second)
 
 
 def test_folders_travel_whole(runs):
     runs(rounds=2, faults={0: [[1, "nested"]], 1: [[1, "centre-nested"]]})
-    leaf = Path("cx-folder", "deep", "cx-leaf.bin")
+    leaf = Path("__cx_folder", "deep", "__cx_leaf.bin")
     for folder in (runs.layout.base(CENTRE) / "local0", runs.layout.base("local0"), runs.layout.base("local1")):
         assert (folder / leaf).read_bytes() == b"leaf"
 
@@ -138,12 +138,13 @@ def test_a_file_of_thirty_megabytes_passes(runs, monkeypatch):
     monkeypatch.setattr(runs, "task", lambda site, rounds, _: {"number": 1, "rounds": rounds, "size": 30_000_000})
     result = runs(rounds=1)
     assert result.cycles[0].files_up == 60_000_000
-    assert (runs.layout.output("local1") / "cx-total.bin").stat().st_size == 30_000_000
+    assert (runs.layout.output("local1") / "__cx_total.bin").stat().st_size == 30_000_000
 
 
 def test_a_file_of_the_centre_never_reaches_the_users_original(runs):
-    runs(rounds=2, faults={0: [[1, "centre-overwrite"]]})
-    assert (runs.layout.base("local0") / "site.db").read_bytes()[0] == 7
+    error = runs.fails(rounds=2, faults={0: [[1, "centre-overwrite"]]})
+    assert "remote: the centre sends 'site.db'" in error.public and "'__cx_'" in error.public
+    assert (runs.layout.base("local0") / "site.db").read_text() == "the original of site 0"
     assert (runs.inputs / "local0" / RUN / "site.db").read_text() == "the original of site 0"
 
 
@@ -229,7 +230,7 @@ def test_a_death_within_a_call_repeats_the_call_without_its_debris(runs, fault):
     assert result.output["total"] == 33
     assert result.restarts == {"local0": 0, "local1": 0, CENTRE: 0, client: 1}
     assert runs.watcher.calls.count((client, 2)) == 2
-    assert not list(runs.layout.root.rglob("cx-debris.bin"))
+    assert not list(runs.layout.root.rglob("__cx_debris.bin"))
 
 
 def test_a_second_death_within_a_call_ends_the_run(runs):

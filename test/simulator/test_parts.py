@@ -1,18 +1,20 @@
 """The simulator's parts: inputspec, folders, ports, environment, figures, progress, and the `simulate` command."""
 
 import argparse
+import asyncio
 import functools
 import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from computation.errors import SimulatorError
-from simulator import command, embedded, inputspec, transfer
+from simulator import command, embedded, inputspec, transfer, wire
 from simulator.layout import CENTRE, RUN, Layout, link_tree
 from simulator.process import NodeProcess, Reservation, environment
 from simulator.progress import LiveProgress, line
@@ -180,6 +182,21 @@ def test_clearing_removes_everything(tmp_path):
     assert list(folder.iterdir()) == []
 
 
+def test_what_the_centre_sends_has_the_reserved_prefix(tmp_path):
+    source, targets = tmp_path / "source", [tmp_path / "one", tmp_path / "two"]
+    for folder in (source, *targets):
+        folder.mkdir()
+    for name in ("__cx_model.bin", "site.db"):
+        (source / name).write_text("the centre's")
+    (targets[0] / "site.db").write_text("original")
+    with pytest.raises(SimulatorError, match=r"'site.db', which could take the place of a site's own file"):
+        transfer.broadcast(source, targets)
+    assert (targets[0] / "site.db").read_text() == "original" and not (targets[1] / "site.db").exists()
+    (source / "site.db").unlink()
+    assert transfer.broadcast(source, targets) == len("the centre's")
+    assert [(target / "__cx_model.bin").read_text() for target in targets] == ["the centre's"] * 2
+
+
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +212,28 @@ def test_reserved_ports_differ_and_a_server_can_listen_there():
         socket.create_connection(("127.0.0.1", port)).close()
     for reservation in reservations:
         reservation.release()
+
+
+def test_a_stranger_on_the_machine_is_not_let_in(tmp_path):
+    """Each process has a token of its own; the simulator that started it brings it."""
+    summing = [sys.executable, str(SUMMING)]
+    node, other = (NodeProcess(summing, tmp_path / "log", 1, tmp_path) for _ in range(2))
+    try:
+        node.start()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                asyncio.run(wire.probe(node.host, node.port, 5, node.token))
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline and node.alive
+                time.sleep(0.05)
+        for token in ("", other.token):
+            with pytest.raises(wire.ConnectionLost, match="refused"):
+                asyncio.run(wire.call(node.host, node.port, b"{}", token))
+    finally:
+        node.close()
+        other.close()
 
 
 def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch):

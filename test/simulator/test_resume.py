@@ -94,7 +94,7 @@ def test_an_interrupted_run_ends_as_the_unbroken_one(runs, moment):
     summary = json.loads((runs.root / "summary.json").read_text())
     assert summary["total"] == 44 and summary["iterations"] == 4 and summary["resumed_after_iteration"] == done
     for site in ("local0", "local1"):
-        assert (Layout(runs.root).output(site) / "cx-total.bin").read_bytes()[0] == 4
+        assert (Layout(runs.root).output(site) / "__cx_total.bin").read_bytes()[0] == 4
 
 
 @pytest.mark.parametrize("place", range(4))

@@ -33,6 +33,14 @@ def test_a_row_holds_what_is_known_and_leaves_the_rest_empty(tmp_path):
     assert row["best"] == ""
 
 
+def test_who_did_not_count_and_who_was_scaled_down_are_columns(tmp_path):
+    path = tmp_path / "metrics.csv"
+    skipped = {"d": "outlier", "b": "out-of-memory"}
+    MetricsTable(path, CLASSES).write(RoundNumbers(1, "abc", counted=("a", "c"), skipped=skipped, clipped=("a", "c")))
+    (row,) = rows(path)
+    assert (row["skipped"], row["clipped"]) == ("b: out-of-memory; d: outlier", "a; c")
+
+
 @settings(max_examples=25, deadline=None)
 @given(done=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 99), st.booleans()), max_size=12))
 def test_whatever_the_order_each_round_has_one_row_the_last_one_written(tmp_path_factory, done):

@@ -37,6 +37,11 @@ def test_a_round_with_absent_sites_and_unreadable_scans():
     )
 
 
+def test_a_round_with_updates_that_were_far_too_large():
+    numbers = RoundNumbers(8, "", loss=0.4, sites=3, counted=("a", "b"), skipped={"c": "outlier"}, clipped=("b",))
+    assert round_line(numbers, 200, CLASSES) == "round 8/200  loss 0.400  2/3 sites (b: clipped, c: outlier)  0.0 s"
+
+
 def test_a_void_round():
     numbers = RoundNumbers(9, "", sites=5, void=True, skipped=dict.fromkeys("abcde", "failed"))
     line = round_line(numbers, 0, CLASSES)

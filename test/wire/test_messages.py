@@ -30,6 +30,7 @@ MESSAGES = [
     RoundOffer(4, "evaluates", "", 0, 0.0, DIGEST, 0, 0.1, COUNTS),
     Verdict(4, False, ("a",), {"b": "unreadable"}, 0.5, DIGEST, 3, {"background": 0.9, "x": None}, 3, True),
     Verdict(4, True, (), {"a": "absent"}, None, DIGEST),
+    Verdict(4, False, ("a", "c"), {"b": "excluded"}, 0.5, DIGEST, clipped=("c",)),
     Verdict(4, False, ("a",), {}, 0.5, DIGEST, 3, {}, -1, True, {"b": "no counts"}, "patience"),
     FinishOffer("evaluated", DIGEST, {"valid": COUNTS}),
     Results(10, DIGEST, 9, DIGEST, {"background": 0.9}, {}),

@@ -9,9 +9,11 @@ from computation.wire.messages.base import MOST_ROUNDS, MOST_SCANS, PROTOCOL
 from computation.wire.messages.evaluation import Evaluation
 from computation.wire.messages.finish import FinishOffer, Results
 from computation.wire.messages.join import JoinOffer, Plan
-from computation.wire.messages.round import REASONS, STOPS, RoundOffer, Verdict
+from computation.wire.messages.round import FINDINGS, LARGE, REASONS, STOPS, RoundOffer, Verdict
 
 __all__ = [
+    "FINDINGS",
+    "LARGE",
     "MOST_ROUNDS",
     "MOST_SCANS",
     "PROTOCOL",

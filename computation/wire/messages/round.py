@@ -10,16 +10,24 @@ from computation.wire.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.wire.messages.evaluation import Evaluation, optional
 from computation.wire.reader import MANY
 
-__all__ = ["REASONS", "STOPS", "RoundOffer", "Verdict"]
+__all__ = ["FINDINGS", "LARGE", "REASONS", "STOPS", "RoundOffer", "Verdict"]
 
-#: Why a site may skip a round. The wire carries one of these words and never the site's own text.
+#: Why a site does not count in a round. The wire carries one of these words and never the site's own text.
 REASONS = {
     "unreadable": "no scan of the batch, or too few of all scans, could be read",
     "out-of-memory": "the device ran out of memory",
     "not-finite": "the loss or gradient was not finite",
     "failed": "an unexpected error, described in the site's own log",
     "absent": "it sent nothing",
+    "outlier": "its update was many times larger than the others' and was left out",
+    "excluded": "its updates were left out in too many rounds in a row, and it is out for the rest of the run",
 }
+
+#: Those among them that the centre finds out, and no site may say of itself.
+FINDINGS = ("outlier", "excluded")
+
+#: Why an update counts, but not as it is.
+LARGE = "it was many times larger than the others'"
 
 #: Why a training may end before the rounds that were planned.
 STOPS = {
@@ -82,7 +90,7 @@ class RoundOffer:
         reader.end()
         if record.status == "ok" and record.reason == "" and record.samples > 0:
             return record
-        if record.status == "skipped" and record.reason in REASONS:
+        if record.status == "skipped" and record.reason in REASONS and record.reason not in FINDINGS:
             return record
         if record.status == "evaluates" and record.reason == "" and record.samples == 0:
             return record
@@ -126,6 +134,8 @@ class Verdict:
         Sites that validate and are not whole in this validation, and what is wanting: then it chooses no best model.
     stop : str
         Why it ends before the rounds that were planned, a word from `STOPS`; else empty.
+    clipped : tuple of str
+        Sites among the counted whose update was scaled down, sorted.
     """
 
     round: int
@@ -140,6 +150,7 @@ class Verdict:
     last: bool = False
     missing: dict[str, str] = field(default_factory=dict)
     stop: str = ""
+    clipped: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, raw: Any) -> Verdict:
@@ -158,6 +169,7 @@ class Verdict:
             last=reader.flag("last"),
             missing=reader.texts_by_name("missing"),
             stop=reader.one_of("stop", ("", *STOPS)),
+            clipped=reader.texts("clipped", MANY),
         )
         reader.constant("jump_to_next", record.last)
         reader.end()

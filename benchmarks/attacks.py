@@ -1,0 +1,139 @@
+"""One attacker among four sites of demo data: what the honest sites' model is worth, and whether the attacker is named.
+
+Run: `.venv/bin/python -m benchmarks.attacks [--epochs 15] [--off]`. The handlers, files, messages and pages are the
+product's, in one process; only what local3 sends is not honest (`poison`). Prints one table and writes
+benchmarks/results/attacks.csv. The bar: honest foreground Dice within 0.05 of the clean run, and the attacker named in
+the centre's journal for every attack but zeros.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import runpy
+import sys
+import tempfile
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.oasis.options import commit
+from benchmarks.poison import ATTACKER, ATTACKS, poisoned
+from computation import local
+from computation.training.metrics import mean
+from sqlite_fixtures.build import build
+
+SITES = tuple(f"local{number}" for number in range(4))
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "gradient-mean": {},
+    "fedavg": {"strategy": "fedavg", "local_steps": 4},
+}
+OFF = {"clip_above": 0, "refuse_above": 0, "suspect_above": 0}
+#: How far from the clean run the bar lets the honest sites end.
+BAR = 0.05
+RESULTS = Path(__file__).parent / "results" / "attacks.csv"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--patch", type=int, default=32)
+    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=ATTACKS)
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--off", action="store_true", help="without screening as well: what it would have cost")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        made = dict(zip(SITES, build(Path(folder, "made"), sites=len(SITES)), strict=True))
+        for screened in (True, False) if options.off else (True,):
+            for strategy in options.strategies:
+                for attack in options.attacks:
+                    rows.append(_row(Path(folder), made, options, strategy, attack, screened))
+                    _judge(rows)
+                    _show(rows[-1])
+                    _write(rows)
+    return int(any(row["within"] == "no" for row in rows if row["screening"] == "on"))
+
+
+def _row(
+    folder: Path, made: dict[str, Path], options: argparse.Namespace, strategy: str, attack: str, screened: bool
+) -> dict[str, Any]:
+    settings = {
+        "model": "meshnet-10x5", "epochs": options.epochs, "patch_size": options.patch, "validate_every": 10**6,
+        "seed": 1, "data": ["site.db"], **STRATEGIES[strategy], **({} if screened else OFF),
+    }  # fmt: skip
+    # The laws' own loop: the platform's message path in one process.
+    loopback = runpy.run_path(str(Path(__file__).parents[1] / "test" / "loopback.py"))["Loopback"]
+    with tempfile.TemporaryDirectory(dir=folder) as root:
+        trainer = poisoned(attack)
+        loop = loopback(Path(root), dict.fromkeys(SITES, settings), made, make_local=lambda: local.create(trainer))
+        with redirect_stderr(StringIO()):
+            try:
+                final = loop.run(most=100_000)
+            except Exception as error:  # without screening, a run may well end so
+                print(f"{strategy}, {attack}: {error}", file=sys.stdout)
+                final = {}
+        journal = [json.loads(line) for line in (loop.folder("output", "remote") / "journal.jsonl").open()]
+    done = [entry for entry in journal if entry["event"] == "round"]
+    honest = [_foreground(final["dice"][site]) for site in SITES if site != ATTACKER] if final else [0.0]
+    return {
+        "strategy": strategy,
+        "attack": attack,
+        "screening": "on" if screened else "off",
+        "honest_dice": round(mean(honest) or 0.0, 4),
+        "rounds": len(done),
+        "refused": sum(ATTACKER in entry["skipped"] for entry in done),
+        "clipped": sum(ATTACKER in entry["clipped"] for entry in done),
+        "excluded": next((entry["round"] for entry in journal if entry.get("kind") == "excluded"), ""),
+        "honest_refused_or_clipped": sum(
+            site != ATTACKER for entry in done for site in (*entry["skipped"], *entry["clipped"])
+        ),
+        "largest_honest_multiple": round(
+            max(
+                numbers["multiple"] for entry in done for site, numbers in entry["by_site"].items() if site != ATTACKER
+            ),
+            2,
+        ),
+        "load": round(os.getloadavg()[0], 1),
+        "commit": commit(),
+    }
+
+
+def _foreground(dice: dict[str, float | None]) -> float | None:
+    return mean([value for name, value in dice.items() if name != "background"])
+
+
+def _judge(rows: list[dict[str, Any]]) -> None:
+    """Hold the latest row against the clean run of its strategy with screening on."""
+    row = rows[-1]
+    clean = [
+        one for one in rows if (one["strategy"], one["attack"], one["screening"]) == (row["strategy"], "none", "on")
+    ]
+    row["difference"] = round(row["honest_dice"] - clean[0]["honest_dice"], 4) if clean else ""
+    row["within"] = ("yes" if abs(row["difference"]) <= BAR else "no") if clean else ""
+    row["named"] = "yes" if row["refused"] or row["clipped"] else "no"
+
+
+def _show(row: dict[str, Any]) -> None:
+    names = ("strategy", "attack", "screening", "honest_dice", "difference", "within", "named", "refused", "clipped")
+    shown = "  ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names[3:])
+    print(f"{row['strategy']:<14} {row['attack']:<14} {row['screening']:<4} {shown}", flush=True)
+
+
+def _write(rows: list[dict[str, Any]]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
