@@ -25,7 +25,7 @@ from computation.scans.drawing.prefetch import Prefetcher
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
 from computation.settings import Settings
-from computation.training import loss
+from computation.training import head, loss
 from computation.training.device import choose
 from computation.training.sampler import patch_sampler
 from computation.training.schedule import learning_rate
@@ -123,10 +123,16 @@ def _shares(model: nn.Module, settings: Settings, device: torch.device) -> Share
     from monai.inferers import sliding_window_inference
 
     def shares(store: Store, scan: Scan) -> NDArray[np.float32]:
-        image = torch.from_numpy(store.read_image(scan, (0, 0, 0), scan.shape))[None, None].to(device)
-        window = scan.shape if settings.whole_volume else settings.patch_size
+        image = store.read_image(scan, (0, 0, 0), scan.shape)
+        # The same box as MeshNet's, so that the comparison is of networks and not of what they make of air.
+        box = head.box_of(image) or (slice(None),) * 3
+        part = torch.from_numpy(image[box])[None, None].to(device)
+        window = part.shape[2:] if settings.whole_volume else settings.patch_size
+        found = np.zeros((len(settings.classes), *image.shape), np.float32)
+        found[0] = 1
         with torch.inference_mode():
-            scores = sliding_window_inference(image, window, 2, model.eval(), overlap=0.5, mode="gaussian")
-        return scores[0].softmax(0).cpu().numpy()
+            scores = sliding_window_inference(part, window, 2, model.eval(), overlap=0.5, mode="gaussian")
+        found[(slice(None), *box)] = scores[0].softmax(0).cpu().numpy()
+        return found
 
     return shares

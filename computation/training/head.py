@@ -8,7 +8,8 @@ Sub-volumes are drawn around foreground, so no network has learnt what air is; a
 3. Air is the darkest tenth of the blocks. The level of the head is AFNI's (Cox, Computers and Biomedical Research 1996;
    programs `3dClipLevel` and `3dAutomask`): the median of what is brighter than half of that very median, which does
    not depend on how much air there is. Head is what rises above the air by a fifth of the way to it; BET's threshold,
-   a tenth of the robust range (Smith, Human Brain Mapping 2002), is about as low, so that coil fall-off cuts off none.
+   a tenth of the robust range (Smith, Human Brain Mapping 2002), is about as low. Where the air is exactly 0, blocks
+   of which a quarter is not 0 are head as well, however dark, unless there are so many of them that they are noise.
 4. Of the connected blocks of head (faces), the largest, and all that have at least a twentieth of its size.
 5. Their box within the first, plus a margin of 4 voxels. Where nothing stands out, that is the whole.
 
@@ -16,6 +17,8 @@ Zeros around an image change nothing, not even where the blocks lie.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,8 @@ MARGIN = 4
 _SIDE = 4
 #: Share of the blocks that is air at least; share of the way from air to head; share of the largest part.
 _AIR, _RISE, _PART = 0.1, 0.2, 0.05
+#: Where the air is 0: share of a block that is not, and share of such blocks that may be dark.
+_FILLED, _DARK = 0.25, 0.25
 #: More steps than the level of the head ever needed.
 _STEPS = 50
 
@@ -50,7 +55,7 @@ def box_of(image: NDArray[np.float32]) -> Box | None:
     """
     if (seen := _box(image != 0)) is None or _constant(image):
         return None
-    found = _box(_largest(_risen(_means(image[seen]))))
+    found = _box(_largest(_risen(image[seen])))
     if found is None:
         return _wider(seen, image.shape)
     i, j, k = (_voxels(*axis) for axis in zip(seen, found, strict=True))
@@ -84,13 +89,12 @@ def _wider(box: Box, shape: tuple[int, ...]) -> Box:
     return i, j, k
 
 
-def _means(part: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the mean of each block above the darkest voxel; what is exactly 0 is as dark as that."""
-    raised = np.where(part == 0, np.float32(0), part - part[part != 0].min())
-    raised = np.pad(raised, [(0, -length % _SIDE) for length in part.shape])
-    a, b, c = (length // _SIDE for length in raised.shape)
+def _means(part: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of each block."""
+    whole = np.pad(part, [(0, -length % _SIDE) for length in part.shape])
+    a, b, c = (length // _SIDE for length in whole.shape)
     # In float64 the sum of so few float32 does not depend on its order, so every machine finds the same box.
-    sums = raised.reshape(a, _SIDE, b, _SIDE, c, _SIDE).sum((1, 3, 5), dtype=np.float64)
+    sums = whole.reshape(a, _SIDE, b, _SIDE, c, _SIDE).sum((1, 3, 5), dtype=np.float64)
     for axis, length in enumerate(part.shape):
         counts = np.full(sums.shape[axis], float(_SIDE))
         counts[-1] = length - _SIDE * (sums.shape[axis] - 1)
@@ -99,10 +103,20 @@ def _means(part: NDArray[np.float32]) -> NDArray[np.float64]:
     return means
 
 
-def _risen(means: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which blocks rise above the air."""
+def _risen(part: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which blocks rise above the air; what is exactly 0 is as dark as the darkest voxel."""
+    means = _means(np.where(part == 0, np.float32(0), part - part[part != 0].min()))
     air = float(np.quantile(means, _AIR, method="lower"))
-    above = means[means > air] - air
+    risen = means > air + _RISE * _level(means[means > air] - air)
+    if air == 0:
+        filled = _means(part != 0) >= _FILLED
+        if np.count_nonzero(filled & ~risen) <= _DARK * np.count_nonzero(filled):
+            risen |= filled
+    return risen
+
+
+def _level(above: NDArray[np.float64]) -> float:
+    """Return the level of the head above the air."""
     clip = float(np.sqrt(np.mean(above**2))) if above.size else 0.0
     level = 0.0
     for _ in range(_STEPS):
@@ -110,8 +124,7 @@ def _risen(means: NDArray[np.float64]) -> NDArray[np.bool_]:
         if clip == level / 2:
             break
         clip = level / 2
-    risen: NDArray[np.bool_] = means > air + _RISE * level
-    return risen
+    return level
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

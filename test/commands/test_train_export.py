@@ -16,7 +16,7 @@ from computation.model.export import load_model
 FAST = [f"{name}={json.dumps(value)}" for name, value in SHORT.items() if name != "data"]
 
 
-def test_from_a_database_to_exported_files(tools, tmp_path):
+def test_from_a_database_to_exported_files(tools, tmp_path, capsys):
     db = database(tmp_path / "data" / "my scans.db")
     before = db.read_bytes()
     words = [word for text in (*FAST, "norm=batch", "epochs=1") for word in ("--setting", text)]
@@ -31,6 +31,11 @@ def test_from_a_database_to_exported_files(tools, tmp_path):
     pytest.importorskip("onnxruntime")
     assert tools.command("export", out, "--onnx", tmp_path / "m.onnx", "--brainchop", tmp_path / "web") == 0
     assert (tmp_path / "m.onnx").is_file()
+    told = " ".join(capsys.readouterr().out.split())
+    assert "whoever runs it: label only the box of the head and head_margin voxels around it" in told
+    onnx = pytest.importorskip("onnx")
+    (use,) = (item.value for item in onnx.load(tmp_path / "m.onnx").metadata_props if item.key == "preprocessing")
+    assert json.loads(use)["head_margin"] == 4
     assert (tmp_path / "web" / "model.json").is_file()
 
 

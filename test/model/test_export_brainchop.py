@@ -160,3 +160,10 @@ def test_a_damaged_export_is_a_model_error(tmp_path, name, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ModelError):
         read_brainchop(tmp_path)
+
+
+def test_brainchop_is_asked_to_crop_as_predict_does(tmp_path):
+    for stripped, wanted in ((True, (0, 4)), (False, (0.1, 18)), (None, (0.1, 18))):
+        save_brainchop(tmp_path, trained(), Metadata(NAMES, {**BRAINCHOP, "stripped": stripped}))
+        entry = json.loads((tmp_path / "brainchop.json").read_text())
+        assert (entry["enableCrop"], entry["autoThreshold"], entry["cropPadding"]) == (True, *wanted)

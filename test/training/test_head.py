@@ -56,6 +56,22 @@ def test_one_side_in_the_shadow_of_the_coil_is_not_cut_off():
     assert high >= 49
 
 
+def test_a_stripped_head_is_not_cut_off_however_dark_one_side_is():
+    dark = ball() * np.geomspace(1.0, 0.01, 60)[:, None, None]
+    assert extent(head.box_of(normalised(np.ceil(dark).astype(np.int16), "none"))) == [(10, 51), (4, 45), (7, 48)]
+
+
+def test_noise_with_corners_of_zeros_is_still_air():
+    image = noisy(np.pad(ball(), 10), 30)
+    image[sum(np.indices(image.shape)) < 80] = 0
+    assert (image == 0).mean() > 0.15
+    for (low, high), (first, last) in zip(
+        extent(head.box_of(normalised(image, "quantile"))), [(24, 57), (18, 51), (21, 54)], strict=True
+    ):
+        assert first - 8 <= low <= first - 2
+        assert last + 2 <= high <= last + 8
+
+
 def test_specks_far_away_do_not_count_but_a_part_of_the_head_does():
     image = ball(shape=(90, 50, 56))
     image[86:88, 2:4, 2:4] = 900
