@@ -266,12 +266,11 @@ def _values(predicted: NDArray[np.int32], truth: NDArray[np.int32], names: Mappi
 
 
 def _whole(voxels: NDArray[Any]) -> NDArray[np.int32]:
-    whole: NDArray[np.int32] = np.rint(voxels).astype(np.int32)
-    if (whole != voxels).any() or whole.min() < 0 or whole.max() > _HIGHEST:
-        raise ImportScanError(
-            f"a label map has values that are not whole numbers from 0 to {_HIGHEST}; is it an image?"
-        )
-    return whole
+    try:
+        return labels.whole(voxels).astype(np.int32)
+    except ImportScanError as error:
+        text = f"a label map has values that are not whole numbers from 0 to {_HIGHEST}; is it an image?"
+        raise ImportScanError(text, error.public) from error
 
 
 def _names_beside(prediction: Path) -> dict[int, str]:

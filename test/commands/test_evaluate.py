@@ -198,6 +198,14 @@ def test_true_values_of_another_protocol(tools, tmp_path):
     assert [row["dice"] for row in rows(tmp_path / "scores.csv")] == ["1", "1", ""]
 
 
+def test_maps_that_scaling_left_a_hair_off_whole_are_compared(tools, tmp_path):
+    truth = cube((5, 5, 5), (15, 15, 15))
+    one, other = label_map(tmp_path / "a.nii.gz", truth), tmp_path / "b.nii.gz"
+    nib.save(nib.Nifti1Image(truth * np.float32(1.000015), np.diag([2.0, 2, 2, 1])), other)
+    assert tools.command("evaluate", one, other, "--csv", tmp_path / "scores.csv") == 0
+    assert {row["dice"] for row in rows(tmp_path / "scores.csv")} == {"1"}
+
+
 @pytest.mark.parametrize("fault", ["grid", "place", "image", "missing", "damaged", "reader"])
 def test_files_that_cannot_be_compared(tools, tmp_path, capsys, fault):
     truth = cube((5, 5, 5), (15, 15, 15))

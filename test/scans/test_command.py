@@ -49,6 +49,7 @@ def test_import_says_what_was_cut_and_what_was_left_out(tools, capsys):
     shown = capsys.readouterr().out
     assert "p0" in shown and "of the head lies outside the grid" in shown
     assert "p1: left out: the file is missing" in shown
+    assert str(folder / "1_t1.nii.gz") in shown.replace("\n", ""), "the importer is told which file"
 
 
 def test_options_reach_the_import(tools, capsys):

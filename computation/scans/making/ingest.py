@@ -9,11 +9,13 @@ processes made it. A scan that cannot be used is left out, listed with the reaso
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from computation.errors import ImportScanError
+from computation.locks import locked
 from computation.scans.making import images, labels, sources, spool
 from computation.scans.making.conform import Target, grid_of_view
 from computation.scans.making.options import Options
@@ -114,10 +116,33 @@ def import_scans(
     Raises
     ------
     ImportScanError
-        If the target exists unasked or cannot be written, was made in another way, if no scan at all can be used, or,
-        with `strict`, if one cannot.
+        If the target exists unasked or cannot be written, was made in another way, is being written by another import,
+        if no scan at all can be used, or, with `strict`, if one cannot.
     """
     _check_target(database, options)
+    with nullcontext() if dry_run else _alone(database, options):
+        return _import(listing, database, options, dry_run, progress)
+
+
+@contextmanager
+def _alone(database: Path, options: Options) -> Iterator[None]:
+    """Be the only import into a database: another one would take away the parts that this one waits for."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(database, patience=0))
+        except TimeoutError as error:
+            text = "another import is writing this database; wait until it has ended, or choose another name"
+            raise ImportScanError(text, str(database)) from error
+        except OSError as error:
+            raise ImportScanError(writer.UNWRITABLE, f"{database}: {error}") from error
+        # It may have come while another import held the lock.
+        _check_target(database, options)
+        yield
+
+
+def _import(
+    listing: Listing, database: Path, options: Options, dry_run: bool, progress: Progress | None
+) -> ImportSummary:
     chosen = labels.named(options.recipe.label_set)
     with previous(database, options, chosen) as old:
         tasks, refused, how = plan(listing, old, options)

@@ -133,11 +133,9 @@ def _label(path: Path, image: SpatialImage, chosen: LabelSet) -> SpatialImage:
 
     Whether a value is foreign must not depend on the new grid, which may lie beside it or step over it.
     """
-    try:
+    with wall(path):
         check_aligned(image, images.opened(path))
         one = volumes.single(images.load(path))
         values = labels.whole(volumes.numbers(one))
         chosen.apply(values)
         return SpatialImage(values, one.affine)
-    except ImportScanError as error:
-        raise ImportScanError(error.public, error.private or str(path)) from error

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -201,6 +202,43 @@ def test_an_import_killed_while_it_puts_the_scans_together_leaves_nothing_once_i
     assert killed.returncode == -signal.SIGKILL and not (folder / "site.db").exists()
     import_table(table, folder / "site.db", **SMALL)
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_the_second_of_two_imports_into_one_database_is_told_so_and_harms_nothing(tools):
+    """The first is held in the middle; the second is refused, and refused again once the database is there."""
+    folder = tools.folder()
+    table, database = tools.table(folder, 3), folder / "site.db"
+    told = []
+
+    def second(done, total, subject):
+        if done == 1:
+            with pytest.raises(ImportScanError, match="another import is writing this database; wait") as caught:
+                import_table(table, database, **SMALL)
+            told.append(caught.value)
+            assert import_table(table, database, **SMALL, dry_run=True).taken, "which writes nothing"
+
+    assert len(import_table(table, database, **SMALL, progress=second).taken) == 3
+    assert told and told[0].private == str(database)
+    with pytest.raises(ImportScanError, match="exists already"):
+        import_table(table, database, **SMALL)
+    assert sorted(path.name for path in folder.iterdir() if "site.db" in path.name) == ["site.db"]
+
+
+def test_a_database_that_came_while_an_import_waited_is_not_replaced(tools, monkeypatch):
+    folder = tools.folder()
+    table, database = tools.table(folder, 1), folder / "site.db"
+    real = ingest.locked
+
+    @contextmanager
+    def late(path, patience):
+        with real(path, patience):
+            path.write_text("the first one's")
+            yield
+
+    monkeypatch.setattr(ingest, "locked", late)
+    with pytest.raises(ImportScanError, match="exists already"):
+        import_table(table, database, **SMALL)
+    assert database.read_text() == "the first one's"
 
 
 def test_what_was_put_by_is_not_used_for_other_files_or_options(tools, counted):
