@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from computation import terminal
 from computation.coinstac.compspec import inputspec
+from computation.errors import SimulatorError, unwritable
 from simulator import command
 
 __all__ = ["add_commands"]
@@ -25,9 +25,15 @@ def add_commands(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from sqlite_fixtures.build import build
 
-    console = Console()
+    console = terminal.console()
     sites = options.output / "sites"
-    with console.status("building the two demo sites from the MNI152 template"):
-        build(sites)
+    text = "building the two demo sites from the MNI152 template"
+    if not console.is_terminal:
+        console.print(text)
+    try:
+        with console.status(text, spinner="dots" if console.encoding.startswith("utf") else "line"):
+            build(sites)
+    except OSError as error:
+        raise SimulatorError(unwritable("output"), str(error)) from error
     console.print("The demo's scans are made from a template; they are not people.")
     command.simulate(inputspec(), inputs=sites, output=options.output, console=console)

@@ -198,6 +198,13 @@ def test_a_folder_that_vanishes_is_one_clear_line(tmp_path, monkeypatch):
         Layout(tmp_path / "run").prepare(["local0"], tmp_path / "inputs")
 
 
+def test_a_demo_that_cannot_write_is_one_clear_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--output", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr()
+    assert "building the two demo sites" in said.out and "output folder is full or may not be written" in said.err
+
+
 NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii", "TERM": "xterm"}
 
 
