@@ -41,7 +41,7 @@ def test_from_a_database_to_exported_files(tools, tmp_path, capsys):
 
 def test_settings_are_checked_before_anything_starts(tools, tmp_path, capsys):
     db = database(tmp_path / "site.db")
-    for text, told in (("epoch=3", "did you mean"), ("epochs=0", "whole number"), ("epochs", "NAME=VALUE")):
+    for text, told in (("epoch=3", "did you mean"), ("epochs=-1", "whole number"), ("epochs", "NAME=VALUE")):
         assert tools.command("train", db, "--output", tmp_path / "run", "--setting", text) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
