@@ -46,7 +46,7 @@ _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
 }
 
 #: Ends of the names of images that are spread over several files.
-_PAIRED = {end for kind in nib.all_image_classes if len(kind.files_types) > 1 for _, end in kind.files_types}
+_PAIRED = {end or "" for kind in nib.all_image_classes if len(kind.files_types) > 1 for _, end in kind.files_types}
 
 #: How much of a file is held at once, in bytes.
 _PIECE = 1 << 20
@@ -157,7 +157,7 @@ def checksum(path: Path) -> str:
 
 def _files(path: Path) -> list[Path]:
     """List the files of an image, by what nibabel holds each to be: the same whichever of them is named."""
-    if path.with_suffix("" if path.suffix.lower() in _OPENERS else path.suffix).suffix.lower() not in _PAIRED:
+    if not _paired(path):
         return [path]
     try:
         held = nib.load(path).file_map
@@ -166,6 +166,15 @@ def _files(path: Path) -> list[Path]:
     found = [Path(held[part].filename or "") for part in sorted(held)]
     # A matrix beside an Analyze image need not be there.
     return [file for file in found if file.is_file()] or [path]
+
+
+def _paired(path: Path) -> bool:
+    return _plain(path).suffix.lower() in _PAIRED
+
+
+def _plain(path: Path) -> Path:
+    """Return the name of a file without the end that says how it is compressed."""
+    return path.with_suffix("") if path.suffix.lower() in _OPENERS else path
 
 
 def _digest(path: Path) -> str:
@@ -188,6 +197,17 @@ def _check_there(path: Path) -> None:
         raise ImportScanError("the file is missing or out of reach; check its path", f"{path}: {error}") from error
     if not stat.S_ISREG(mode):
         raise ImportScanError("this is a folder or a device, not a file; name the image itself", str(path))
+    if _paired(path):
+        _check_partners(path)
+
+
+def _check_partners(path: Path) -> None:
+    """Refuse an image whose other file is a pipe or a device: opening one would wait for ever."""
+    for end in sorted({*_PAIRED, *map(str.upper, _PAIRED)}):
+        for partner in (_plain(path).with_suffix(end), _plain(path).with_suffix(end + path.suffix)):
+            if partner.exists() and not partner.is_file():
+                text = "the image's other file is a folder or a device, not a file"
+                raise ImportScanError(text, str(partner))
 
 
 def _drain(image: nib.spatialimages.SpatialImage) -> None:

@@ -1,11 +1,13 @@
 """An image that is spread over several files is all of them: a checksum that knows one misses what changes."""
 
 import hashlib
+import os
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from computation.errors import ImportScanError
 from computation.scans.making import images
 from computation.scans.making.ingest import import_table
 
@@ -60,6 +62,18 @@ def test_both_names_of_a_pair_have_one_checksum_and_one_file_has_its_own(tools):
     # One that cannot be read has the checksum of what there is; reading it says what is wrong.
     (folder / "i0.hdr").write_bytes(b"no")
     assert images.checksum(folder / "i0.hdr") == hashlib.sha256(b"no").hexdigest()
+
+
+@pytest.mark.parametrize(("named", "pipe"), [("i0.hdr", "i0.img"), ("i0.img", "i0.hdr")])
+def test_a_pipe_in_the_place_of_the_other_file_does_not_hang(tools, named, pipe):
+    folder = tools.folder()
+    pairs(tools, folder, 1)
+    (folder / pipe).unlink()
+    os.mkfifo(folder / pipe)
+    for verb in (images.checksum, images.load):
+        with pytest.raises(ImportScanError, match="the image's other file is a folder or a device") as caught:
+            verb(folder / named)
+        assert caught.value.private == str(folder / pipe)
 
 
 def afni(folder, voxels, name):
