@@ -200,7 +200,8 @@ def distance(values: Vector, origin: Vector) -> float:
         for start in range(0, values.size, _BLOCK):
             stop = start + _BLOCK
             away = np.subtract(values[start:stop], origin[start:stop], dtype=np.float64)
-            total += float(np.dot(away, away))
+            # Not `dot`: BLAS would share the block out to threads, for longer than it takes, and add in their order.
+            total += float(np.multiply(away, away, out=away).sum())
     return math.sqrt(total) if math.isfinite(total) else math.inf
 
 
