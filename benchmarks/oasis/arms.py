@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.effects import SITES
 from benchmarks.oasis.outcome import Outcome, Point, compare
 from benchmarks.oasis.prepare import Bench
-from computation.federation import portions
+from computation.federation import portions, screening
 from computation.model import architecture, network
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
@@ -109,9 +109,12 @@ def federated(training: Training, settings: Settings) -> list[Outcome]:
         learner = trainers[SITES[0]]
         for trainer in trainers.values():
             trainer.load_vector(learner.vector())
+        screened, found = screening.State(), list[screening.Finding]()
         training.watch.start()
         for number in range(1, rounds + 1):
-            loss = _round(trainers, settings, number)
+            loss, done = _round(trainers, settings, number, screened)
+            screened = done.state
+            found.extend(done.findings.values())
             _look(training, list(trainers.values()), number, rounds, loss)
         spent = training.watch.spent
         if len({trainer.digest() for trainer in trainers.values()}) != 1:
@@ -119,21 +122,27 @@ def federated(training: Training, settings: Settings) -> list[Outcome]:
     one = payload.length(learner.manifest, learner.dtype)
     steps = rounds * (settings.local_steps if settings.strategy == "fedavg" else 1)
     # The initial model comes first; then a contribution goes and a combination comes in every round.
-    return [_outcome("", learner, spent, steps, rounds, rounds * one, (1 + rounds) * one)]
+    outcome = _outcome("", learner, spent, steps, rounds, rounds * one, (1 + rounds) * one)
+    touched = sum(finding.scale < 1 for finding in found)
+    return [replace(outcome, multiple=max(finding.multiple for finding in found), touched=touched)]
 
 
-def _round(trainers: dict[str, Trainer], settings: Settings, number: int) -> float:
-    strategy = named(settings)
+def _round(
+    trainers: dict[str, Trainer], settings: Settings, number: int, state: screening.State
+) -> tuple[float, screening.Screened]:
+    strategy, learner = named(settings), trainers[SITES[0]]
+    origin = strategy.origin(learner)
     offers = []
     for site, trainer in trainers.items():
         values, loss, samples = strategy.contribute(trainer, number)
         # The rule of the product's centre.
         weight = {"scans": trainer.samples, "samples": samples, "equal": 1}[settings.weighting]
         offers.append(Contribution(site, number, trainer.digest(), weight, loss, values))
-    combined = strategy.combine(offers)
+    done = screening.screen(offers, origin, learner.parts, state, screening.Bounds.of(settings))
+    combined = strategy.combine(done.kept)
     for trainer in trainers.values():
         strategy.apply(trainer, combined)
-    return combined.loss
+    return combined.loss, done
 
 
 def pooled(training: Training) -> list[Outcome]:

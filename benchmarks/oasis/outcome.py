@@ -38,6 +38,10 @@ class Outcome:
         Bytes that each site sends and receives in the whole run, headers included.
     parameters : int
         Values that training changes.
+    multiple : float
+        The largest update of a site, as a multiple of the others'; 0 where nothing is federated.
+    touched : int
+        Updates that screening clipped or left out.
     """
 
     site: str
@@ -48,6 +52,8 @@ class Outcome:
     sent: int
     received: int
     parameters: int
+    multiple: float = 0.0
+    touched: int = 0
 
     def label(self, store: Store, scan: Scan) -> NDArray[np.integer]:
         """Return the most probable class of each voxel."""

@@ -34,7 +34,7 @@ class Job:
 class Row:
     """One test person under one arm, and under one site's model where the sites end with models of their own.
 
-    Files from before the last six columns were there give `None` and an empty text for them.
+    Files from before the last eight columns were there give `None` and an empty text for them.
     """
 
     arm: str
@@ -62,6 +62,8 @@ class Row:
     native_grey: float | None = None
     native: float | None = None
     far_mm: float | None = None
+    multiple: float | None = None
+    touched: float | None = None
 
     @property
     def job(self) -> Job:
@@ -130,6 +132,8 @@ def rows_of(
                 native_grey=native_grey,
                 native=native,
                 far_mm=round(score.far, 2),
+                multiple=round(outcome.multiple, 2),
+                touched=outcome.touched,
             )
         )
     return made

@@ -20,6 +20,7 @@ from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.native import Score, examine, farthest
 from benchmarks.oasis.outcome import Outcome, compare
 from benchmarks.oasis.prepare import Bench
+from computation.federation import screening
 from computation.model import architecture, network
 from computation.scans.making import ingest
 from computation.scans.store.opening import open_store
@@ -28,7 +29,7 @@ from sqlite_fixtures.build import Subjects, build
 
 MM = 9.0
 #: Columns that older files do not have.
-NEW = ("cpu_seconds", "commit", "native_white", "native_grey", "native", "far_mm")
+NEW = ("cpu_seconds", "commit", "native_white", "native_grey", "native", "far_mm", "multiple", "touched")
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b")
 
 
@@ -395,6 +396,7 @@ def test_the_products_arms_end_with_bytes_and_models_as_they_should(bench):
     (mean,) = arms.gradient_mean(training)
     one = payload.HEADER_BYTES + 4 * mean.parameters
     assert (mean.rounds, mean.steps, mean.sent, mean.received) == (2, 2, 2 * one, 3 * one)
+    assert mean.multiple > 0 and mean.touched == 0
     (averaged,) = arms.fedavg(_training(bench, local_steps=2))
     assert (averaged.rounds, averaged.steps, averaged.sent) == (1, 2, one)
     assert [outcome.site for outcome in arms.single(training, "site2")] == ["site2"]
@@ -434,6 +436,7 @@ def test_every_trainer_is_closed_also_after_an_error(bench, monkeypatch):
 
 def test_sites_that_end_with_different_models_are_an_error(bench, monkeypatch):
     monkeypatch.setattr(arms.Trainer, "digest", lambda trainer: str(id(trainer)))
-    monkeypatch.setattr(arms, "_round", lambda *_: 0.5)
+    nothing = screening.Screened((), {}, {}, screening.State())
+    monkeypatch.setattr(arms, "_round", lambda *_: (0.5, nothing))
     with pytest.raises(RuntimeError, match="models are not the same"):
         arms.gradient_mean(_training(bench))
