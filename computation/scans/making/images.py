@@ -193,6 +193,9 @@ def _digest(path: Path) -> str:
 def _check_there(path: Path) -> None:
     try:
         mode = path.stat().st_mode
+    except PermissionError as error:
+        text = "a folder on the way to the file is closed to this user; mend its permissions"
+        raise ImportScanError(text, f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         raise ImportScanError("the file is missing or out of reach; check its path", f"{path}: {error}") from error
     if not stat.S_ISREG(mode):

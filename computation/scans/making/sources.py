@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from computation.checks import parse_json
 from computation.errors import ImportScanError
+from computation.scans.making import folders
+from computation.terminal import plain
 
 __all__ = ["LeftOut", "Listing", "Row", "bids", "freesurfer", "table"]
 
@@ -114,29 +118,33 @@ def freesurfer(folder: Path, *, image: str = "T1", label: str = "aparc+aseg") ->
     Listing
         A folder named ``sub-X_REST`` is session ``REST`` (such as ``ses-Y``, or ``ses-Y_run-2``) of person ``sub-X``.
         Other folders that a longitudinal base names as its time points are sessions of one person, the base. Left out:
-        template brains, subjects without the files, and longitudinal runs and bases, because they are further
-        versions of scans that are listed themselves.
+        template brains, subjects without the files or whose folders may not be read, and longitudinal runs and bases,
+        because they are further versions of scans that are listed themselves.
 
     Raises
     ------
     ImportScanError
         If the folder is missing or holds no subject.
     """
-    if not folder.is_dir():
+    if not folders.is_folder(folder):
         raise ImportScanError("the SUBJECTS_DIR is missing; check its path", str(folder))
     rows: list[Row] = []
     left_out: list[LeftOut] = []
-    homes = sorted(one for one in folder.iterdir() if (one / "mri").is_dir())
+    homes = folders.entries(folder)
     bases = _bases(homes)
     for home in homes:
         match = _BIDS_NAME.fullmatch(home.name)
-        subject, session = (match[1], match[2] or "") if match else bases.get(home.name, (home.name, ""))
+        whose = (match[1], match[2] or "") if match else bases.get(home.name, (home.name, ""))
+        subject, session = map(plain, whose)
         files = home / "mri" / f"{image}.mgz", home / "mri" / f"{label}.mgz" if label else None
-        if reason := _refused(home, files):
-            left_out.append(LeftOut(subject, session, reason))
-        else:
-            rows.append(Row(subject, session, "", *files))
-    return Listing(_checked(rows, "the SUBJECTS_DIR holds no subject that can be imported"), tuple(left_out))
+        with _telling(left_out, subject, session):
+            if not folders.is_folder(home / "mri"):
+                continue
+            if reason := _refused(home, files):
+                left_out.append(LeftOut(subject, session, reason))
+            else:
+                rows.append(Row(subject, session, "", *files))
+    return _listing(rows, left_out, "the SUBJECTS_DIR holds no subject that can be imported")
 
 
 def bids(folder: Path, *, derivatives: str = "", desc: str = "", suffix: str = "T1w") -> Listing:
@@ -159,7 +167,7 @@ def bids(folder: Path, *, derivatives: str = "", desc: str = "", suffix: str = "
         Each image with the one ``dseg`` of the same subject and session, in the image's own space: with the entities of
         the image, but for those that a derivative adds, such as ``desc``. If the derivatives hold a ``desc-preproc``
         image, that is the one on the label's grid and is taken instead of the raw one. Left out: visits with no such
-        pair, or with more than one.
+        pair, with more than one, or whose folders may not be read.
 
     Raises
     ------
@@ -170,15 +178,44 @@ def bids(folder: Path, *, derivatives: str = "", desc: str = "", suffix: str = "
     home = _derivatives(folder, derivatives)
     rows: list[Row] = []
     left_out: list[LeftOut] = []
-    for place in sorted(folder.glob("sub-*/anat")) + sorted(folder.glob("sub-*/ses-*/anat")):
-        visit = place.parent.relative_to(folder).parts
-        subject, session = visit[0], visit[1] if len(visit) > 1 else ""
-        found = _pair(place, home.joinpath(*visit, "anat"), desc, suffix)
-        if isinstance(found, str):
-            left_out.append(LeftOut(subject, session, found))
-        else:
-            rows.append(Row(subject, session, "", *found))
-    return Listing(_checked(rows, "the BIDS dataset holds no scan that can be imported"), tuple(left_out))
+    for visit in _visits(folder, left_out):
+        subject, session = (*map(plain, visit), "")[:2]
+        with _telling(left_out, subject, session):
+            if not folders.is_folder(place := folder.joinpath(*visit, "anat")):
+                continue
+            found = _pair(place, home.joinpath(*visit, "anat"), desc, suffix)
+            if isinstance(found, str):
+                left_out.append(LeftOut(subject, session, found))
+            else:
+                rows.append(Row(subject, session, "", *found))
+    return _listing(rows, left_out, "the BIDS dataset holds no scan that can be imported")
+
+
+def _visits(folder: Path, left_out: list[LeftOut]) -> list[tuple[str, ...]]:
+    """List people, then their sessions; somebody whose folder is closed is left out."""
+    visits: list[tuple[str, ...]] = []
+    for person in folders.entries(folder):
+        if not person.name.startswith("sub-"):
+            continue
+        with _telling(left_out, plain(person.name), ""):
+            sessions = [one.name for one in folders.entries(person) if one.name.startswith("ses-")]
+            visits += [(person.name,), *((person.name, session) for session in sessions)]
+    return sorted(visits, key=lambda visit: (len(visit), visit))
+
+
+@contextmanager
+def _telling(left_out: list[LeftOut], subject: str, session: str) -> Iterator[None]:
+    """Leave out a scan on the way to which a folder is closed."""
+    try:
+        yield
+    except ImportScanError as closed:
+        left_out.append(LeftOut(subject, session, closed.public, closed.private))
+
+
+def _listing(rows: Sequence[Row], left_out: Sequence[LeftOut], empty: str) -> Listing:
+    """Return what a source holds; if that is nothing, say why of the first that was left out."""
+    reason = f": {left_out[0].reason}" if left_out else ""
+    return Listing(_checked(rows, empty + reason), tuple(left_out))
 
 
 def _cells(text: str) -> list[list[str]]:
@@ -225,17 +262,19 @@ def _bases(homes: Sequence[Path]) -> dict[str, tuple[str, str]]:
         point, long, base = home.name.partition(".long.")
         if long:
             points.setdefault(base, set()).add(point)
-        if (listed := home / "base-tps").is_file():
-            points.setdefault(home.name, set()).update(listed.read_text("utf-8", "replace").split())
+        with suppress(OSError):  # one that is there and cannot be read is told when its base is left out
+            points.setdefault(home.name, set()).update((home / "base-tps").read_text("utf-8", "replace").split())
     return {point: (base, point) for base, found in points.items() if len(found) > 1 for point in found}
 
 
 def _refused(home: Path, files: Sequence[Path | None]) -> str:
     if home.name in _TEMPLATES or home.name.startswith("fsaverage"):
         return "a template brain that FreeSurfer ships, not a person"
-    if ".long." in home.name or (home / "base-tps").exists():
+    if (points := home / "base-tps").exists() and not os.access(points, os.R_OK):
+        return "a longitudinal base whose base-tps may not be read: its time points are listed as different people"
+    if ".long." in home.name or points.exists():
         return "a longitudinal run or base: a further version of scans that are listed themselves"
-    missing = [path.name for path in files if path is not None and not path.is_file()]
+    missing = [path.name for path in files if path is not None and not folders.is_file(path)]
     return f"there is no mri/{missing[0]}" if missing else ""
 
 
@@ -252,7 +291,7 @@ def _described(folder: Path) -> None:
 
 def _derivatives(folder: Path, name: str) -> Path:
     home = folder / "derivatives"
-    found = sorted(one.name for one in home.iterdir() if one.is_dir()) if home.is_dir() else []
+    found = [one.name for one in folders.entries(home) if folders.is_folder(one)]
     if name and name not in found:
         raise ImportScanError(f"the dataset has no derivatives {name!r}; it has {', '.join(found) or 'none'}")
     if not name and len(found) != 1:
@@ -287,5 +326,6 @@ def _own(entities: Mapping[str, str]) -> bool:
 
 def _listed(folder: Path, suffix: str) -> list[tuple[Path, dict[str, str]]]:
     """List a folder's NIfTI files with a suffix, each with its entities."""
-    paths = sorted(path for end in (".nii", ".nii.gz") for path in folder.glob(f"*_{suffix}{end}"))
+    ends = tuple(f"_{suffix}{end}" for end in (".nii", ".nii.gz"))
+    paths = [path for path in folders.entries(folder) if path.name.endswith(ends)]
     return [(path, dict(part.partition("-")[::2] for part in path.name.split("_")[:-1])) for path in paths]

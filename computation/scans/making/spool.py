@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -107,7 +110,8 @@ def _in_parallel(
     context = multiprocessing.get_context("spawn")
     waiting = iter(todo.items())
     running: dict[Future[tuple[str, str] | None], int] = {}
-    with isolated(), ProcessPoolExecutor(min(options.jobs, len(todo)), mp_context=context) as pool:
+    workers = min(options.jobs, len(todo))
+    with isolated(), ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             while True:
                 for place, path in waiting:
@@ -121,8 +125,24 @@ def _in_parallel(
         except BrokenProcessPool as error:
             text = "a process that made scans died, most likely for want of memory; import with fewer jobs"
             raise ImportScanError(text, str(error)) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            # What the workers are still making is wanted by nobody, and the end of a pool would wait for it.
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            raise
+
+
+def _end_with_parent() -> None:
+    """End this worker when the import does, however that ends: it would finish its scan, and then wait for the next."""
+    # Ctrl-C reaches every process of the terminal; the import alone answers it, and ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _work(task: Task, path: Path, how: Recipe) -> tuple[str, str] | None:

@@ -1,0 +1,70 @@
+"""An import that is told to end takes its workers with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def children(pid):
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def seconds(pid):
+    """Return the processor time of a process; enough of it means that it is making a scan."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ended(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_import(tools, number):
+    folder = tools.folder()
+    lines = ["subject,image,label"]
+    for name in ("a", "b"):
+        noise = np.random.default_rng(0).integers(1, 900, (190, 190, 190), np.int16)
+        tools.nifti(folder / f"{name}.nii", noise, np.diag([1.1, 1.1, 1.1, 1]))
+        lines.append(f"{name},{name}.nii,")
+    (folder / "t.csv").write_text("\n".join(lines))
+    words = ["import", folder / "t.csv", "--db", folder / "site.db", "--jobs", "2", "--spacing", "0.5", "--grid", "400"]
+    command = [sys.executable, "-m", "computation.cli", *map(str, words)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 150
+        # The third child is multiprocessing's own tracker, which computes nothing.
+        while sum(seconds(pid) > 4 for pid in children(process.pid)) < 2 and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        workers = [pid for pid in children(process.pid) if seconds(pid) > 4]
+        assert len(workers) == 2
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1].decode()
+        deadline = time.monotonic() + 20
+        while not all(map(ended, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert all(map(ended, workers))
+        assert "Traceback" not in told
+        assert process.returncode == {signal.SIGINT: 130}.get(number, -number)
+    finally:
+        process.kill()
+        process.wait()
