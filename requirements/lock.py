@@ -2,10 +2,10 @@
 
     python requirements/lock.py                      # what pyproject.toml changed, the rest stays as it is
     python requirements/lock.py --upgrade            # the newest of everything that pyproject.toml leaves open
-    python requirements/lock.py --torch-index URL    # the hashes of torch.txt anew, from that index
+    python requirements/lock.py --torch-index URL    # torch.txt anew too, from URL/cpu and URL/cu130
 
 One resolution for all of Python 3.10 and newer and all systems: where they need different versions, both are listed,
-each with a marker.
+each with a marker. Needs Python 3.11 or newer itself.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
 # The folder of a script is not searched where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from locked import HERE, LOCK, TORCH, Pin, parse, torch_wheels, written
@@ -34,7 +32,10 @@ PROJECT = HERE.parent / "pyproject.toml"
 LEFT_OUT = "asyncio"
 #: What only PyTorch's CUDA builds ask for.
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
-#: Linux wheels that PyPI does not have; there are others, for systems on which PyPI's are CPU builds anyway.
+#: What of PyTorch's own index PyPI does not have and is used here: CPU builds for Linux (elsewhere PyPI's are), and
+#: the CUDA of the image's FLAVOUR.
+FLAVOURS = ("cpu", "cu130")
+TOLD = ("# Wheels of PyTorch that PyPI does not have, as its own index told them to lock.py --torch-index.",)
 WHEEL = re.compile(r'href="([^"#]*torch-[^"#]*\.whl)#sha256=([0-9a-f]{64})"')
 
 
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--upgrade", action="store_true", help="take the newest of what is left open")
     parser.add_argument("--torch-index", metavar="URL", help="renew torch.txt from here first")
     options = parser.parse_args(arguments)
+    import tomllib  # Python 3.10, where the tests read this file, has none
+
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
     if options.torch_index:
         renew_torch(options.torch_index, pinned_torch(project))
@@ -109,20 +112,23 @@ def pinned_torch(project: dict[str, Any]) -> str:
 
 
 def renew_torch(index: str, version: str) -> None:
-    """Write torch.txt's hashes as PyTorch's index tells them."""
-    with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=60) as reply:
-        page = reply.read().decode()
-    lines = torch_lines(page, version)
-    if not lines:
-        sys.exit(f"{index} names no Linux wheel of torch {version} with a SHA-256")
-    kept = [line for line in TORCH.read_text(encoding="utf-8").splitlines() if "+cpu-" not in line]
-    TORCH.write_text("\n".join([*kept, *lines, ""]), encoding="utf-8")
+    """Write torch.txt as PyTorch's index tells it; end the program if it lacks a flavour of this version."""
+    lines: list[str] = []
+    for flavour in FLAVOURS:
+        with urllib.request.urlopen(f"{index.rstrip('/')}/{flavour}/torch/", timeout=60) as reply:
+            found = torch_lines(reply.read().decode(), version, flavour)
+        if not found:
+            sys.exit(f"{index} names no Linux wheel of torch {version}+{flavour} with a SHA-256")
+        lines += found
+    TORCH.write_text("\n".join([*TOLD, *lines, ""]), encoding="utf-8")
 
 
-def torch_lines(page: str, version: str) -> list[str]:
-    """Return the lines of torch.txt for the CPU wheels that a page of an index names."""
+def torch_lines(page: str, version: str, flavour: str) -> list[str]:
+    """Return the lines of torch.txt for the Linux wheels of one flavour that a page of an index names."""
     found = ((urllib.parse.unquote(link).rpartition("/")[2], value) for link, value in WHEEL.findall(page))
-    mine = [(name, value) for name, value in found if name.startswith(f"torch-{version}+cpu-") and "linux" in name]
+    mine = [
+        (name, value) for name, value in found if name.startswith(f"torch-{version}+{flavour}-") and "linux" in name
+    ]
     return [f"{value}  {name}" for name, value in sorted(mine)]
 
 

@@ -5,41 +5,44 @@
 # COINSTAC mounts belong to one other user, who may do there all that is needed, it becomes that user, for good.
 set -eu
 
-owner() { # of every folder mounted for results, if it is one and not root
-  mounted=$(while read -r _ place _; do case "$place" in /output | /output/* | /transfer | /transfer/*) echo "$place" ;; esac
-  done < /proc/self/mounts)
-  [ -n "$mounted" ] || return 0
-  # Word splitting is wanted: the kernel writes blanks in these names as \040.
-  # shellcheck disable=SC2086
-  owners=$(stat -c %u:%g $mounted 2>/dev/null | sort -u) || return 0
-  case "$owners" in *"
-"* | 0:*) ;; *) echo "$owners" ;; esac
+results() { # the folders that are mounted for results, one a line; a blank in a name is \040 there
+  while read -r _ place _; do
+    case "$place" in /output | /output/* | /transfer | /transfer/*) printf '%s\n' "$place" ;; esac
+  done < /proc/self/mounts
 }
 
-become() { # USER:GROUP PROGRAM...; no more groups, no capabilities, no way back
+owner() { # USER:GROUP of all these folders, or nothing if they have several, or root
+  owners=$(stat -c %u:%g "$@" 2>/dev/null | sort -u) || return 0
+  case "$owners" in 0:* | *[!0-9:]*) ;; *) printf '%s\n' "$owners" ;; esac
+}
+
+become() { # USER:GROUP PROGRAM...: no other groups, no capabilities, no way back
   who=$1
   shift
   exec setpriv --reuid "${who%:*}" --regid "${who#*:}" --clear-groups --bounding-set -all --inh-caps -all --no-new-privs "$@"
 }
 
-hindered() { # USER:GROUP: is there anything in the mounts that this user could not use?
-  found=$( (become "$1" sh -c 'find /input ! -readable -print -quit
-    find /output /transfer -type d ! -writable -print -quit') 2>&1) || true
+hindered() { # USER:GROUP FOLDER...: is there anything that this user could not read or write?
+  who=$1
+  shift
+  found=$( (become "$who" sh -c 'find /input ! -readable -print -quit; find "$@" -type d ! -writable -print -quit' sh "$@") 2>&1) ||
+    return 0
   [ -n "$found" ]
 }
 
-case "${1:-}" in
-  *python*)
-    case "${2:-}" in
-      */computation/entry.py)
-        if [ "$(id -u)" = 0 ]; then
-          who=$(owner)
-          if [ -n "$who" ] && ! hindered "$who"; then become "$who" "$@"; fi
-        fi
-        ;;
-    esac
+case "${1:-} ${2:-}" in
+  *python*" "*/computation/entry.py)
+    if [ "$(id -u)" = 0 ]; then
+      set -f # a name is no pattern
+      folders=$(results)
+      # One word a folder; a name with a blank is not found as it stands there, and root stays.
+      # shellcheck disable=SC2086
+      who=$([ -z "$folders" ] || owner $folders)
+      # shellcheck disable=SC2086
+      if [ -n "$who" ] && ! hindered "$who" $folders; then become "$who" "$@"; fi
+    fi
     exec "$@"
     ;;
-  /* | sh | bash) exec "$@" ;;
+  /* | python* | "sh "* | "bash "*) exec "$@" ;;
   *) exec /opt/venv/bin/python /opt/application/bin/coinstac-meshnet "$@" ;;
 esac

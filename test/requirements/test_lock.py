@@ -1,10 +1,14 @@
 """The lock file is what pyproject.toml asks for, whole, with a hash for every file, and what these tests run with."""
 
+import functools
+import http.server
 import importlib.metadata
 import re
+import threading
 
+import lock
 import pytest
-from lock import torch_lines, with_torch
+from lock import with_torch
 from locked import HERE, LOCK, TORCH, Pin, parse, selected, torch_wheels, written
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -107,12 +111,30 @@ def test_a_version_of_pytorch_without_listed_wheels_is_refused():
         with_torch([Pin("torch", "9.0", hashes=("0" * 64,))], TORCH.read_text(encoding="utf-8"))
 
 
-def test_hashes_are_read_from_a_page_of_an_index():
-    link = '<a href="/whl/cpu/torch-2.0%2B{}-cp311-cp311-{}.whl#sha256={}">torch</a>\n'
-    page = link.format("cpu", "manylinux_2_28_x86_64", "a" * 64) + link.format("cpu", "win_amd64", "b" * 64)
-    page += (
-        link.format("cu130", "manylinux_2_28_x86_64", "c" * 64)
-        + '<a href="torch-2.0%2Bcpu-cp312-linux.whl">no hash</a>'
+@pytest.fixture
+def index(tmp_path):
+    """The address of an index of ours, whose pages lie in the test's folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_hashes_are_read_from_the_pages_of_an_index(index, tmp_path, monkeypatch):
+    link = '<a href="/whl/x/torch-{}%2B{}-cp311-cp311-{}.whl#sha256={}">torch</a>\n'
+    cpu = link.format("2.0", "cpu", "manylinux_2_28_x86_64", "a" * 64) + link.format(
+        "2.0", "cpu", "win_amd64", "b" * 64
     )
-    assert torch_lines(page, "2.0") == [f"{'a' * 64}  torch-2.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"]
-    assert torch_lines(page, "2.1") == []
+    cpu += link.format("1.9", "cpu", "manylinux_2_28_x86_64", "d" * 64)
+    cuda = (
+        link.format("2.0", "cu130", "manylinux_2_28_x86_64", "c" * 64) + '<a href="torch-2.0%2Bcu130-linux.whl">?</a>'
+    )
+    for flavour, page in (("cpu", cpu), ("cu130", cuda)):
+        (tmp_path / flavour / "torch").mkdir(parents=True)
+        (tmp_path / flavour / "torch" / "index.html").write_text(page, encoding="utf-8")
+    monkeypatch.setattr(lock, "TORCH", tmp_path / "torch.txt")
+    lock.renew_torch(index, "2.0")
+    assert torch_wheels((tmp_path / "torch.txt").read_text(encoding="utf-8")) == {"2.0": ("a" * 64, "c" * 64)}
+    with pytest.raises(SystemExit, match=r"names no Linux wheel of torch 2\.1\+cpu"):
+        lock.renew_torch(index, "2.1")
