@@ -21,7 +21,7 @@ from rich.segment import Segment
 __all__ = ["SafeConsole", "complain", "console", "plain", "shown"]
 
 #: What ASCII spells otherwise; whatever else a terminal cannot show becomes a question mark.
-_SPELT = str.maketrans({"–": "-", "—": "-", "−": "-", "±": "+-", "·": "|", "…": "...", "×": "x"})
+_SPELT = str.maketrans({"–": "-", "—": "-", "−": "-", "±": "+-", "·": "|", "…": ".", "×": "x"})
 
 
 def plain(text: object, keep: str = "") -> str:
