@@ -8,8 +8,9 @@ tile is thrown away. With a margin of half the receptive field the tiles give th
 is faster and differs near the seams only, where overlapping tiles are averaged after the softmax.
 
 Group normalisation uses the statistics of what it sees, so a tile never quite gives the whole volume's result; and a
-network that learnt from sub-volumes does better on tiles of their size than on a whole volume, whose statistics it has
-never met. `learnt_tile` says which tile a run's settings call for. Without a tile such a network learnt from whole
+network that learnt from sub-volumes does better on tiles of about their size than on a whole volume, whose statistics
+it has never met. `learnt_tile` says which tile a run's settings call for: a quarter longer than the sub-volumes, so
+that what counts of it keeps a fifth of its side to every inner border. Without a tile such a network learnt from whole
 volumes, air and all: it gets the whole volume, and only the labels within the box are kept.
 """
 
@@ -49,6 +50,9 @@ _nibabel: Any = nibabel
 #: Memory that the activations of one forward pass may take; above it, tiles. Fixed, so that one scan gives the same
 #: labels on every machine.
 _BUDGET = 4 << 30
+#: A tile's margin is this part of its side. Validation people of OASIS at 1 mm, a model of 750 rounds of 64^3: tiles of
+#: 64 with margins of an eighth 0.909, with a quarter 0.914; of 80 with a fifth 0.921; of 96 and 128, 0.920.
+_MARGIN = 5
 #: Sides of tiles, largest first.
 _SIDES = (192, 160, 128, 96, 64)
 
@@ -135,7 +139,7 @@ def probabilities(
         its activations take at most 4 GiB, else the largest of a few cubes that does; if memory runs out nevertheless,
         a smaller one.
     margin : int, optional
-        Voxels thrown away at a tile's inner borders; by default an eighth of its side, but no more than half the
+        Voxels thrown away at a tile's inner borders; by default a fifth of its side, but no more than half the
         receptive field.
     told : callable, optional
         Gets a sentence if memory ran out and smaller tiles had to do; labels near their seams may then differ.
@@ -184,7 +188,10 @@ def _fitting(
 def learnt_tile(settings: Settings) -> Triple | None:
     """Return the tile on which a run's model should be used; None is the whole volume if it fits."""
     grouped = settings.norm == "group" and not settings.whole_volume
-    return settings.patch_size if grouped else None
+    if not grouped:
+        return None
+    i, j, k = (side * 5 // 4 for side in settings.patch_size)
+    return i, j, k
 
 
 def _sizes(architecture: Architecture, shape: tuple[int, ...]) -> list[Triple]:
@@ -206,7 +213,7 @@ def _tiled(model: MeshNet, image: NDArray[np.float32], size: Triple, margin: int
     total = torch.zeros((model.architecture.classes, *shape))
     seen = torch.zeros(shape)
     most = receptive_field(model.architecture) // 2
-    margins = [min(most, side // 8) if margin is None else margin for side in size]
+    margins = [min(most, side // _MARGIN) if margin is None else margin for side in size]
     for tile, core in _tiles(shape, size, margins):
         inner = tuple(slice(c.start - t.start, c.stop - t.start) for t, c in zip(tile, core, strict=True))
         part = image[tile]

@@ -200,7 +200,7 @@ def test_a_best_model_that_nothing_was_compared_with_is_told(tmp_path):
 def test_defaults_and_changes_are_told_apart(tmp_path):
     page = site_page(tmp_path, data(1))
     assert "1 changed from their default" in words(page)
-    assert re.search(r'<tr class="marked"><th scope="row" class="code">epochs</th><td>7</td><td[^>]*>40</td>', page)
+    assert re.search(r'<tr class="marked"><th scope="row" class="code">epochs</th><td>7</td><td[^>]*>0</td>', page)
 
 
 def test_one_model_or_a_warning(tmp_path):
