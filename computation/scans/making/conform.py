@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,9 +37,6 @@ _VIEW = 256.0
 
 #: How far apart the grids of image and label may lie, in voxels.
 _APART = 0.05
-
-#: A grid that nobody asked for has at most so many voxels, 1 GB in float32, or as many as the image.
-_MOST = 1 << 28
 
 #: Spacings closer than this, relatively, are the same: headers hold float32.
 _SAME = 1e-4
@@ -201,7 +197,7 @@ def _grid(affine: NDArray[np.float64], shape: Triple, target: Target) -> tuple[N
     spacing = np.where(np.isclose(spacing, own, rtol=_SAME, atol=0), own, spacing)
     extent = np.ceil(np.array(shape) * own / spacing - _SAME)
     i, j, k = target.grid or (int(length) for length in extent)
-    if not holds((i, j, k)) or (target.grid is None and i * j * k > max(_MOST, math.prod(shape))):
+    if not holds((i, j, k)):
         text = f"the conformed image would have {i} x {j} x {k} voxels"
         raise ImportScanError(f"{text}; give a grid or a larger spacing, or repair the header")
     return geometry.rescaled(affine, shape, spacing.tolist(), (i, j, k)), (i, j, k)

@@ -41,7 +41,7 @@ UNITS = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 Affine = tuple[tuple[float, ...], ...]
 
 #: No side and no volume is larger than this; a damaged file may claim anything.
-_LONGEST, _MOST_VOXELS = 4096, 1 << 31
+_LONGEST, _MOST_VOXELS = 4096, 1 << 28
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def unpack(text: object, what: str) -> Any:
 
 
 def holds(sides: Sequence[int]) -> bool:
-    """Tell whether a database may hold a volume of these sides: up to 4096 each, and 2^31 voxels."""
+    """Tell whether a database may hold a volume of these sides: up to 4096 each, and 2^28 voxels."""
     return all(1 <= side <= _LONGEST for side in sides) and prod(sides) <= _MOST_VOXELS
 
 
@@ -173,7 +173,7 @@ def triple_of(value: Any, what: str = "shape") -> Triple:
     Raises
     ------
     StoreError
-        If it is not three whole numbers from 1 to 4096, or the volume has more than 2^31 voxels.
+        If it is not three whole numbers from 1 to 4096, or the volume has more than 2^28 voxels.
     """
     sides = value if isinstance(value, list | tuple) else ()
     if len(sides) == 3 and all(type(side) is int for side in sides) and holds(sides):

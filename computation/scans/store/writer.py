@@ -250,7 +250,8 @@ class Writer:
     def finish(self, packed: Path) -> None:
         """Commit, and write the database without a gap into a file of its own."""
         self._connection.execute("COMMIT")
-        self._connection.execute("VACUUM INTO ?", (str(packed),))
+        # As bytes: a folder's name need not be text.
+        self._connection.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(packed),))
 
     def _enrol(self, subject: str, split: str) -> None:
         if subject not in self._splits:
@@ -308,7 +309,7 @@ def _check(entry: Entry, classes: int) -> None:
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise ImportScanError("the image holds voxels that are NaN or infinite; repair it first", entry.subject)
     if not holds(image.shape) or (entry.native is not None and not holds(entry.native.shape)):
-        raise ImportScanError("an image may have 4096 voxels a side and 2^31 in all", f"{image.shape} {entry.native}")
+        raise ImportScanError("an image may have 4096 voxels a side and 2^28 in all", f"{image.shape} {entry.native}")
     if not all(map(is_number, (entry.low, entry.high, entry.slope))):
         raise ImportScanError("the normalisation constants or the slope are not finite", entry.subject)
     if not entry.subject or not entry.high > entry.low or not entry.slope > 0:

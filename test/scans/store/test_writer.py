@@ -1,5 +1,6 @@
 """A database appears whole or not at all, and equal input gives equal bytes."""
 
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +85,15 @@ def test_a_folder_that_does_not_exist(tmp_path, tools):
     with pytest.raises(ImportScanError, match="cannot be written; check that its folder exists") as caught:
         tools.database(path=tmp_path / "none" / "site.db")
     assert "none" not in caught.value.public
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path, tools):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    path = tools.database(path=folder / "site.db")
+    with open_store(path) as store:
+        assert [scan.subject for scan in store.scans()] == ["s1"]
+    assert [entry.name for entry in folder.iterdir()] == ["site.db"]
 
 
 def test_a_person_cannot_be_in_two_parts_of_the_split(tools):
