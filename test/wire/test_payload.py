@@ -38,7 +38,7 @@ def sent(tmp_path):
     return path, expected | SENDER
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(shapes=SHAPES, dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 2**32))
 @example(shapes=[()], dtype=np.float32, seed=0)
 @example(shapes=[(0,)], dtype=np.float64, seed=0)
@@ -142,7 +142,7 @@ def test_duplicate_and_absurd_manifests_are_refused():
         Manifest((("a", (-1,)),))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_fuzzed_bytes_are_read_as_sent_or_refused(tmp_path_factory, data):
     manifest = _manifest([(3, 2), (5,)])
