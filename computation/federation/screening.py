@@ -182,8 +182,9 @@ def screen(
     pasts = dict(state.pasts)
     for part, where in parts.items():
         norms = {one.site: distance(one.values[where], origin[where]) for one in seen}
-        judged[part] = judge(norms, state.pasts.get(part, {}), bounds)
-        pasts[part] = _remembered(norms, state.pasts.get(part, {}), judged[part])
+        known = {site: past for site, past in state.pasts.get(part, {}).items() if site not in state.excluded}
+        judged[part] = judge(norms, known, bounds)
+        pasts[part] = _remembered(norms, known, judged[part])
     out = sorted({site for table in judged.values() for site, finding in table.items() if finding.scale == 0})
     kept = tuple(_clipped(one, origin, parts, judged) for one in seen if one.site not in out)
     worst = {one.site: _worst([table[one.site] for table in judged.values()]) for one in seen}
@@ -213,7 +214,7 @@ def judge(norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds)
     norms : mapping of float
         Of this round's updates, by site.
     pasts : mapping of Past
-        Of every site that ever contributed.
+        Of every site that ever contributed and is not excluded.
     bounds : Bounds
         The owner's.
     """

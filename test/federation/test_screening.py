@@ -112,6 +112,14 @@ def test_two_sites_left_of_four_are_held_against_what_all_four_did():
     assert _rounds([*usual, {"a": 1.0, "b": 1000.0}])[-1].refused == {"b": "outlier"}
 
 
+def test_what_an_excluded_site_once_did_is_no_measure():
+    """Of three sites one is out: the two that are left are no majority, whatever the third one did before."""
+    usual, large = dict.fromkeys("abc", 1.0), {"a": 1.0, "b": 1.0, "c": 1e6}
+    done = _rounds([*[usual] * 3, *[large] * 5, {"a": 1.0, "b": 1.0, "c": 1.0}])
+    assert done[-1].refused == {"c": "excluded"} and len(done[-1].kept) == 2
+    assert set(done[-1].state.pasts["parameters"]) == {"a", "b"}
+
+
 def test_statistics_are_judged_by_what_they_moved_by():
     origin = np.array([0, 0, 0, 0, 5, 5], np.float32)
     offers = [_contribution(site, [1, 0, 0, 0, 5, 5.1]) for site in "abc"]
