@@ -52,7 +52,8 @@ class Bounds:
     refuse : float
         An update above it is left out.
     suspect : float
-        A site with three updates above it in 16 rounds has each one left out that is above half of it.
+        A site with three updates above it in 16 rounds has each one left out that is above half of it. Where fewer
+        than three updates of a site have counted, nothing speaks for it yet, and one is enough.
     rounds : int
         Rounds in a row in which a site is refused before it is out for the rest of the run.
     """
@@ -232,10 +233,11 @@ def _finding(site: str, norms: Mapping[str, float], pasts: Mapping[str, Past], b
         return Finding()
     multiple = norms[site] / measure
     multiple = multiple if multiple <= _LARGEST else _LARGEST
-    sure = majority or len(own.norms) >= _KNOWN
-    habit = sorted((*own.multiples, multiple))[-_HABIT:][0] if len(own.multiples) >= _HABIT - 1 else 0.0
-    if sure and _above(multiple, bounds.refuse):
+    known = len(own.norms) >= _KNOWN
+    if (majority or known) and _above(multiple, bounds.refuse):
         return Finding(multiple, 0.0)
+    # Of a stranger once is enough: early updates differ little, and stay longest in an optimiser's moments.
+    habit = sorted((*own.multiples, multiple), reverse=True)[: _HABIT if known else 1][-1]
     if majority and _above(habit, bounds.suspect) and _above(multiple, bounds.suspect / 2):
         return Finding(multiple, 0.0)
     if _above(multiple, bounds.clip):

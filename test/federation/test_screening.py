@@ -20,6 +20,8 @@ from computation.strategies import Contribution
 from computation.wire.messages import FINDINGS, RoundOffer
 
 BOUNDS = Bounds.of(Settings())
+#: Three rounds in which everybody does the usual: then every site has a past.
+USUAL = [dict.fromkeys("abcd", 1.0)] * 3
 NAMES = "abcdefgh"
 PARTS = {"parameters": slice(0, 4), "statistics": slice(4, 6)}
 HONEST = st.lists(st.floats(1.0, 3.0), min_size=2, max_size=7)
@@ -66,7 +68,7 @@ def test_norms_that_fall_by_orders_of_magnitude_are_no_finding():
 
 
 def test_an_update_between_the_bounds_is_clipped_to_the_bound():
-    (done,) = _rounds([{"a": 1.0, "b": 1.0, "c": 1.0, "d": 20.0}])
+    *_, done = _rounds([*USUAL, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 20.0}])
     assert done.findings["d"] == Finding(20.0, 0.6)
     values = {one.site: one.values for one in done.kept}
     np.testing.assert_array_equal(values["d"], np.array([12, 0, 0, 0], np.float32))
@@ -74,16 +76,23 @@ def test_an_update_between_the_bounds_is_clipped_to_the_bound():
 
 
 def test_a_habit_is_found_on_the_third_time_and_ends_in_exclusion():
-    table = [{"a": 1.0, "b": 1.0, "c": 1.0, "d": 10.0}] * 9
-    done = _rounds(table)
+    done = _rounds([*USUAL, *[{"a": 1.0, "b": 1.0, "c": 1.0, "d": 10.0}] * 9])[3:]
     assert [one.refused.get("d", "") for one in done] == ["", "", *["outlier"] * 4, *["excluded"] * 3]
     assert [len(one.kept) for one in done] == [4, 4, *[3] * 7]
     assert done[-1].state.excluded == ("d",)
 
 
+def test_of_a_stranger_once_is_enough():
+    done = _rounds([{"a": 1.0, "b": 1.0, "c": 1.0, "d": 10.0}] * 6)
+    assert [one.refused["d"] for one in done] == [*["outlier"] * 4, *["excluded"] * 2]
+    late = [dict.fromkeys("abc", 1.0)] * 9
+    assert _rounds([*late, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 10.0}])[-1].refused == {"d": "outlier"}
+    assert not _rounds([*late, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 5.0}])[-1].refused
+
+
 def test_a_site_that_is_large_twice_and_then_ordinary_counts():
     large, ordinary = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 10.0}, dict.fromkeys("abcd", 1.0)
-    done = _rounds([large, ordinary, large, ordinary, large, ordinary, ordinary])
+    done = _rounds([*USUAL, large, ordinary, large, ordinary, large, ordinary, ordinary])[3:]
     assert [one.findings["d"].scale for one in done] == [1, 1, 1, 1, 0, 1, 1]
     assert done[-1].state.refused["d"] == 0
 
@@ -108,8 +117,7 @@ def test_a_site_alone_is_held_against_nothing():
 
 
 def test_two_sites_left_of_four_are_held_against_what_all_four_did():
-    usual = [dict.fromkeys("abcd", 1.0)] * 3
-    assert _rounds([*usual, {"a": 1.0, "b": 1000.0}])[-1].refused == {"b": "outlier"}
+    assert _rounds([*USUAL, {"a": 1.0, "b": 1000.0}])[-1].refused == {"b": "outlier"}
 
 
 def test_what_an_excluded_site_once_did_is_no_measure():
@@ -122,14 +130,16 @@ def test_what_an_excluded_site_once_did_is_no_measure():
 
 def test_statistics_are_judged_by_what_they_moved_by():
     origin = np.array([0, 0, 0, 0, 5, 5], np.float32)
-    offers = [_contribution(site, [1, 0, 0, 0, 5, 5.1]) for site in "abc"]
-    offers.append(_contribution("d", [1, 0, 0, 0, 5, 7]))
-    done = screen(offers, origin, PARTS, State(), BOUNDS)
+    offers, state = [_contribution(site, [1, 0, 0, 0, 5, 5.1]) for site in "abcd"], State()
+    for _ in range(3):
+        state = screen(offers, origin, PARTS, state, BOUNDS).state
+    offers[-1] = _contribution("d", [1, 0, 0, 0, 5, 7])
+    done = screen(offers, origin, PARTS, state, BOUNDS)
     moved = done.kept[-1].values
     assert done.findings["d"].multiple == pytest.approx(20, rel=1e-5)
     np.testing.assert_allclose(moved, [1, 0, 0, 0, 5, 6.2], rtol=1e-6)
     offers[-1] = _contribution("d", [1, 0, 0, 0, 5, 105])
-    assert screen(offers, origin, PARTS, State(), BOUNDS).refused == {"d": "outlier"}
+    assert screen(offers, origin, PARTS, state, BOUNDS).refused == {"d": "outlier"}
 
 
 def test_bounds_of_nothing_screen_nothing():
