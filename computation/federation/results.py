@@ -14,6 +14,7 @@ import torch
 from computation import __version__
 from computation.errors import public_text
 from computation.federation.brought import scan_counts
+from computation.federation.counting import dice_of, tell_fallbacks
 from computation.model import export, native, vector
 from computation.model.network import parameter_count
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
@@ -26,18 +27,15 @@ from computation.training import inference
 from computation.training.metrics import Counts, dice
 from computation.training.preprocessing import preprocessing_of
 from computation.training.trainer import Trainer
-from computation.wire.messages import STOPS, Evaluation, FinishOffer, JoinOffer, Plan, Results
+from computation.wire.messages import STOPS, FinishOffer, JoinOffer, Plan, Results
 from computation.wire.payload import Vector
 
 __all__ = [
     "CentreOutcome",
     "SiteOutcome",
-    "as_counts",
     "deliver",
-    "dice_of",
     "models_of",
     "report_centre",
-    "tell_fallbacks",
     "versions",
 ]
 
@@ -122,19 +120,6 @@ def outcome(announced: Results, planned: int) -> str:
     return f"Ended after {announced.rounds} of {planned} planned rounds: {why}. Every site holds the same model."
 
 
-def as_counts(evaluation: Evaluation) -> Counts:
-    """Turn the counts of a message into counts that add up."""
-    intersection, predicted, truth = (
-        np.array(row, np.int64) for row in (evaluation.intersection, evaluation.predicted, evaluation.truth)
-    )
-    return Counts(intersection, predicted, truth, evaluation.scans)
-
-
-def dice_of(evaluation: Evaluation, classes: tuple[str, ...]) -> dict[str, float | None]:
-    """Return the Dice of each class from one site's counts."""
-    return dict(zip(classes, dice(as_counts(evaluation)), strict=True))
-
-
 def deliver(run: SiteOutcome, models: Mapping[str, Vector]) -> None:
     """Write a site's models, predictions and page into its output folder.
 
@@ -215,12 +200,6 @@ def _predict(run: SiteOutcome) -> tuple[Prediction, ...]:
         )
     tell_fallbacks(run.trainer, run.tracker, run.announced.rounds)
     return tuple(written)
-
-
-def tell_fallbacks(trainer: Trainer, tracker: Tracker, round: int) -> None:
-    """Note what did not go as it should when the trainer labelled scans."""
-    while trainer.fallbacks:
-        tracker.notice("fallback", trainer.fallbacks.pop(), round=round)
 
 
 def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportData:

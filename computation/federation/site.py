@@ -20,9 +20,8 @@ from computation.errors import (
     MessageError,
     ScanError,
     StoreError,
-    public_text,
 )
-from computation.federation import brought, initial, portions, results, screening, selection
+from computation.federation import brought, counting, initial, portions, results, screening, selection
 from computation.federation.given import given
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
@@ -247,7 +246,7 @@ class SiteRun:
             dice=verdict.dice,
             missing=verdict.missing,
             clipped=verdict.clipped,
-            own_dice=results.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
+            own_dice=counting.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
             best=verdict.best,
         )
 
@@ -293,7 +292,7 @@ class SiteRun:
         if self.round == 1 or (self.round - 1) % self.settings.validate_every:
             return None
         self._keep_statistics()
-        return self.evaluate("valid")
+        return counting.evaluate(self.trainer, self.tracker, "valid", self.round)
 
     def _keep_statistics(self) -> None:
         """Keep the statistics that are about to be validated: they move on with every batch and never travel."""
@@ -303,31 +302,13 @@ class SiteRun:
         if own.size:
             self.statistics[self.round - 1] = vector.gather(self.trainer.model, own)
 
-    def evaluate(self, split: str) -> Evaluation | None:
-        """Return the voxel counts of one split, or none where it has no labelled scan or cannot be evaluated."""
-        try:
-            counts = self.trainer.evaluate(split)
-        except Exception as error:  # as in `contribute`
-            self.tracker.event("evaluation-failed", round=self.round, split=split, traceback=traceback.format_exc())
-            said = f"split {split!r} was not evaluated: {public_text(error)}"
-            self.tracker.notice("skipped", said, round=self.round)
-            return None
-        results.tell_fallbacks(self.trainer, self.tracker, self.round)
-        if counts is None:
-            return None
-        if counts.skipped:
-            said = f"{len(counts.skipped)} scans of split {split!r} could not be read and were not evaluated"
-            self.tracker.notice("skipped", said, round=self.round, scans=counts.skipped)
-        intersection, predicted, truth = (
-            tuple(map(int, row)) for row in (counts.intersection, counts.predicted, counts.truth)
-        )
-        return Evaluation(self.round - 1, intersection, predicted, truth, counts.scans)
-
     def finish(self, verdict: Verdict) -> FinishOffer:
         """Apply the last combination like any other, and count once more."""
         self.absorb(verdict)
         self.ended = True
-        counts = {split: self.evaluate(split) for split in ("valid", "test")}
+        counts = {
+            split: counting.evaluate(self.trainer, self.tracker, split, self.round) for split in ("valid", "test")
+        }
         return FinishOffer("evaluated", self.trainer.digest(), {k: v for k, v in counts.items() if v is not None})
 
     def deliver(self, announced: Results) -> FinishOffer:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from computation.federation.centre import CentreRun
-from computation.federation.results import dice_of, models_of
+from computation.federation.counting import dice_of
+from computation.federation.results import models_of
 from computation.training.metrics import foreground_mean
 from computation.wire.messages import STOPS
 
