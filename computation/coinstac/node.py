@@ -70,9 +70,10 @@ def _iteration(state: Mapping[str, Any]) -> int:
 
 def _folder(state: Mapping[str, Any], name: str) -> Path:
     given = state.get(f"{name}Directory")
-    if not isinstance(given, str) or not Path(given).is_absolute() or "\0" in given:
-        raise MessageError(f"the call's state has no sound {name}Directory; wanted an absolute path", repr(given)[:200])
-    return Path(given)
+    if not isinstance(given, str) or not given or "\0" in given:
+        raise MessageError(f"the call's state has no sound {name}Directory; wanted a path", repr(given)[:200])
+    # COINSTAC's are absolute; the simulator's are not where a folder's name is no text and cannot travel as JSON.
+    return Path.cwd() / given
 
 
 class Phase(ComputationPhase):  # type: ignore[misc]  # the library is not typed

@@ -15,10 +15,22 @@ STATE = {
 
 
 @pytest.mark.parametrize("name", STATE)
-@pytest.mark.parametrize("value", [None, 7, "", "relative/path\n", "/with\0end", ["/a"], "x" * 300])
+@pytest.mark.parametrize("value", [None, 7, "", "/with\0end", ["/a"]])
 def test_a_call_without_a_sound_name_or_folder_is_refused(name, value):
     with pytest.raises(MessageError, match=f"no sound {name}"):
         Folders({**STATE, name: value})
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "x" * 300])
+def test_nor_is_one_with_a_name_that_would_fill_the_page(value):
+    with pytest.raises(MessageError, match="no sound clientId"):
+        Folders({**STATE, "clientId": value})
+
+
+def test_a_relative_folder_is_taken_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Folders({**STATE, "baseDirectory": "../input"}).base == tmp_path / "../input"
+    assert str(Folders(STATE).base) == STATE["baseDirectory"]
 
 
 @pytest.mark.parametrize("iteration", [None, 0, -1, True, 1.5, "1"])

@@ -162,7 +162,7 @@ def test_a_run_starts_from_an_earlier_one_in_the_same_folder(tmp_path, capsys):
         (["--shuffle", "-1"], "wanted a whole number from 0 up"),
         (["--shuffle", "\x1b[2J"], "wanted a whole number from 0 up, found '\\\\x1b"),
         (["--sites", "0"], "wanted a whole number from 1 up"),
-        (["--sites", "99999"], "from 1 to 10000 sites"),
+        (["--sites", "99999"], "from 1 to 1000 sites"),
         (["--deadline", "yesterday"], "--deadline is 'yesterday'; wanted seconds"),
         (["--deadline", "2001-01-01T00:00"], "wanted seconds"),
         (["--deadline", "nan"], "wanted seconds"),
