@@ -50,8 +50,8 @@ _nibabel: Any = nibabel
 #: Memory that the activations of one forward pass may take; above it, tiles. Fixed, so that one scan gives the same
 #: labels on every machine.
 _BUDGET = 4 << 30
-#: A tile's margin is this part of its side. Two validation people of OASIS at 1 mm, a model after 750 of 2,000 rounds of
-#: 64^3: tiles of 64 with margins of an eighth 0.909, with a quarter 0.914; of 80 with a fifth 0.921; of 96 and 128,
+#: A tile's margin is this part of its side. Two validation people of OASIS at 1 mm, a model after 750 of 2,000 rounds
+#: of 64^3: tiles of 64, margins of an eighth 0.909, with a quarter 0.914; of 80 with a fifth 0.921; of 96 and 128,
 #: 0.920. After all 2,000, when little is wrong at the seams, the two ways differ by less than 0.001.
 _MARGIN = 5
 #: Sides of tiles, largest first.
