@@ -48,7 +48,6 @@ def inputspec() -> list[dict[str, Any]]:
         "data": {"value": ["site.db"]},
         "model": {"value": "meshnet-10x5"},
         "epochs": {"value": 75},
-        "patch_size": {"value": 48},
         "validate_every": {"value": 100},
         "seed": {"value": 1},
     }
