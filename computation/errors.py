@@ -16,6 +16,7 @@ __all__ = [
     "MessageError",
     "ModelError",
     "PayloadError",
+    "PeersError",
     "QuorumError",
     "ResumeError",
     "ScanError",
@@ -107,3 +108,7 @@ class ResumeError(MeshNetError):
 
 class SimulatorError(MeshNetError):
     """A simulated consortium could not be started or did not finish."""
+
+
+class PeersError(MeshNetError):
+    """A run without a centre could not be started or did not finish."""
