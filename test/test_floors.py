@@ -35,16 +35,21 @@ FLOORS = {
     "remote": 8,
     "entry": 9,
     "simulator": 10,
-    "commands": 11,
-    "cli": 12,
+    "peers": 11,
+    "commands": 12,
+    "cli": 13,
 }
 
 
 def _room(module: str) -> str | None:
     parts = module.split(".")
-    if parts[0] in ("simulator", "sqlite_fixtures"):
+    if parts[0] in ("simulator", "sqlite_fixtures", "peers"):
         return parts[0]
     return parts[1] if parts[0] == "computation" and len(parts) > 1 else None
+
+
+def _within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
 
 
 def _imports(path: Path) -> set[str]:
@@ -53,14 +58,12 @@ def _imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            if node.module == "computation":
-                modules |= {f"computation.{alias.name}" for alias in node.names}
-            else:
-                modules.add(node.module)
+            # `from room import file` imports the file; `from file import name` a name in it, which does no harm here.
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return modules
 
 
-SOURCES = sorted(path for room in ("computation", "simulator") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(path for room in ("computation", "simulator", "peers") for path in (ROOT / room).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -79,5 +82,35 @@ def test_imports_only_go_down(path):
     "module", ["settings", "wire.messages", "wire.payload", "coinstac.compspec", "coinstac.server", "entry"]
 )
 def test_light_rooms_do_not_import_torch(module):
-    code = f"import sys, computation.{module}; sys.exit('torch' in sys.modules)"
+    _is_light(f"computation.{module}")
+
+
+LIGHT = [name for name in ("topology", "counts", "splits", "requests", "peer") if (ROOT / f"peers/{name}.py").exists()]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_files_of_peers_do_not_import_torch(module):
+    _is_light(f"peers.{module}")
+
+
+def _is_light(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("own", "other"), [("protocols", "engines"), ("engines", "protocols")])
+def test_protocols_and_engines_do_not_know_each_other(own, other):
+    for path in (ROOT / "peers" / own).rglob("*.py"):
+        assert not [module for module in _imports(path) if _within(module, f"peers.{other}")], path.name
+
+
+def test_peers_know_a_simulators_folders_and_results_only():
+    known = {"simulator", "simulator.layout", "simulator.inputspec", "simulator.result"}
+    for path in (ROOT / "peers").rglob("*.py"):
+        seen = {".".join(module.split(".")[:2]) for module in _imports(path) if _within(module, "simulator")}
+        assert seen <= known, path.name
+
+
+def test_one_file_alone_imports_torch_distributed():
+    heavy = [path for path in SOURCES if any(_within(module, "torch.distributed") for module in _imports(path))]
+    assert set(heavy) <= {ROOT / "peers/engines/torchrun.py"}

@@ -21,7 +21,9 @@ from computation.settings import parse
 from computation.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [path for room in ("computation", "simulator", "sqlite_fixtures") for path in (ROOT / room).rglob("*.py")]
+SOURCES = [
+    path for room in ("computation", "simulator", "peers", "sqlite_fixtures") for path in (ROOT / room).rglob("*.py")
+]
 
 
 @pytest.fixture(scope="module")
