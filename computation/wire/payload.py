@@ -52,6 +52,7 @@ __all__ = [
     "Vector",
     "decode",
     "digest",
+    "encode",
     "length",
     "read",
     "write",
@@ -174,6 +175,20 @@ def write(path: Path, payload: Payload) -> int:
     PayloadError
         If the folder is full or may not be written; nothing is left behind.
     """
+    pieces = _pieces(payload)
+    try:
+        _write_whole(path, pieces)
+    except OSError as error:
+        raise PayloadError(unwritable("transfer"), f"{path}: {error}") from error
+    return sum(map(len, pieces))
+
+
+def encode(payload: Payload) -> bytes:
+    """Return a payload's bytes, as `write` writes them."""
+    return b"".join(_pieces(payload))
+
+
+def _pieces(payload: Payload) -> tuple[bytes, memoryview]:
     values = np.ascontiguousarray(payload.values)
     head = _FIELDS.pack(
         _MAGIC,
@@ -189,11 +204,7 @@ def write(path: Path, payload: Payload) -> int:
     )
     check = hashlib.sha256(head)
     check.update(values.data)
-    try:
-        _write_whole(path, (head + check.digest() + bytes(8), values.data))
-    except OSError as error:
-        raise PayloadError(unwritable("transfer"), f"{path}: {error}") from error
-    return HEADER_BYTES + values.nbytes
+    return head + check.digest() + bytes(8), values.data.cast("B")
 
 
 def _mark(name: str) -> bytes:

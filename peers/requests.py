@@ -1,0 +1,207 @@
+"""All that a protocol may ask of the network: it yields one of these and is sent the answer.
+
+Each has a kind. A protocol declares the kinds that it needs, an engine those that it offers, and `require` refuses a
+pair that does not fit before anything has begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+from computation.errors import PeersError
+from computation.wire.payload import Vector
+
+__all__ = [
+    "COLLECTIVE",
+    "CONTENT",
+    "MEMBERSHIP",
+    "POINT",
+    "PUBSUB",
+    "Broadcast",
+    "Get",
+    "Mean",
+    "Message",
+    "Peers",
+    "Poll",
+    "Publish",
+    "Put",
+    "Report",
+    "Request",
+    "Send",
+    "Steps",
+    "Wait",
+    "require",
+]
+
+COLLECTIVE, POINT, PUBSUB, CONTENT, MEMBERSHIP, MEASUREMENT = (
+    "collective",
+    "point to point",
+    "publish and subscribe",
+    "content",
+    "membership",
+    "measurement",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """What one peer tells another.
+
+    Attributes
+    ----------
+    topic : str
+        What it is about: who waits for something else leaves it lying.
+    round : int
+        The sender's, from 1; 0 before the first.
+    values : numpy.ndarray or None
+        Flat vector in the manifest's order.
+    weight : float
+        That goes with the values; finite, not negative.
+    text : str
+        JSON of a small message, or nothing.
+    sender : str
+        Who sent it. The engine fills it in from the link: no peer can speak for another.
+    """
+
+    topic: str
+    round: int = 0
+    values: Vector | None = None
+    weight: float = 1.0
+    text: str = ""
+    sender: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """Ask for `sum(weight * values) / sum(weight)` over all peers, the same bits at each; all ask together.
+
+    A peer with weight 0 takes part and does not count. Where all weights are 0 the answer is all zero.
+    """
+
+    values: Vector
+    weight: float
+    kind: ClassVar[str] = COLLECTIVE
+
+
+@dataclass(frozen=True, eq=False)
+class Broadcast:
+    """Ask for the root's values; all ask together, each with values of one shape and dtype."""
+
+    values: Vector
+    root: str
+    kind: ClassVar[str] = COLLECTIVE
+
+
+@dataclass(frozen=True, eq=False)
+class Send:
+    """Give a message to one other peer. It never waits, and its values are copied. The answer is nothing.
+
+    A network that loses messages loses this one too, unless it is to be reliable: then it is sent again.
+    """
+
+    to: str
+    message: Message
+    reliable: bool = False
+    kind: ClassVar[str] = POINT
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Ask for the messages that have come, in the order in which they came; perhaps none."""
+
+    kind: ClassVar[str] = POINT
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Ask for the messages that have come: at least one, or none after so many seconds."""
+
+    seconds: float
+    kind: ClassVar[str] = POINT
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Give at most 64 kB to everybody who listens; nobody knows who did."""
+
+    topic: str
+    content: bytes
+    kind: ClassVar[str] = PUBSUB
+
+
+@dataclass(frozen=True)
+class Put:
+    """Keep some content where others find it; the answer is its address."""
+
+    content: bytes
+    kind: ClassVar[str] = CONTENT
+
+
+@dataclass(frozen=True)
+class Get:
+    """Ask for the content at an address; the answer is nothing after so many seconds."""
+
+    address: str
+    seconds: float
+    kind: ClassVar[str] = CONTENT
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Ask who is alive, as far as is known; the answer is a sorted tuple of names, with the own one."""
+
+    kind: ClassVar[str] = MEMBERSHIP
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tell what was done. The answer is nothing.
+
+    Attributes
+    ----------
+    round : int
+        From 1.
+    batches, samples : int
+        Worked through since the last report: in virtual time they take time.
+    loss : float or None
+        Mean over them.
+    closed : bool
+        Whether the round is over: the learner and the peer's memory can be written down, and gone on from.
+    counted : tuple of str
+        Who is in a closed round's model, as far as the protocol knows.
+    mean_loss : float or None
+        Of all who counted, where the protocol knows it.
+    """
+
+    round: int
+    batches: int = 0
+    samples: int = 0
+    loss: float | None = None
+    closed: bool = False
+    counted: tuple[str, ...] = ()
+    mean_loss: float | None = None
+    kind: ClassVar[str] = MEASUREMENT
+
+
+Request: TypeAlias = Mean | Broadcast | Send | Poll | Wait | Publish | Put | Get | Peers | Report
+
+#: A protocol at work; it ends when the peer has done all its rounds.
+Steps: TypeAlias = Generator[Request, Any, None]
+
+
+def require(protocol: str, needs: Iterable[str], engine: str, offers: Iterable[str]) -> None:
+    """Refuse a protocol on an engine that cannot carry it.
+
+    Raises
+    ------
+    PeersError
+        Naming both, and what is missing.
+    """
+    missing = sorted(set(needs) - set(offers))
+    if missing:
+        raise PeersError(
+            f"protocol {protocol} needs {' and '.join(missing)}, which engine {engine} does not carry; "
+            "`coinstac-meshnet peers --list` says which protocol runs on which engine"
+        )
