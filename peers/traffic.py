@@ -1,0 +1,84 @@
+"""What really travelled between peers: messages, values, bytes and duplicates, by link.
+
+Each peer counts what it sends, when it has been sent; all peers' counts together are the whole system's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, field
+
+__all__ = ["Count", "Traffic"]
+
+
+@dataclass(frozen=True)
+class Count:
+    """How much went over a link, or over several.
+
+    Attributes
+    ----------
+    messages : int
+        Handed to the network, whatever it makes of them.
+    values : int
+        Numbers of flat vectors in them.
+    bytes : int
+        Of the values and of what is wrapped around them by us; what the network adds is not counted.
+    duplicates : int
+        Of the messages: the receiver had them already.
+    """
+
+    messages: int = 0
+    values: int = 0
+    bytes: int = 0
+    duplicates: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass
+class Traffic:
+    """Counts by link; any thread may count.
+
+    Attributes
+    ----------
+    links : dict of Count
+        By the names of sender and receiver.
+    """
+
+    links: dict[tuple[str, str], Count] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def count(self, sender: str, receiver: str, count: Count) -> None:
+        """Add what went from one peer to another."""
+        with self._lock:
+            self.links[sender, receiver] = self.links.get((sender, receiver), Count()) + count
+
+    def merge(self, other: Traffic) -> None:
+        """Add what another has counted."""
+        for (sender, receiver), count in list(other.links.items()):
+            self.count(sender, receiver, count)
+
+    def sent(self, name: str) -> Count:
+        """Return what a peer sent, to all others together."""
+        return _sum(count for (sender, _), count in list(self.links.items()) if sender == name)
+
+    def received(self, name: str) -> Count:
+        """Return what was sent to a peer, by all others together."""
+        return _sum(count for (_, receiver), count in list(self.links.items()) if receiver == name)
+
+    def total(self) -> Count:
+        """Return what all peers sent together."""
+        return _sum(list(self.links.values()))
+
+    def as_json(self) -> list[dict[str, str | int]]:
+        """Return one plain record for each link, sorted by sender and receiver."""
+        return [
+            {"sender": sender, "receiver": receiver, **vars(count)}
+            for (sender, receiver), count in sorted(self.links.items(), key=lambda link: link[0])
+        ]
+
+
+def _sum(counts: Iterable[Count]) -> Count:
+    return sum(counts, Count())
