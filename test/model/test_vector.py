@@ -108,3 +108,14 @@ def test_wrong_length_and_negative_variance_are_refused_before_anything_changes(
     with pytest.raises(ModelError, match="variance"):
         vector.scatter(model, manifest, broken)
     assert np.array_equal(vector.gather(model, manifest), before)
+
+
+def test_any_network_is_a_vector():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).double()
+    model.register_buffer("table", torch.ones(7, dtype=torch.float64), persistent=False)
+    model[0].bias.requires_grad_(False)
+    assert [name for name, _ in vector.statistics(model).entries] == ["1.running_mean", "1.running_var"]
+    vector.load_gradient(model, np.arange(15.0))
+    assert model[0].bias.grad is None
+    wanted = np.where((np.arange(15) >= 6) & (np.arange(15) < 9), 0, np.arange(15.0))
+    assert np.array_equal(vector.gradient(model), wanted)
