@@ -42,6 +42,8 @@ class Learner(Protocol):
 
     manifest: Manifest
     dtype: np.dtype[Any]
+    #: Of a round.
+    batches: int
 
     def vector(self) -> Vector:
         """Return the model, shape `(manifest.size,)`, read-only; later steps do not change it."""
@@ -169,6 +171,8 @@ class ModuleLearner:
         What the vector holds: parameters, then the batch-norm statistics under policy `sync`.
     dtype : numpy.dtype
         Of the vector: the module's.
+    batches : int
+        That the latest round had.
 
     Raises
     ------
@@ -196,7 +200,8 @@ class ModuleLearner:
         self.manifest = vector.manifest(model, policy)
         self._parameters = vector.parameters(model)
         self._travelling = Manifest(self.manifest.entries[len(self._parameters.entries) :])
-        self._optimiser, self._loss, self._batches = optimiser, loss, batches
+        self.batches = 0
+        self._optimiser, self._loss, self._drawn = optimiser, loss, batches
 
     @property
     def device(self) -> torch.device:
@@ -313,7 +318,9 @@ class ModuleLearner:
 
     def _passes(self, round: int) -> Iterator[tuple[float, int]]:
         """Yield the mean loss and the size of each of the round's batches; its gradient is in the parameters."""
-        for place, (inputs, targets) in enumerate(self._batches(round)):
+        self.batches = 0
+        for place, (inputs, targets) in enumerate(self._drawn(round)):
+            self.batches += 1
             with computing(self.device), self._chance(round, place):
                 loss = self._pass(inputs, targets)
             if not (math.isfinite(loss) and self._finite_gradient()):

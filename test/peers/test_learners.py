@@ -104,7 +104,7 @@ def test_local_steps_are_plain_pytorchs(chosen):
         losses.append(len(targets) * loss.item())
     result = learner.local_steps(1)
     assert np.array_equal(learner.vector(), _flat(model))
-    assert (result.batches, result.samples) == (3, 10)
+    assert (result.batches, result.samples, learner.batches) == (3, 10, 3)
     assert result.loss == pytest.approx(sum(losses) / 10, abs=1e-14)
     assert all(p.grad is None for p in learner.model.parameters())
 
