@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from peers.peer import Peer
-from peers.requests import Message, Poll, Request, Send, Wait
+from peers.requests import Message, Peers, Poll, Request, Send, Wait
 
 __all__ = ["collect", "gather", "polled"]
 
@@ -31,8 +31,8 @@ def polled(peer: Peer, topic: str) -> Generator[Request, Any, list[Message]]:
 def collect(peer: Peer, topic: str, round: int, senders: Collection[str]) -> Mail:
     """Return one message of each sender on a topic and a round, by sender.
 
-    Those that have sent none after the peer's patience are missing from the result: it is for the caller to say what
-    that means. Messages of earlier rounds on this topic are dropped.
+    Those that have gone, or have sent none after the peer's patience, are missing from the result: it is for the caller
+    to say what that means. Messages of earlier rounds on this topic are dropped.
     """
     found: dict[str, Message] = {}
     deadline = peer.clock() + peer.patience
@@ -40,8 +40,10 @@ def collect(peer: Peer, topic: str, round: int, senders: Collection[str]) -> Mai
         for message in _taken(peer, topic, round):
             if message.sender in senders and message.round == round:
                 found.setdefault(message.sender, message)
+        if found.keys() >= set(senders):
+            return found
         left = deadline - peer.clock()
-        if len(found) == len(set(senders)) or left <= 0:
+        if left <= 0 or found.keys() >= set(senders) & set((yield Peers())):
             return found
         _keep(peer, (yield Wait(left)))
 

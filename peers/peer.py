@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,17 +86,17 @@ class Peer:
     clock: Callable[[], float] = time.monotonic
     kept: list[Message] = field(default_factory=list)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all peers, sorted."""
         return tuple(sorted(self.weights))
 
-    @property
+    @cached_property
     def others(self) -> tuple[str, ...]:
         """Names of all others, sorted."""
         return tuple(name for name in self.names if name != self.name)
 
-    @property
+    @cached_property
     def index(self) -> int:
         """Its own place among the names."""
         return self.names.index(self.name)

@@ -6,8 +6,8 @@ pair that does not fit before anything has begun.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from computation.errors import PeersError
@@ -16,6 +16,7 @@ from computation.wire.payload import Vector
 __all__ = [
     "COLLECTIVE",
     "CONTENT",
+    "MEASUREMENT",
     "MEMBERSHIP",
     "POINT",
     "PUBSUB",
@@ -77,7 +78,7 @@ class Message:
 class Mean:
     """Ask for `sum(weight * values) / sum(weight)` over all peers, the same bits at each; all ask together.
 
-    A peer with weight 0 takes part and does not count. Where all weights are 0 the answer is all zero.
+    A peer with weight 0 takes part and does not count. Where all weights are 0 the answer is nothing.
     """
 
     values: Vector
@@ -116,7 +117,7 @@ class Poll:
 
 @dataclass(frozen=True)
 class Wait:
-    """Ask for the messages that have come: at least one, or none after so many seconds."""
+    """Ask for the messages that have come: at least one, or none after so many seconds or when a peer has gone."""
 
     seconds: float
     kind: ClassVar[str] = POINT
@@ -124,10 +125,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class Publish:
-    """Give at most 64 kB to everybody who listens; nobody knows who did."""
+    """Give a text of at most 64 kB to everybody; it comes like a message, and nobody knows whom it reached."""
 
     topic: str
-    content: bytes
+    text: str
     kind: ClassVar[str] = PUBSUB
 
 
@@ -171,8 +172,8 @@ class Report:
         Whether the round is over: the learner and the peer's memory can be written down, and gone on from.
     counted : tuple of str
         Who is in a closed round's model, as far as the protocol knows.
-    mean_loss : float or None
-        Of all who counted, where the protocol knows it.
+    numbers : dict of float
+        What else the protocol measured, by name.
     """
 
     round: int
@@ -181,7 +182,7 @@ class Report:
     loss: float | None = None
     closed: bool = False
     counted: tuple[str, ...] = ()
-    mean_loss: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
     kind: ClassVar[str] = MEASUREMENT
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 __all__ = ["Count", "Traffic"]
 
@@ -26,15 +26,24 @@ class Count:
         Of the values and of what is wrapped around them by us; what the network adds is not counted.
     duplicates : int
         Of the messages: the receiver had them already.
+    lost : int
+        Of the messages: they never arrived.
     """
 
     messages: int = 0
     values: int = 0
     bytes: int = 0
     duplicates: int = 0
+    lost: int = 0
 
     def __add__(self, other: Count) -> Count:
-        return Count(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+        return Count(
+            self.messages + other.messages,
+            self.values + other.values,
+            self.bytes + other.bytes,
+            self.duplicates + other.duplicates,
+            self.lost + other.lost,
+        )
 
 
 @dataclass
@@ -71,6 +80,12 @@ class Traffic:
     def total(self) -> Count:
         """Return what all peers sent together."""
         return _sum(list(self.links.values()))
+
+    @property
+    def busiest(self) -> int:
+        """Bytes through the peer, or the centre, through which most went, in and out together."""
+        ends = {name for link in self.links for name in link}
+        return max((self.sent(name).bytes + self.received(name).bytes for name in ends), default=0)
 
     def as_json(self) -> list[dict[str, str | int]]:
         """Return one plain record for each link, sorted by sender and receiver."""

@@ -1,0 +1,47 @@
+"""Gaussian noise on links: a wrapper around whatever carries a protocol, so that every protocol and engine can have it.
+
+Each message's values get fresh noise, `x_j + xi` with `xi ~ N(0, sigma^2 I)`, on their way; the own model gets none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from peers.peer import Peer
+from peers.protocols.base import within
+from peers.requests import Message, Send, Steps
+
+__all__ = ["noisy"]
+
+
+def noisy(steps: Steps, sigma: float, peer: Peer) -> Steps:
+    """Carry a protocol's requests on, with noise on the models that it sends.
+
+    Parameters
+    ----------
+    steps : generator
+        The protocol at work.
+    sigma : float
+        Standard deviation for each value; 0 or more.
+    peer : Peer
+        Whose it is; its chance draws the noise.
+    """
+    within("noise", sigma, 0.0, 1e6)
+    answer: Any = None
+    number = 0
+    while True:
+        try:
+            request = steps.send(answer)
+        except StopIteration:
+            return
+        if sigma and isinstance(request, Send) and request.message.values is not None:
+            number += 1
+            request = replace(request, message=_with_noise(request.message, sigma, peer, f"{request.to}\0{number}"))
+        answer = yield request
+
+
+def _with_noise(message: Message, sigma: float, peer: Peer, which: str) -> Message:
+    assert message.values is not None
+    noise = peer.draw(message.round, f"noise\0{which}").normal(0.0, sigma, message.values.shape)
+    return replace(message, values=(message.values + noise).astype(message.values.dtype))

@@ -1,0 +1,49 @@
+"""What every protocol is: what it needs of an engine, what it promises, and the generator itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import ClassVar, Protocol
+
+from computation.errors import PeersError
+from peers import topology
+from peers.peer import Peer
+from peers.requests import Steps
+from peers.topology import Graph
+
+__all__ = ["Rule", "graph", "within"]
+
+
+class Rule(Protocol):
+    """How peers come to one model; a frozen record of its options.
+
+    Attributes
+    ----------
+    name : str
+        As the command line has it.
+    needs : frozenset of str
+        Kinds of requests that it makes.
+    common : bool
+        Whether all peers hold one model after every round. Otherwise each has its own, and the run ends with a last
+        exact mean, weighted by what the protocol leaves in `peer.memory["weight"]`.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    common: ClassVar[bool]
+
+    def __call__(self, peer: Peer) -> Steps:
+        """Do all of a peer's rounds."""
+        ...
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Refuse an option that is out of range; raises `PeersError`."""
+    if not low <= value <= high:
+        raise PeersError(f"option {name} is {value}; wanted a number from {low:g} to {high:g}")
+
+
+@lru_cache(maxsize=16)
+def graph(name: str, peers: int, seed: int) -> Graph:
+    """Return a graph by its name; in one process, all peers of a run share it."""
+    return topology.named(name, peers, seed=seed)
