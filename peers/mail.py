@@ -42,8 +42,8 @@ def collect(peer: Peer, topic: str, round: int, senders: Collection[str]) -> Mai
                 found.setdefault(message.sender, message)
         if found.keys() >= set(senders):
             return found
-        left = deadline - peer.clock()
-        if left <= 0 or found.keys() >= set(senders) & set((yield Peers())):
+        left, alive = deadline - peer.clock(), (yield Peers())
+        if left <= 0 or not any(name in alive for name in senders if name not in found):
             return found
         _keep(peer, (yield Wait(left)))
 

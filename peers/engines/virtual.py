@@ -138,7 +138,7 @@ class _World(Generic[T]):
         self.now, self.order = 0.0, itertools.count()
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.chance = np.random.default_rng(network.seed)
-        self.traffic, self.told = Traffic(), list[Event]()
+        self.traffic, self.told, self.living = Traffic(), list[Event](), self.names
         self.out: dict[str, float] = defaultdict(float)
         self.into: dict[str, float] = defaultdict(float)
         self.seconds = network.seconds
@@ -194,7 +194,7 @@ class _World(Generic[T]):
         process.steps.close()
         process.steps, process.inbox, process.gone = None, [], True
         process.life += 1
-        self.told.append(Event(self.now, name, "went"))
+        self._tell(name, "went")
         if self.meetings:
             raise PeersError(f"the others wait for {name} in vain{self._gone()}: this protocol needs every peer")
         for other in self.names:
@@ -204,8 +204,12 @@ class _World(Generic[T]):
     def _return(self, name: str) -> None:
         if not self.alive(name):
             self.processes[name].gone = False
-            self.told.append(Event(self.now, name, "came back"))
+            self._tell(name, "came back")
             self._begin(self.processes[name])()
+
+    def _tell(self, name: str, what: str) -> None:
+        self.told.append(Event(self.now, name, what))
+        self.living = tuple(one for one in self.names if self.alive(one))
 
     def advance(self, name: str, answer: Any) -> None:
         """Give a peer its answer, and do what it asks for until it must wait."""
@@ -263,7 +267,7 @@ class _World(Generic[T]):
                 self._meet(process, request)
                 return _LATER
             case Peers():
-                return tuple(name for name in self.names if self.alive(name))
+                return self.living
             case Publish():
                 self._publish(process.name, request)
             case Put():
