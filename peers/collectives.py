@@ -14,7 +14,7 @@ import numpy as np
 from computation.wire.payload import Vector
 from peers.counts import shards
 
-__all__ = ["Ring", "mean", "ring"]
+__all__ = ["Ring", "divided", "mean", "ring", "weighted"]
 
 #: Yields what to send to the right and how many values to expect from the left; is sent those.
 Ring = Generator[tuple[Vector, int], Vector, Vector]
@@ -44,6 +44,14 @@ def ring(values: Vector, place: int, peers: int) -> Ring:
 
 def mean(values: Vector, weight: float, place: int, peers: int) -> Generator[tuple[Vector, int], Vector, Vector | None]:
     """Return the weighted mean over all peers, or nothing where all weights are zero; the weights' sum rides behind."""
-    own = np.append(values.astype(np.float64) * weight, weight).astype(values.dtype)
-    total = yield from ring(own, place, peers)
+    return divided((yield from ring(weighted(values, weight), place, peers)))
+
+
+def weighted(values: Vector, weight: float) -> Vector:
+    """Return what is summed for a mean: the values times the weight, and the weight behind."""
+    return np.append(values.astype(np.float64) * weight, weight).astype(values.dtype)
+
+
+def divided(total: Vector) -> Vector | None:
+    """Return the mean that a sum of `weighted` makes, or nothing where all weights are zero."""
     return total[:-1] / total[-1] if total[-1] > 0 else None
