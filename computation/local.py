@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from computation.coinstac.node import Phase, Service
-from computation.errors import MessageError
+from computation.federation import foreign, initial
 from computation.federation.site import SiteRun
 from computation.settings import parse
 from computation.training.trainer import Trainer
 from computation.wire.messages import Plan, Results, Verdict
+from computation.wire.payload import MODEL
 
 __all__ = ["create"]
 
-T = TypeVar("T")
+_CENTRE = "the centre"
 
 
 def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
@@ -33,21 +34,16 @@ def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
     return Service("local", [(Join, False), (Train, True), (Finish, True)], partial(SiteRun, trainer=trainer), parse)
 
 
-def _from_centre(parse: Callable[[Any], T], raw: Any) -> T:
-    """Read a message of the centre's; what is wrong with it is put down to the centre, as the centre names a site."""
-    try:
-        return parse(raw)
-    except MessageError as error:
-        raise MessageError(f"the centre: {error.public}", error.private) from error
-
-
 class Join(Phase):
     """Say what this site was told and what it brings."""
 
     def compute(self) -> dict[str, Any]:
         """Answer iteration 1."""
         run: SiteRun = self.run
-        return run.join(self.input).as_json()
+        offer = run.join(self.input)
+        if run.brought is not None:
+            initial.ship(run.folders, run.trainer, run.brought)
+        return offer.as_json()
 
 
 class Train(Phase):
@@ -57,9 +53,10 @@ class Train(Phase):
         """Answer one round."""
         run: SiteRun = self.run
         if run.plan is None:
-            run.start(_from_centre(Plan.parse, self.input))
+            run.prepare(foreign.read(_CENTRE, Plan.parse, self.input))
+            run.start(run.receive("model", MODEL, 0))
         else:
-            run.absorb(_from_centre(Verdict.parse, self.input))
+            run.absorb(foreign.read(_CENTRE, Verdict.parse, self.input))
         return run.contribute().as_json()
 
 
@@ -70,5 +67,8 @@ class Finish(Phase):
         """Answer one of the two last iterations."""
         run: SiteRun = self.run
         if not run.ended:
-            return run.finish(_from_centre(Verdict.parse, self.input)).as_json()
-        return run.deliver(_from_centre(Results.parse, self.input)).as_json()
+            return run.finish(foreign.read(_CENTRE, Verdict.parse, self.input)).as_json()
+        announced = foreign.read(_CENTRE, Results.parse, self.input)
+        return run.deliver(
+            announced, {name: run.receive(name, MODEL, run.round) for name in ("final", "best")}
+        ).as_json()

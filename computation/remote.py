@@ -11,14 +11,12 @@ from typing import Any, TypeVar
 
 from computation.checks import is_text
 from computation.coinstac.node import Phase, Service
-from computation.errors import MeshNetError, MessageError
-from computation.federation import results
+from computation.errors import MessageError
+from computation.federation import ending, foreign, results
 from computation.federation.centre import CentreRun
-from computation.federation.selection import pooled, wanting
-from computation.federation.summary import summarise
+from computation.federation.summary import Ended, summarise
 from computation.model.network import parameter_count
-from computation.wire import payload
-from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Results, RoundOffer, Verdict
+from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer, Verdict
 from computation.wire.payload import MODEL
 
 __all__ = ["create"]
@@ -45,10 +43,7 @@ def _from_each(inputs: Mapping[str, Any], parse: Callable[[Any], T]) -> dict[str
     """Parse one message of each site, in site order; the error names the site."""
     messages = {}
     for site in sorted(inputs):
-        try:
-            messages[site] = parse(inputs[site])
-        except MeshNetError as error:
-            raise type(error)(f"site {site}: {error.public}", error.private) from error
+        messages[site] = foreign.read(f"site {site}", parse, inputs[site])
     if not messages:
         raise MessageError("no site sent a message; wanted one from each")
     return messages
@@ -139,8 +134,9 @@ class Finish(Phase):
         _expect_step("evaluated" if run.results is None else "done", offers)
         if run.results is None:
             return self._results(run, offers)
-        summary = summarise(run)
         assert run.plan is not None
+        ended = Ended(run.settings, run.offers, run.results, run.evaluations, run.contributed, run.selection.dice)
+        summary = summarise(ended)
         digests = {site: offer.model for site, offer in sorted(offers.items())}
         results.report_centre(
             results.CentreOutcome(
@@ -159,27 +155,9 @@ class Finish(Phase):
 
     def _results(self, run: CentreRun, offers: Mapping[str, FinishOffer]) -> dict[str, Any]:
         run.evaluations = dict(offers)
-        valid, test = _counts(offers, "valid"), _counts(offers, "test")
-        run.check_counts("test", test)
-        done, chosen = run.select(valid), run.selection
-        final = run.learner.vector()
-        best, values = (chosen.best, chosen.values) if chosen.best >= 0 else (run.round - 1, final)
-        run.results = Results(
-            rounds=run.round - 1,
-            final=run.learner.digest(),
-            best=best,
-            best_model=payload.digest(run.learner.manifest, values),
-            dice=done.dice,
-            test_dice=pooled(test, run.settings),
-            missing=done.missing,
-            test_missing=wanting(test, run.offers, "test"),
-            chosen=chosen.best >= 0,
-            stop=run.stopped,
+        run.results, models = ending.results(
+            run.selection, offers, run.learner, run.round - 1, run.stopped, run.tracker
         )
-        run.ship("final", MODEL, final)
-        run.ship("best", MODEL, values)
+        for name, values in models.items():
+            run.ship(name, MODEL, values)
         return run.results.as_json()
-
-
-def _counts(offers: Mapping[str, FinishOffer], split: str) -> dict[str, Evaluation]:
-    return {site: offer.evaluations[split] for site, offer in offers.items() if split in offer.evaluations}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from computation.errors import MeshNetError, unwritable
 
-__all__ = ["FILE", "check", "holding", "shelve", "take"]
+__all__ = ["FILE", "check", "held", "holding", "shelve", "take"]
 
 #: Name of the file that holds the token.
 FILE = ".run-token"
@@ -83,6 +83,16 @@ def shelve(folder: Path, left: Iterable[Path]) -> None:
         path.rename(place / path.name)
 
 
+def held(output: Path) -> str:
+    """Return the token of the run that has the output folder; empty where none has."""
+    try:
+        return (output / FILE).read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _taken(str(error)) from error
+
+
 def check(output: Path, token: str) -> None:
     """Make sure that the output folder is still the run's own.
 
@@ -91,11 +101,7 @@ def check(output: Path, token: str) -> None:
     MeshNetError
         If another run has claimed it, or somebody emptied it.
     """
-    try:
-        held = (output / FILE).read_text(encoding="ascii", errors="replace")
-    except OSError as error:
-        raise _taken(str(error)) from error
-    if held != token:
+    if held(output) != token:
         raise _taken(str(output))
 
 

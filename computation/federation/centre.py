@@ -17,8 +17,8 @@ import numpy as np
 
 from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
-from computation.errors import ConsensusError, MeshNetError, MessageError, QuorumError
-from computation.federation import agreement, claims, initial, portions, screening, selection, shares
+from computation.errors import MeshNetError, MessageError, QuorumError
+from computation.federation import agreement, claims, consensus, initial, planning, screening, selection, shares
 from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
@@ -28,7 +28,6 @@ from computation.training.learner import Learner
 from computation.wire import payload
 from computation.wire.messages import (
     STOPS,
-    Evaluation,
     FinishOffer,
     JoinOffer,
     Plan,
@@ -94,27 +93,15 @@ class CentreRun:
         """Settle what the sites agree on, and make the one initial model from the seed."""
         self.offers = dict(offers)
         self.joined = {site: offer.as_json() for site, offer in offers.items()}
-        self.settings, notes = agreement.agree(offers)
-        batches = portions.batches(
-            self.settings, {site: offer.scans["train"] for site, offer in offers.items() if offer.trains}
-        )
-        rounds = agreement.rounds(self.settings, offers, batches)
-        self._build(rounds)
+        agreed = planning.agreed(offers)
+        self.settings = agreed.settings
+        self._build(agreed.rounds)
         self._start_from_given()
         self.contributed = dict.fromkeys(sorted(offers), 0)
-        self.plan = Plan(
-            run=uuid.uuid4().hex,
-            rounds=rounds,
-            sites=tuple(sorted(offers)),
-            manifest=self.learner.manifest.digest,
-            model=self.learner.digest(),
-            notes=notes,
-            evaluators=agreement.evaluators(offers),
-            batches=batches,
-        )
+        self.plan = planning.plan(uuid.uuid4().hex, offers, agreed, self.learner)
         self._track()
         self.tracker.event("plan", **self.plan.as_json(), settings=self.settings.as_json())
-        for note in notes:
+        for note in self.plan.notes:
             self.tracker.notice("difference", note)
         return self.plan
 
@@ -131,20 +118,14 @@ class CentreRun:
         """Take over the trained model that the owner names, where one is named."""
         initial.check_policy(self.learner, self.settings)
         if self.settings.initial_model:
-            base, sites = self.folders.base, sorted(self.offers)
-            self.learner.load_vector(initial.taken(base, sites, self.learner, self.settings, self.tracker))
+            models = initial.brought(self.folders.base, sorted(self.offers), self.learner, self.tracker)
+            self.learner.load_vector(initial.chosen(models, self.learner, self.settings, self.tracker))
             self.selection = Selection(self.settings, self.offers, self.learner.vector())
 
     def ship(self, name: str, kind: int, values: Vector, model: str = "") -> None:
         """Put a payload for all sites into the transfer directory."""
         item = Payload(kind, self.round, self.learner.manifest, values, model, run=self.name)
         payload.write(self.folders.transfer / f"{payload.PREFIX}{name}.bin", item)
-
-    def weight(self, site: str, offer: RoundOffer) -> float:
-        """Return a site's share before normalisation, from what it said at join and not from what it claims now."""
-        if self.settings.weighting == "scans":
-            return float(self.offers[site].scans["train"])
-        return float(offer.samples) if self.settings.weighting == "samples" else 1.0
 
     def consensus(self, digests: Mapping[str, str]) -> None:
         """Stop the run if a site no longer holds the centre's model.
@@ -154,14 +135,7 @@ class CentreRun:
         ConsensusError
             Naming the sites that differ.
         """
-        wanted = self.learner.digest()
-        strangers = [site for site in sorted(digests) if digests[site] != wanted]
-        if strangers:
-            held = ", ".join(f"{site} ({digests[site][:12]})" for site in strangers)
-            raise ConsensusError(
-                f"before round {self.round} the model of site {held} is not the common one ({wanted[:12]}); "
-                "the run stops, since gradients of different models must not be averaged"
-            )
+        consensus.check(digests, self.learner.digest(), f"before round {self.round}")
 
     def contributions(self, offers: Mapping[str, RoundOffer], skipped: dict[str, str]) -> list[Contribution]:
         """Read what the sites sent; a payload that must not be averaged puts its site among `skipped`, and says why."""
@@ -180,7 +154,8 @@ class CentreRun:
             except MeshNetError as error:
                 skipped[site] = f"refused: {error.public}"[:200]
                 continue
-            taken.append(Contribution(site, self.round, model, self.weight(site, offer), offer.loss, values))
+            weight = shares.weight(self.settings, self.offers[site], offer.samples)
+            taken.append(Contribution(site, self.round, model, weight, offer.loss, values))
         return self._capped(self._screened(taken, skipped))
 
     def _screened(self, taken: list[Contribution], skipped: dict[str, str]) -> list[Contribution]:
@@ -203,7 +178,7 @@ class CentreRun:
         held = shares.capped(weights, self.settings.most_share)
         if held == weights:
             return taken
-        for site in [site for site in held if held[site] < weights[site] / math.fsum(weights.values())]:
+        for site in shares.lowered(weights, held):
             self.tracker.notice("capped", f"the weight of {site} was held at setting 'most_share'", round=self.round)
         return [replace(one, weight=held[one.site]) for one in taken]
 
@@ -236,24 +211,15 @@ class CentreRun:
     @property
     def validates(self) -> bool:
         """Whether the counts of a validation ride in this round's messages."""
-        due = self.round > 1 and (self.round - 1) % self.settings.validate_every == 0
-        return due and bool(self.selection.expected)
+        return self.selection.due(self.round - 1)
 
     def validate(self, offers: Mapping[str, RoundOffer]) -> Validation | None:
         """Pool the validation counts that ride in this round's messages, and keep the model if it is the best yet."""
         if not self.validates:
             return None
-        return self.select({site: offer.validation for site, offer in offers.items() if offer.validation})
-
-    def select(self, counts: Mapping[str, Evaluation]) -> Validation:
-        """Take the counts of the current model, which is the one after the round before."""
-        self.check_counts("valid", counts)
-        done = self.selection.take(self.round - 1, counts, self.learner.vector())
-        selection.tell(self.tracker, done.missing, self.round)
-        if done.anew:
-            text = "a site counted more scans than before, so the best model is chosen from this validation on"
-            self.tracker.notice("partial validation", text, round=self.round)
-        return done
+        counts = {site: offer.validation for site, offer in offers.items() if offer.validation}
+        values = self.learner.vector()
+        return selection.select(self.selection, counts, values, self.round - 1, self.tracker, self.round)
 
     def stop(self, done: Validation | None) -> str:
         """Decide whether the training ends with this round although more are planned: a word from `STOPS`, or none."""
@@ -267,11 +233,6 @@ class CentreRun:
         if done and self.selection.exhausted:
             return "patience"
         return "deadline" if 0 < self.settings.deadline <= self.spent else ""
-
-    def check_counts(self, split: str, counts: Mapping[str, Evaluation]) -> None:
-        """Refuse counts of the current model that are more than a site joined with; raises `MessageError`."""
-        for site, one in counts.items():
-            claims.check_evaluation(site, self.offers[site], split, one, self.round - 1, len(self.settings.classes))
 
     def close(self, contributions: list[Contribution], skipped: dict[str, str]) -> Combined | None:
         """Combine the round and step the replica, or declare the round void.

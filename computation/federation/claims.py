@@ -6,6 +6,7 @@ Numbers of scans cannot be proved, so they are bounded; everything after the joi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from computation.settings import Settings
 from computation.wire.messages import Evaluation, JoinOffer, RoundOffer
 from computation.wire.payload import Manifest, Vector
 
-__all__ = ["check_evaluation", "check_join", "check_loss", "check_round", "check_values"]
+__all__ = ["check_counts", "check_evaluation", "check_join", "check_loss", "check_round", "check_values"]
 
 #: Beyond every weight, gradient and statistic that a network can still compute with; means of such values, and the
 #: steps that they lead to, stay far within single precision.
@@ -87,6 +88,14 @@ def check_evaluation(site: str, joined: JoinOffer, split: str, counts: Evaluatio
             f"site {site} counted {sum(counts.truth)} voxels of {counts.scans} scans in {split!r}; "
             f"it joined with {voxels} voxels of {scans} labelled scans"
         )
+
+
+def check_counts(
+    joined: Mapping[str, JoinOffer], split: str, counts: Mapping[str, Evaluation], round: int, classes: int
+) -> None:
+    """Do the same for the counts of several sites."""
+    for site, one in counts.items():
+        check_evaluation(site, joined[site], split, one, round, classes)
 
 
 def check_values(manifest: Manifest, values: Vector) -> None:

@@ -6,7 +6,7 @@ everything else of a site: as a payload, with the join. It is a model, and holds
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from computation.coinstac import arrivals
@@ -21,7 +21,7 @@ from computation.training.learner import Learner
 from computation.wire import payload
 from computation.wire.payload import MODEL, Payload, Vector
 
-__all__ = ["bring", "check_policy", "taken"]
+__all__ = ["brought", "check_policy", "chosen", "load", "ship"]
 
 _FILE = f"{payload.PREFIX}initial.bin"
 
@@ -41,13 +41,11 @@ def check_policy(learner: Learner, settings: Settings) -> None:
         )
 
 
-def bring(folders: Folders, card: Path, learner: Learner, settings: Settings) -> None:
-    """Put a site's copy of the wanted model where the centre finds it.
+def load(card: Path, learner: Learner, settings: Settings) -> Vector:
+    """Return a site's copy of the wanted model.
 
     Parameters
     ----------
-    folders : Folders
-        The site's.
     card : Path
         JSON of the exported model; its tensors lie beside it.
     learner : Learner
@@ -73,7 +71,12 @@ def bring(folders: Folders, card: Path, learner: Learner, settings: Settings) ->
     values = vector.gather(model, manifest)
     _expect("number format", values.dtype.name, learner.dtype.name)
     _expect("digest", payload.digest(manifest, values), settings.initial_model)
-    payload.write(folders.transfer / _FILE, Payload(MODEL, 0, manifest, values, site=folders.client))
+    return values
+
+
+def ship(folders: Folders, learner: Learner, values: Vector) -> None:
+    """Put a site's copy where the centre finds it."""
+    payload.write(folders.transfer / _FILE, Payload(MODEL, 0, learner.manifest, values, site=folders.client))
 
 
 def _shape(one: Architecture) -> tuple[object, ...]:
@@ -85,8 +88,8 @@ def _expect(what: str, seen: object, wanted: object) -> None:
         raise ModelError(f"the model to start from has another {what}: {seen}; the run wants {wanted}")
 
 
-def taken(base: Path, sites: Iterable[str], learner: Learner, settings: Settings, tracker: Tracker) -> Vector:
-    """Return the wanted model from the first site that brought it whole.
+def brought(base: Path, sites: Iterable[str], learner: Learner, tracker: Tracker) -> Iterator[tuple[str, Vector]]:
+    """Yield the model of each site that brought one whole, one after the other.
 
     Parameters
     ----------
@@ -94,8 +97,32 @@ def taken(base: Path, sites: Iterable[str], learner: Learner, settings: Settings
         The centre's base directory, in which each site has a folder.
     sites : iterable of str
         In order.
-    learner, settings
+    learner : Learner
         The centre's.
+    tracker : Tracker
+        Told of who did not.
+    """
+    for site in sites:
+        try:
+            yield (
+                site,
+                arrivals.receive(
+                    base / site / _FILE, kind=MODEL, round=0, manifest=learner.manifest, dtype=learner.dtype, site=site
+                ),
+            )
+        except PayloadError as error:
+            tracker.event("no-initial-model", site=site, reason=error.public)
+
+
+def chosen(models: Iterable[tuple[str, Vector]], learner: Learner, settings: Settings, tracker: Tracker) -> Vector:
+    """Return the wanted model from the first site that brought it.
+
+    Parameters
+    ----------
+    models : iterable of (str, numpy.ndarray)
+        Who brought which, in the sites' order; no more are asked for than are needed.
+    learner, settings
+        Of the run.
     tracker : Tracker
         Told of who brought it, and who brought something else.
 
@@ -104,14 +131,7 @@ def taken(base: Path, sites: Iterable[str], learner: Learner, settings: Settings
     SettingsError
         If no site did.
     """
-    for site in sites:
-        try:
-            values = arrivals.receive(
-                base / site / _FILE, kind=MODEL, round=0, manifest=learner.manifest, dtype=learner.dtype, site=site
-            )
-        except PayloadError as error:
-            tracker.event("no-initial-model", site=site, reason=error.public)
-            continue
+    for site, values in models:
         if payload.digest(learner.manifest, values) == settings.initial_model:
             tracker.event("initial-model", site=site, digest=settings.initial_model)
             return values

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from computation.federation import shares
+from computation.federation import claims, shares
 from computation.settings import Settings
 from computation.tracking import Tracker
 from computation.training.metrics import foreground_mean
 from computation.wire.messages import Evaluation, JoinOffer
 from computation.wire.payload import Vector
 
-__all__ = ["Selection", "Validation", "pooled", "tell", "wanting"]
+__all__ = ["Selection", "Validation", "pooled", "select", "tell", "wanting"]
 
 Dice = dict[str, float | None]
 
@@ -82,7 +82,7 @@ class Selection:
     """
 
     def __init__(self, settings: Settings, joined: Mapping[str, JoinOffer], values: Vector) -> None:
-        self.settings = settings
+        self.settings, self.joined = settings, joined
         self.expected = {site: joined[site].labelled["valid"] for site in sorted(joined)}
         self.expected = {site: scans for site, scans in self.expected.items() if scans}
         self.best, self.dice, self.stale = -1, -1.0, 0
@@ -90,6 +90,10 @@ class Selection:
         self._first: dict[str, _Reference] = {}
         #: Whether a site counts more than when the best model was chosen: the next complete validation begins anew.
         self._anew = False
+
+    def due(self, round: int) -> bool:
+        """Whether the model after a round is validated: as often as the owner says, where there is a scan for it."""
+        return round > 0 and round % self.settings.validate_every == 0 and bool(self.expected)
 
     @property
     def exhausted(self) -> bool:
@@ -186,6 +190,40 @@ def _factors(voxels: Mapping[str, float], most: float) -> list[float]:
 def _summed(rows: Sequence[Sequence[int]], factors: Sequence[float]) -> list[float]:
     """Return each class's sum over sites: whole numbers, unless a factor is not."""
     return [sum(f * number for f, number in zip(factors, column, strict=True)) for column in zip(*rows, strict=True)]
+
+
+def select(
+    chosen: Selection, counts: Mapping[str, Evaluation], values: Vector, after: int, tracker: Tracker, now: int
+) -> Validation:
+    """Check the sites' counts of one model, pool them, and note what was wanting.
+
+    Parameters
+    ----------
+    chosen : Selection
+        Keeps the model if it is the best yet.
+    counts : mapping of str to Evaluation
+        On the validation scans.
+    values : numpy.ndarray
+        The model.
+    after : int
+        The round whose model it is.
+    tracker : Tracker
+        Told what must not be hidden.
+    now : int
+        The round in which that is told.
+
+    Raises
+    ------
+    MessageError
+        Naming a site that counted another model, or more than it joined with.
+    """
+    claims.check_counts(chosen.joined, "valid", counts, after, len(chosen.settings.classes))
+    done = chosen.take(after, counts, values)
+    tell(tracker, done.missing, now)
+    if done.anew:
+        text = "a site counted more scans than before, so the best model is chosen from this validation on"
+        tracker.notice("partial validation", text, round=now)
+    return done
 
 
 def tell(tracker: Tracker, missing: Mapping[str, str], round: int) -> None:

@@ -1,14 +1,34 @@
-"""One site's share in a mean has a cap, however many scans it says it has."""
+"""What one site's contribution weighs, and the cap that its share in a mean has, however many scans it says it has."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-__all__ = ["capped"]
+from computation.settings import Settings
+from computation.wire.messages import JoinOffer
+
+__all__ = ["capped", "lowered", "weight"]
 
 #: Shares that differ by the last bits of a sum are equal.
 _SLACK = 1e-9
+
+
+def weight(settings: Settings, joined: JoinOffer, samples: int) -> float:
+    """Return a site's share before normalisation.
+
+    Parameters
+    ----------
+    settings : Settings
+        The owner's, which say what it is that weighs.
+    joined : JoinOffer
+        What the site said at join: its scans count as they were then, and not as it claims now.
+    samples : int
+        Sub-volumes behind its contribution.
+    """
+    if settings.weighting == "scans":
+        return float(joined.scans["train"])
+    return float(samples) if settings.weighting == "samples" else 1.0
 
 
 def capped(weights: Mapping[str, float], most: float) -> dict[str, float]:
@@ -48,3 +68,11 @@ def capped(weights: Mapping[str, float], most: float) -> dict[str, float]:
     if not held:
         return dict(weights)
     return {site: limit if site in held else weights[site] / total * room for site in weights}
+
+
+def lowered(weights: Mapping[str, float], held: Mapping[str, float]) -> list[str]:
+    """Return whose share is smaller than it was before it was capped."""
+    if held == weights:
+        return []
+    total = math.fsum(weights.values())
+    return [site for site in held if held[site] < weights[site] / total]

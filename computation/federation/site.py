@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ from computation.wire.messages import (
     RoundOffer,
     Verdict,
 )
-from computation.wire.payload import COMBINATION, CONTRIBUTION, MODEL, Payload, Vector
+from computation.wire.payload import COMBINATION, CONTRIBUTION, Payload, Vector
 
 __all__ = ["SiteRun"]
 
@@ -73,6 +74,8 @@ class SiteRun:
         self.offer: RoundOffer | None = None
         self.clock = time.monotonic()
         self.common = ""
+        #: The model to start from, where this site has a copy of the one that the owner names.
+        self.brought: Vector | None = None
         #: This site's own batch-norm statistics by the round after which they were validated: the best one's, and the
         #: latest's until the centre says which is the best. Empty where none are its own; see `_keep_statistics`.
         self.statistics: dict[int, Vector] = {}
@@ -96,7 +99,7 @@ class SiteRun:
         brought.check_role(self.trainer, labelled)
         initial.check_policy(self.trainer, self.settings)
         if self.given.model:
-            initial.bring(self.folders, self.given.model, self.trainer, self.settings)
+            self.brought = initial.load(self.given.model, self.trainer, self.settings)
         return JoinOffer(
             settings=self.settings.as_json(),
             classes=self.store.label_names,
@@ -135,14 +138,19 @@ class SiteRun:
         )
         self.strategy = named(self.settings)
 
-    def start(self, plan: Plan) -> None:
-        """Take over the initial model that every site starts from."""
+    def prepare(self, plan: Plan) -> None:
+        """Take over the plan, and make the trainer for it."""
         self.plan = plan
         self.trainer.close()
         self._make(plan.rounds, portions.own(plan, self.folders.client, self.settings))
         if plan.manifest != self.trainer.manifest.digest:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
-        self.trainer.load_vector(self._receive("model", MODEL, 0))
+
+    def start(self, values: Vector) -> None:
+        """Take over the initial model that every site starts from."""
+        assert self.plan is not None
+        plan = self.plan
+        self.trainer.load_vector(values)
         self.common = plan.model
         if plan.model != (self.settings.initial_model or plan.model):
             raise ConsensusError("the centre does not start from the model that setting 'initial_model' names")
@@ -169,7 +177,8 @@ class SiteRun:
             config=self.settings.as_json(),
         )
 
-    def _receive(self, name: str, kind: int, round: int, model: str = "") -> Vector:
+    def receive(self, name: str, kind: int, round: int, model: str = "") -> Vector:
+        """Read what the centre sent; parameters and errors as for `payload.read`."""
         return payload.read(
             self.folders.base / f"{payload.PREFIX}{name}.bin",
             kind=kind,
@@ -187,8 +196,27 @@ class SiteRun:
         self._check_names(verdict)
         self._check_common(f"before the end of round {self.round}")
         if not verdict.void:
-            values = self._receive("combination", COMBINATION, self.round, self.trainer.digest())
+            values = self.receive("combination", COMBINATION, self.round, self.trainer.digest())
             self.strategy.apply(self.trainer, Combined(self.round, verdict.counted, verdict.loss or 0.0, values))
+        size = payload.length(self.trainer.manifest, self.trainer.dtype)
+        gave = self.offer is not None and self.offer.status == "ok"
+        self.close(verdict, sent=size if gave else 0, received=0 if verdict.void else size)
+
+    def close(self, verdict: Verdict, sent: int = 0, received: int = 0) -> RoundNumbers:
+        """Check that the round led to the common model, and write down what it came to.
+
+        Parameters
+        ----------
+        verdict : Verdict
+            On the round.
+        sent, received : int
+            Bytes of payloads, where they are known.
+
+        Returns
+        -------
+        RoundNumbers
+            As they were written down.
+        """
         self.common = verdict.model
         self._check_common(f"after round {self.round}")
         selection.tell(self.tracker, verdict.missing, self.round)
@@ -196,8 +224,10 @@ class SiteRun:
         if verdict.stop:
             self.tracker.notice("stopped", f"after round {self.round}: {STOPS[verdict.stop]}", round=self.round)
         self.statistics = {round: values for round, values in self.statistics.items() if round == verdict.best}
-        self.tracker.round(self._numbers(verdict))
+        numbers = replace(self._numbers(verdict), sent=sent, received=received)
+        self.tracker.round(numbers)
         self.round += 1
+        return numbers
 
     def _check_names(self, verdict: Verdict) -> None:
         """Refuse a verdict of sites or classes that are not this run's: it would be kept, and shown, every round."""
@@ -225,7 +255,6 @@ class SiteRun:
     def _numbers(self, verdict: Verdict) -> RoundNumbers:
         own, now = self.offer, time.monotonic()
         seconds, self.clock = now - self.clock, now
-        size = payload.length(self.trainer.manifest, self.trainer.dtype)
         return RoundNumbers(
             round=self.round,
             digest=self.trainer.digest(),
@@ -240,8 +269,6 @@ class SiteRun:
             unreadable=own.unreadable if own else 0,
             seconds=seconds,
             own_seconds=own.seconds if own else 0.0,
-            sent=size if own and own.status == "ok" else 0,
-            received=0 if verdict.void else size,
             validated=verdict.validated,
             dice=verdict.dice,
             missing=verdict.missing,
@@ -254,21 +281,19 @@ class SiteRun:
         """Compute this round's contribution, or say why there is none."""
         began = time.monotonic()
         model = self.trainer.digest()
-        validation = self._validate()
+        validation = self.validate(self.round - 1)
         if not self.trains:
             self.offer = RoundOffer(
                 self.round, "evaluates", "", 0, 0.0, model, seconds=_since(began), validation=validation
             )
             return self.offer
-        self.trainer.deadline = began + self.settings.time_limit if self.settings.time_limit else None
+        self.limit(began)
         reason, loss, samples = "", 0.0, 0
         try:
             values, loss, samples = self.strategy.contribute(self.trainer, self.round)
         except Exception as error:
             # Whatever goes wrong in one round costs this site the round and never the others their run.
-            reason = _reason(error)
-            self.tracker.event("skipped", round=self.round, reason=reason, traceback=traceback.format_exc())
-            self.tracker.notice("skipped", f"a round was skipped: {REASONS[reason]}", round=self.round)
+            reason = self.skip(error)
         else:
             item = Payload(
                 CONTRIBUTION, self.round, self.trainer.manifest, values, model, site=self.folders.client, run=self.name
@@ -287,33 +312,47 @@ class SiteRun:
         )
         return self.offer
 
-    def _validate(self) -> Evaluation | None:
-        """Count voxels with the common model in the rounds that validate; it is the model after the round before."""
-        if self.round == 1 or (self.round - 1) % self.settings.validate_every:
-            return None
-        self._keep_statistics()
-        return counting.evaluate(self.trainer, self.tracker, "valid", self.round)
+    def limit(self, began: float) -> None:
+        """Give the round that began at this moment the time that the owner allows."""
+        self.trainer.deadline = began + self.settings.time_limit if self.settings.time_limit else None
 
-    def _keep_statistics(self) -> None:
+    def skip(self, error: Exception) -> str:
+        """Write down why this round was skipped, and return the protocol's word for it; called where it is caught."""
+        reason = _reason(error)
+        self.tracker.event("skipped", round=self.round, reason=reason, traceback=traceback.format_exc())
+        self.tracker.notice("skipped", f"a round was skipped: {REASONS[reason]}", round=self.round)
+        return reason
+
+    def validate(self, after: int) -> Evaluation | None:
+        """Count voxels with the model as it stands, which is the one after a round, where that is to be validated."""
+        if after < 1 or after % self.settings.validate_every:
+            return None
+        self._keep_statistics(after)
+        return counting.evaluate(self.trainer, self.tracker, "valid", after + 1)
+
+    def _keep_statistics(self, after: int) -> None:
         """Keep the statistics that are about to be validated: they move on with every batch and never travel."""
         if self.settings.norm_policy != "local":
             return
         own = vector.statistics(self.trainer.model)
         if own.size:
-            self.statistics[self.round - 1] = vector.gather(self.trainer.model, own)
+            self.statistics[after] = vector.gather(self.trainer.model, own)
 
     def finish(self, verdict: Verdict) -> FinishOffer:
         """Apply the last combination like any other, and count once more."""
         self.absorb(verdict)
+        return self.count()
+
+    def count(self) -> FinishOffer:
+        """Count with the final model."""
         self.ended = True
         counts = {
             split: counting.evaluate(self.trainer, self.tracker, split, self.round) for split in ("valid", "test")
         }
         return FinishOffer("evaluated", self.trainer.digest(), {k: v for k, v in counts.items() if v is not None})
 
-    def deliver(self, announced: Results) -> FinishOffer:
+    def deliver(self, announced: Results, models: Mapping[str, Vector]) -> FinishOffer:
         """Put the models, predictions and report into the site's output folder, and confirm."""
-        models = {"final": self._receive("final", MODEL, self.round), "best": self._receive("best", MODEL, self.round)}
         for name, digest in (("final", announced.final), ("best", announced.best_model)):
             if payload.digest(self.trainer.manifest, models[name]) != digest:
                 raise ConsensusError(f"the {name} model does not have the digest that the centre announced")

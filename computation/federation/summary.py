@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from computation.federation.centre import CentreRun
 from computation.federation.counting import dice_of
 from computation.federation.results import models_of
+from computation.settings import Settings
 from computation.training.metrics import foreground_mean
-from computation.wire.messages import STOPS
+from computation.wire.messages import STOPS, FinishOffer, JoinOffer, Results
 
-__all__ = ["summarise"]
+__all__ = ["Ended", "summarise"]
 
 
-def summarise(run: CentreRun) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ended:
+    """What is known of a run at its end.
+
+    Attributes
+    ----------
+    settings : Settings
+        The owner's.
+    offers : mapping of str to JoinOffer
+        What each site brought.
+    results : Results
+        As they were announced.
+    evaluations : mapping of str to FinishOffer
+        Each site's last counts; of those that were there at the end.
+    counted : mapping of str to int
+        Rounds in which each site counted.
+    best : float
+        Pooled foreground Dice of the best model.
+    """
+
+    settings: Settings
+    offers: Mapping[str, JoinOffer]
+    results: Results
+    evaluations: Mapping[str, FinishOffer]
+    counted: Mapping[str, int]
+    best: float
+
+
+def summarise(run: Ended) -> dict[str, Any]:
     """Return it, as plain JSON; `describes` says which model each number, and each site's predictions, are of."""
-    assert run.results is not None
     announced = run.results
-    best = run.selection.dice if announced.chosen else None
+    best = run.best if announced.chosen else None
     final, chosen = models_of(announced)
     per_site = {
-        site: {"model_digest": offer.model, "scans": run.offers[site].scans, "rounds_counted": run.contributed[site]}
+        site: {"model_digest": offer.model, "scans": run.offers[site].scans, "rounds_counted": run.counted[site]}
         for site, offer in sorted(run.evaluations.items())
     }
     valid = {

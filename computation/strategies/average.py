@@ -12,7 +12,7 @@ from computation.errors import ContributionError
 from computation.strategies.base import Combined, Contribution
 from computation.wire.payload import Vector
 
-__all__ = ["combine", "weighted_mean"]
+__all__ = ["combine", "normalised", "weighted_mean"]
 
 #: Values averaged at a time: two float64 blocks of this size stay in the second-level cache.
 _BLOCK = 32_768
@@ -41,8 +41,7 @@ def combine(contributions: Sequence[Contribution]) -> Combined:
         raise ContributionError("there is nothing to combine; wanted at least one site's contribution")
     _refuse_strangers(ordered)
     weights = [contribution.weight for contribution in ordered]
-    total = math.fsum(weights)
-    shares = [weight / total for weight in weights]
+    shares = normalised(weights)
     # What is not finite is named below; NumPy's warning would come first and name nobody.
     with np.errstate(over="ignore", invalid="ignore"):
         values = weighted_mean([contribution.values for contribution in ordered], shares)
@@ -51,6 +50,12 @@ def combine(contributions: Sequence[Contribution]) -> Combined:
     loss = math.fsum(share * contribution.loss for share, contribution in zip(shares, ordered, strict=True))
     sites = tuple(contribution.site for contribution in ordered)
     return Combined(ordered[0].round, sites, loss, values)
+
+
+def normalised(weights: Sequence[float]) -> list[float]:
+    """Return shares that sum to one, from weights of which one at least is positive."""
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
 
 
 def weighted_mean(vectors: Sequence[Vector], shares: Sequence[float]) -> Vector:

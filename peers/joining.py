@@ -1,0 +1,146 @@
+"""The beginning: all tell each other what they bring, and each makes the same plan of it, as a centre would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from computation.checks import is_text
+from computation.errors import PeersError, SettingsError
+from computation.federation import initial, shares
+from computation.federation.planning import Agreed
+from computation.federation.site import SiteRun
+from computation.settings import Settings
+from computation.wire.messages import MOST_ROUNDS, JoinOffer
+from computation.wire.reader import Reader
+from peers.mail import gather, said
+from peers.peer import Peer
+from peers.requests import Message, Request
+
+__all__ = ["Hello", "check_names", "described", "join", "start_from_given", "without_effect", "weights"]
+
+_JOIN, _INITIAL = "join", "initial"
+#: Checkpoints that a peer may say it has; more than any setting keeps.
+_MOST_KEPT = 100
+#: What a centre does with these settings, and nobody does where there is none.
+_CENTRES = ("quorum", "clip_above", "refuse_above", "suspect_above", "exclude_after", "deadline")
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A peer's first message.
+
+    Attributes
+    ----------
+    offer : JoinOffer
+        What it was told and what it brings, as a site's.
+    protocol : str
+        That it is to follow, with its options.
+    rounds : tuple of int
+        After which it has a checkpoint to go on from; 0 where it begins.
+    """
+
+    offer: JoinOffer
+    protocol: str
+    rounds: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, raw: Any) -> Hello:
+        """Read a first message; raises `MessageError`."""
+        reader = Reader("first message", raw)
+        offer, protocol, rounds = reader.mapping("offer"), reader.text("protocol"), reader.pop("rounds")
+        fits = isinstance(rounds, list) and 1 <= len(rounds) <= _MOST_KEPT
+        fits = fits and all(type(round) is int and 0 <= round <= MOST_ROUNDS for round in rounds)
+        reader.take("rounds", f"a list of 1 to {_MOST_KEPT} rounds", fits, None)
+        reader.end()
+        return cls(JoinOffer.parse(offer), protocol, tuple(rounds))
+
+    def text(self) -> str:
+        """Return the message as JSON."""
+        return json.dumps({"offer": self.offer.as_json(), "protocol": self.protocol, "rounds": list(self.rounds)})
+
+
+def check_names(own: str, names: tuple[str, ...]) -> None:
+    """Refuse names of which no run can be made; raises `PeersError`."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PeersError(f"two peers are called {twice[0]!r}; give each a name of its own")
+    odd = [name for name in names if not name or not is_text(name, 200)]
+    if odd:
+        raise PeersError("a peer's name is empty, too long or not printable; wanted at most 200 characters", repr(odd))
+    if own not in names:
+        raise PeersError(f"peer {own!r} is not among the peers of this run, {', '.join(names)}; add it")
+    if len(names) < 2:
+        raise PeersError(f"peer {own!r} is alone; a run without a centre wants at least two peers")
+
+
+def described(protocol: Any) -> str:
+    """Return a protocol's name and its options, in one line that is the same at all who follow it."""
+    options = fields(protocol) if is_dataclass(protocol) else ()
+    plain = {item.name: getattr(protocol, item.name) for item in options}
+    told = [f"{name}={value}" for name, value in plain.items() if isinstance(value, str | int | float)]
+    return " ".join([protocol.name, *told])[:200]
+
+
+def join(peer: Peer, hello: Hello) -> Generator[Request, Any, dict[str, Hello]]:
+    """Tell all others what this peer brings, and return what each does.
+
+    Raises
+    ------
+    PeersError
+        Naming those that said nothing.
+    SettingsError
+        Naming two that are to follow different protocols.
+    MeshNetError
+        Naming a peer whose message is malformed.
+    """
+    told = yield from gather(peer, _JOIN, Message(_JOIN, text=hello.text()))
+    expect_all(peer, told, "at the start")
+    hellos = {name: said(name, told[name], Hello.parse) for name in peer.names}
+    first = peer.names[0]
+    for name, other in hellos.items():
+        if other.protocol != hellos[first].protocol:
+            raise SettingsError(
+                f"peer {first} is to follow the protocol {hellos[first].protocol} and peer {name} {other.protocol}; "
+                "every peer must run with the same options"
+            )
+    return hellos
+
+
+def expect_all(peer: Peer, told: Mapping[str, Message], when: str) -> None:
+    """Refuse to go on without somebody; raises `PeersError`."""
+    silent = [name for name in peer.names if name not in told]
+    if silent:
+        raise PeersError(
+            f"{when} peer {' and '.join(silent)} said nothing to {peer.name} for {peer.patience:g} seconds; see that "
+            f"all {len(peer.names)} peers run and reach each other, or wait longer"
+        )
+
+
+def weights(settings: Settings, offers: Mapping[str, JoinOffer], done: Agreed) -> tuple[dict[str, float], list[str]]:
+    """Return what each peer weighs, 0 where it only evaluates, and whose share is held at the owner's bound."""
+    own = {
+        name: shares.weight(settings, offers[name], batches * settings.batch_size)
+        for name, batches in done.batches.items()
+    }
+    held = shares.capped(own, settings.most_share)
+    return {name: held.get(name, 0.0) for name in sorted(offers)}, shares.lowered(own, held)
+
+
+def start_from_given(site: SiteRun, peer: Peer) -> Generator[Request, Any, None]:
+    """Take over the trained model that the owner names, where one is named; whoever has it tells all others."""
+    if not site.settings.initial_model:
+        return
+    told = yield from gather(peer, _INITIAL, Message(_INITIAL, values=site.brought))
+    expect_all(peer, told, "at the start")
+    models = ((name, told[name].values) for name in peer.names)
+    brought = ((name, values) for name, values in models if values is not None)
+    site.trainer.load_vector(initial.chosen(brought, site.trainer, site.settings, site.tracker))
+
+
+def without_effect(settings: Settings, common: bool) -> list[str]:
+    """Return the settings that the owner changed and that mean nothing without a centre."""
+    names = _CENTRES if common else (*_CENTRES, "patience")
+    return [name for name in names if getattr(settings, name) != getattr(Settings(), name)]

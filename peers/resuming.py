@@ -1,0 +1,89 @@
+"""Going on after an interruption: what is written down with every closed round, and from which round all go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from computation.errors import ResumeError
+from computation.federation.site import SiteRun
+from computation.training import checkpoint
+from computation.wire.messages import Plan
+from peers.peer import Peer
+from peers.rounds import Rounds
+
+__all__ = ["chosen", "load", "save"]
+
+#: How the names of arrays that a protocol or the rounds keep begin, beside the site's own.
+_MEMORY, _ROUNDS = "memory.", "rounds."
+
+
+def chosen(own: str, rounds: Mapping[str, tuple[int, ...]], common: bool) -> int:
+    """Return the round after which a peer goes on: its newest, or where all hold one model the newest that all have.
+
+    Raises
+    ------
+    ResumeError
+        If there is none that all have.
+    """
+    if not common:
+        return max(rounds[own])
+    shared = set.intersection(*(set(those) for those in rounds.values()))
+    if not shared:
+        have = "; ".join(f"{name}: {', '.join(map(str, those))}" for name, those in sorted(rounds.items()))
+        raise ResumeError(
+            f"the peers have no round in common to go on from ({have}); bring back the output folder of the one that "
+            "lacks its checkpoints, or start the run again"
+        )
+    return max(shared)
+
+
+def save(site: SiteRun, peer: Peer, rounds: Rounds, round: int) -> None:
+    """Write down where a peer stands after a round."""
+    arrays, state = site.record()
+    kept = {name: value for name, value in peer.memory.items() if isinstance(value, np.ndarray)}
+    memory = {name: value for name, value in peer.memory.items() if name not in kept}
+    vectors, known = rounds.record()
+    arrays = {**arrays, **_named(_MEMORY, kept), **_named(_ROUNDS, vectors)}
+    values = {"site": state, "memory": memory, "rounds": known}
+    checkpoint.save(site.folders.checkpoints, round, arrays, values, keep=site.keep)
+
+
+def load(site: SiteRun, peer: Peer, plan: Plan, round: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Go back to where a peer stood after a round, and return what belongs to its `Rounds`.
+
+    Raises
+    ------
+    ResumeError
+        If the checkpoint is damaged, or of another run than the one that was agreed now.
+    """
+    arrays, values = checkpoint.load(site.folders.checkpoints, round)
+    _expect_same(Plan.parse(values["site"]["plan"]), plan)
+    site.trainer.close()
+    site.store.close()
+    own = {name: array for name, array in arrays.items() if not name.startswith((_MEMORY, _ROUNDS))}
+    site.restore(own, values["site"])
+    peer.learner, peer.done = site.trainer, round
+    peer.memory = {**values["memory"], **_taken(_MEMORY, arrays)}
+    return _taken(_ROUNDS, arrays), values["rounds"]
+
+
+def _expect_same(held: Plan, agreed: Plan) -> None:
+    """Refuse a checkpoint of another plan; versions and devices, which the notes tell of, may have changed."""
+    if replace(held, notes=()) != replace(agreed, notes=()):
+        raise ResumeError(
+            "the checkpoint in the output folder is of another run, or settings or scans have changed since it began; "
+            "put them back, or start this run again in a folder of its own"
+        )
+
+
+def _named(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
+
+
+def _taken(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
