@@ -21,7 +21,7 @@ from computation.federation.site import SiteRun
 from computation.federation.summary import Ended, summarise
 from computation.tracking import RoundNumbers
 from computation.training import checkpoint
-from computation.wire.messages import FinishOffer, Plan, Results
+from computation.wire.messages import FinishOffer, JoinOffer, Plan, Results
 from peers import closing, joining, mail, resuming
 from peers.closing import LastMean
 from peers.peer import Peer
@@ -177,16 +177,11 @@ class Course:
     def _begin(self) -> Generator[Request, Any, Rounds]:
         """Join, make the plan, and take over the model to start from, or that of an interrupted run."""
         site, peer = self.site, self.peer
-        # A peer that has nothing can begin, which is to go on from round 0.
-        hello = joining.Hello(self.offer, joining.described(self.protocol), self._kept or (0,))
-        hellos = yield from joining.join(peer, hello)
-        offers = {name: one.offer for name, one in hellos.items()}
+        offers, after = yield from self._join()
         agreed = planning.agreed(offers)
-        yield from joining.start_from_given(site, peer)
         plan = planning.plan(self.run, offers, agreed, site.trainer)
         peer.rounds = plan.rounds
         peer.weights, lowered = joining.weights(agreed.settings, offers, agreed)
-        after = resuming.chosen(peer.name, {name: one.rounds for name, one in hellos.items()}, self.protocol.common)
         if after in self._kept:
             known = resuming.load(site, peer, plan, after)
             rounds = Rounds(site, peer, offers, self.protocol.common)
@@ -198,13 +193,26 @@ class Course:
         peer.failed = rounds.fail
         return rounds
 
+    def _join(self) -> Generator[Request, Any, tuple[dict[str, JoinOffer], int]]:
+        """Return what each peer brings, and the round after which this one goes on."""
+        # A peer that has nothing can begin, which is to go on from round 0.
+        hello = joining.Hello(self.offer, joining.described(self.protocol), self._kept or (0,))
+        if self._kept and not self.protocol.common:
+            yield from joining.rejoin(self.site, self.peer, hello)
+            newest = self._kept[-1]
+            return {**resuming.offers(self.site.folders, newest), self.peer.name: self.offer}, newest
+        hellos = yield from joining.join(self.peer, hello)
+        yield from joining.start_from_given(self.site, self.peer)
+        after = resuming.chosen({name: one.rounds for name, one in hellos.items()}) if self.protocol.common else 0
+        return {name: one.offer for name, one in hellos.items()}, after
+
     def _start(self, plan: Plan, lowered: Iterable[str]) -> None:
         """Begin with the model that all start from, and say what is different without a centre."""
         site, values = self.site, self.site.trainer.vector()
         site.prepare(plan)
         site.start(values)
         self.peer.learner = site.trainer
-        site.tracker.event("protocol", name=joining.described(self.protocol), common=self.protocol.common)
+        site.tracker.event("protocol", rule=joining.described(self.protocol), common=self.protocol.common)
         for name in joining.without_effect(site.settings, self.protocol.common):
             site.tracker.notice("without effect", f"setting {name!r} has no effect without a centre")
         for name in lowered:
@@ -242,7 +250,7 @@ class Course:
             steps.close()
 
     def _hear(self, rounds: Rounds, report: Report) -> Generator[Request, Any, None]:
-        """Take note of what the protocol says it did; a round that is over is ended with the others and written down."""
+        """Take note of what the protocol says it did; a round that is over is ended with the others and kept."""
         rounds.note(report)
         if report.closed:
             numbers = yield from rounds.close(report)

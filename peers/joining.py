@@ -17,9 +17,19 @@ from computation.wire.messages import MOST_ROUNDS, JoinOffer
 from computation.wire.reader import Reader
 from peers.mail import gather, said
 from peers.peer import Peer
-from peers.requests import Message, Request
+from peers.requests import Message, Request, Send, Steps
 
-__all__ = ["Hello", "check_names", "described", "join", "start_from_given", "without_effect", "weights"]
+__all__ = [
+    "Hello",
+    "check_names",
+    "described",
+    "expect_all",
+    "join",
+    "rejoin",
+    "start_from_given",
+    "weights",
+    "without_effect",
+]
 
 _JOIN, _INITIAL = "join", "initial"
 #: Checkpoints that a peer may say it has; more than any setting keeps.
@@ -96,7 +106,7 @@ def join(peer: Peer, hello: Hello) -> Generator[Request, Any, dict[str, Hello]]:
     MeshNetError
         Naming a peer whose message is malformed.
     """
-    told = yield from gather(peer, _JOIN, Message(_JOIN, text=hello.text()))
+    told = yield from gather(peer, _JOIN, _greeting(hello))
     expect_all(peer, told, "at the start")
     hellos = {name: said(name, told[name], Hello.parse) for name in peer.names}
     first = peer.names[0]
@@ -107,6 +117,18 @@ def join(peer: Peer, hello: Hello) -> Generator[Request, Any, dict[str, Hello]]:
                 "every peer must run with the same options"
             )
     return hellos
+
+
+def _greeting(hello: Hello) -> Message:
+    return Message(_JOIN, text=hello.text())
+
+
+def rejoin(site: SiteRun, peer: Peer, hello: Hello) -> Steps:
+    """Tell the others what `join` and `start_from_given` would, and wait for nobody: most are in the midst of it."""
+    for other in peer.others:
+        yield Send(other, _greeting(hello), reliable=True)
+        if site.settings.initial_model:
+            yield Send(other, Message(_INITIAL, values=site.brought), reliable=True)
 
 
 def expect_all(peer: Peer, told: Mapping[str, Message], when: str) -> None:

@@ -6,20 +6,27 @@ Parts of protocols, to be used with `yield from`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection, Generator
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from computation.checks import parse_json
+from computation.errors import MessageError
+from computation.federation import foreign
+from peers.message import LONGEST_HEAD
 from peers.peer import Peer
-from peers.requests import Message, Peers, Poll, Request, Send, Wait
+from peers.requests import Message, Peers, Poll, Request, Send, Steps, Wait
 
-__all__ = ["collect", "gather", "polled"]
+__all__ = ["collect", "gather", "polled", "said", "sign"]
 
+T = TypeVar("T")
 Mail: TypeAlias = Generator[Request, Any, dict[str, Message]]
 
 #: Messages of one sender that may lie unread; more are dropped, the newest first.
 _MOST_KEPT = 256
+#: What a peer says that only wants to be known to be there.
+_ALIVE = "alive"
 
 
 def polled(peer: Peer, topic: str) -> Generator[Request, Any, list[Message]]:
@@ -28,27 +35,52 @@ def polled(peer: Peer, topic: str) -> Generator[Request, Any, list[Message]]:
     return _taken(peer, topic)
 
 
-def collect(peer: Peer, topic: str, round: int, senders: Collection[str]) -> Mail:
+def sign(peer: Peer) -> Steps:
+    """Let all others know that this peer is there, though it has nothing to say yet."""
+    for other in peer.others:
+        yield Send(other, Message(_ALIVE))
+
+
+def collect(peer: Peer, topic: str, round: int, senders: Collection[str], patience: float | None = None) -> Mail:
     """Return one message of each sender on a topic and a round, by sender.
 
-    Those that have gone, or have sent none after the peer's patience, are missing from the result: it is for the caller
-    to say what that means. Messages of earlier rounds on this topic are dropped.
+    Those that have gone, or of whom nothing at all was heard for the peer's patience, are missing from the result: it
+    is for the caller to say what that means. Messages of earlier rounds on this topic are dropped.
+
+    Parameters
+    ----------
+    peer : Peer
+        Who collects.
+    topic, round : str and int
+        What the messages are about.
+    senders : collection of str
+        Who shall have sent one.
+    patience : float, optional
+        Seconds, other than the peer's.
     """
     found: dict[str, Message] = {}
-    deadline = peer.clock() + peer.patience
+    began, patience = peer.clock(), peer.patience if patience is None else patience
     while True:
         for message in _taken(peer, topic, round):
             if message.sender in senders and message.round == round:
                 found.setdefault(message.sender, message)
         if found.keys() >= set(senders):
             return found
-        left, alive = deadline - peer.clock(), (yield Peers())
-        if left <= 0 or not any(name in alive for name in senders if name not in found):
+        alive = yield Peers()
+        awaited = [max(began, peer.heard.get(name, began)) for name in senders if name not in found and name in alive]
+        left = max(awaited, default=began - patience) + patience - peer.clock()
+        if left <= 0:
             return found
         _keep(peer, (yield Wait(left)))
 
 
-def gather(peer: Peer, topic: str, message: Message, among: Collection[str] | None = None) -> Mail:
+def gather(
+    peer: Peer,
+    topic: str,
+    message: Message,
+    among: Collection[str] | None = None,
+    patience: float | None = None,
+) -> Mail:
     """Tell all others the same and return what each said, the own message too; by sender.
 
     Parameters
@@ -61,17 +93,41 @@ def gather(peer: Peer, topic: str, message: Message, among: Collection[str] | No
         To all; its topic is the one above.
     among : collection of str, optional
         Names of those who gather, this peer among them; all by default.
+    patience : float, optional
+        Seconds, other than the peer's.
     """
     others = [name for name in peer.others if among is None or name in among]
     for other in others:
         yield Send(other, message, reliable=True)
-    found = yield from collect(peer, topic, message.round, others)
+    found = yield from collect(peer, topic, message.round, others, patience)
     return {peer.name: message, **found}
 
 
+def said(sender: str, message: Message, parse: Callable[[Any], T]) -> T:
+    """Return what a peer said in the text of a message.
+
+    Raises
+    ------
+    MeshNetError
+        As `parse` does, or if the text is no JSON; it names the peer.
+    """
+
+    def read(text: str) -> T:
+        try:
+            plain = parse_json(text[: LONGEST_HEAD + 1])
+        except ValueError as error:
+            raise MessageError(f"its message on {message.topic!r} is not JSON", str(error)) from error
+        return parse(plain)
+
+    return foreign.read(f"peer {sender}", read, message.text)
+
+
 def _keep(peer: Peer, messages: list[Message]) -> None:
-    """Put sound messages behind those that lie there."""
+    """Put sound messages behind those that lie there, and note of whom something was heard."""
     for message in messages:
+        peer.heard[message.sender] = peer.clock()
+        if message.topic == _ALIVE:
+            continue
         if (fault := _fault(peer, message)) or sum(m.sender == message.sender for m in peer.kept) >= _MOST_KEPT:
             peer.refused(message.sender, fault or "too many messages that nobody waits for")
         else:

@@ -71,6 +71,8 @@ class Peer:
         Seconds that never go back; an engine with a time of its own replaces it.
     kept : list of Message
         That have come and wait to be asked for; see `mail`.
+    heard : dict of float
+        When something was last heard of each other, by the clock.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Peer:
     refused: Callable[[str, str], None] = _silent
     clock: Callable[[], float] = time.monotonic
     kept: list[Message] = field(default_factory=list)
+    heard: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -9,29 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from computation.coinstac.node import Folders
 from computation.errors import ResumeError
 from computation.federation.site import SiteRun
 from computation.training import checkpoint
-from computation.wire.messages import Plan
+from computation.wire.messages import JoinOffer, Plan
 from peers.peer import Peer
 from peers.rounds import Rounds
 
-__all__ = ["chosen", "load", "save"]
+__all__ = ["chosen", "load", "offers", "save"]
 
 #: How the names of arrays that a protocol or the rounds keep begin, beside the site's own.
 _MEMORY, _ROUNDS = "memory.", "rounds."
 
 
-def chosen(own: str, rounds: Mapping[str, tuple[int, ...]], common: bool) -> int:
-    """Return the round after which a peer goes on: its newest, or where all hold one model the newest that all have.
+def chosen(rounds: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the newest round after which all can go on.
 
     Raises
     ------
     ResumeError
         If there is none that all have.
     """
-    if not common:
-        return max(rounds[own])
     shared = set.intersection(*(set(those) for those in rounds.values()))
     if not shared:
         have = "; ".join(f"{name}: {', '.join(map(str, those))}" for name, those in sorted(rounds.items()))
@@ -49,8 +48,15 @@ def save(site: SiteRun, peer: Peer, rounds: Rounds, round: int) -> None:
     memory = {name: value for name, value in peer.memory.items() if name not in kept}
     vectors, known = rounds.record()
     arrays = {**arrays, **_named(_MEMORY, kept), **_named(_ROUNDS, vectors)}
-    values = {"site": state, "memory": memory, "rounds": known}
+    offers = {name: offer.as_json() for name, offer in rounds.offers.items()}
+    values = {"site": state, "memory": memory, "rounds": known, "offers": offers}
     checkpoint.save(site.folders.checkpoints, round, arrays, values, keep=site.keep)
+
+
+def offers(folders: Folders, round: int) -> dict[str, JoinOffer]:
+    """Return what each peer brought to the run of a checkpoint."""
+    _, values = checkpoint.load(folders.checkpoints, round)
+    return {name: JoinOffer.parse(raw) for name, raw in values["offers"].items()}
 
 
 def load(site: SiteRun, peer: Peer, plan: Plan, round: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

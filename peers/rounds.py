@@ -106,7 +106,7 @@ class Rounds:
         for name in verdict.counted if self.common else [self.peer.name] * (own.status == "ok"):
             self.counted[name] += 1
         if report.numbers:
-            self.site.tracker.event("protocol", round=report.round, **report.numbers)
+            self.site.tracker.event("measured", round=report.round, numbers=report.numbers)
         numbers = self.site.close(verdict)
         self.begin()
         return numbers

@@ -1,0 +1,275 @@
+"""A whole run without a centre: in virtual time it ends where COINSTAC's handlers end on the same databases."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from consortium import SHORT, consortium, database
+
+from computation.coinstac.node import Folders
+from computation.errors import MessageError, PeersError, ResumeError, SettingsError
+from computation.strategies.fedavg import FedAvg
+from computation.strategies.gradient_mean import GradientMean
+from computation.tracking import notices, read, rounds
+from peers.course import Course
+from peers.engines import virtual
+from peers.engines.network import Network, Outage
+from peers.protocols.centred import Centred
+from peers.protocols.gossip import Gossip
+from peers.protocols.ring_broadcast import RingBroadcast
+from peers.requests import Send
+
+RUN = "a run"
+SCANS = ((2, 1, 1), (4, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Databases of two sites of unequal size, and one that only evaluates."""
+    root = tmp_path_factory.mktemp("made")
+    scans = {"local0": (2, 1, 1), "local1": (4, 1, 1), "local2": (0, 1, 0)}
+    return {name: database(root / name / "site.db", seed=index, scans=scans[name]) for index, name in enumerate(scans)}
+
+
+class Runs:
+    """Courses in folders of their own."""
+
+    def __init__(self, root, made, protocol, names=("local0", "local1"), resume=False, **changes):
+        self.root, self.made, self.protocol, self.names, self.resume = root, made, protocol, names, resume
+        self.changes, self.own, self.patience = changes, {}, 60.0
+        self.names_of, self.courses = dict.fromkeys(names, names), {}
+
+    def folder(self, kind, name):
+        return self.root / kind / name
+
+    def course(self, name, resume=None):
+        for kind in ("base", "output", "transfer"):
+            self.folder(kind, name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.made[name], self.folder("base", name) / "site.db")
+        state = {f"{kind}Directory": str(self.folder(kind, name)) for kind in ("base", "output", "transfer")}
+        inputs = {**SHORT, **self.changes, **self.own.get(name, {})}
+        resume = self.resume if resume is None else resume
+        self.courses[name] = Course(
+            name,
+            self.names,
+            Folders({"clientId": name, **state}),
+            inputs,
+            self.protocol,
+            RUN,
+            patience=self.patience,
+            resume=resume,
+        )
+        return self.courses[name]
+
+    def start(self, name, steps=lambda steps: steps):
+        def start():
+            # A peer that comes back after an outage goes on where it was.
+            course = self.course(name, resume=self.resume or name in self.courses)
+            return course.peer, steps(course.steps())
+
+        return start
+
+    def run(self, network=None, **changed):
+        starts = {name: changed.get(name) or self.start(name) for name in self.names}
+        return virtual.run(starts, network or Network(seconds=1.0)).values
+
+    def journal(self, name):
+        return read(self.folder("output", name) / "journal.jsonl")
+
+
+@pytest.mark.parametrize(("strategy", "rule"), [("gradient-mean", GradientMean()), ("fedavg", FedAvg())])
+def test_it_ends_where_coinstacs_handlers_end(tmp_path, made, strategy, rule):
+    changes = {"precision": "float64", "strategy": strategy}
+    loop = consortium(tmp_path / "coinstac", scans=SCANS, changes=changes)
+    expected = loop.run()
+    runs = Runs(tmp_path / "peers", made, Centred(rule), **changes)
+    ended = runs.run()
+    assert {one.digest for one in ended.values()} == {expected["model_digest"]}
+    summary = ended["local0"].summary
+    assert {**summary, **expected} == summary
+    assert (summary["consensus_distance"], summary["missing"], summary["protocol"]) == (0.0, {}, "centred clients=1.0")
+    json.dumps(summary, allow_nan=False)
+    for name in runs.names:
+        own, theirs = rounds(runs.journal(name)), rounds(read(loop.folder("output", name) / "journal.jsonl"))
+        for one, other in zip(own, theirs, strict=True):
+            assert (one.counted, one.loss, one.digest) == (other.counted, other.loss, other.digest)
+            assert (one.own_loss, one.samples, one.learning_rate) == (
+                other.own_loss,
+                other.samples,
+                other.learning_rate,
+            )
+        names = {path.relative_to(runs.folder("output", name)) for path in runs.folder("output", name).rglob("*.*")}
+        assert {str(path) for path in names if path.suffix in (".html", ".safetensors", ".gz", ".csv")} == {
+            "index.html",
+            "metrics.csv",
+            "model/final.safetensors",
+            "model/best.safetensors",
+            "predictions/scan-0004.nii.gz" if name == "local0" else "predictions/scan-0006.nii.gz",
+        }
+
+
+def test_an_evaluator_applies_every_round_and_weighs_nothing(tmp_path, made):
+    runs = Runs(tmp_path, made, Centred(GradientMean()), names=("local0", "local1", "local2"))
+    ended = runs.run()
+    assert len({one.digest for one in ended.values()}) == 1
+    summary = ended["local2"].summary
+    assert summary["sites"]["local2"]["rounds_counted"] == 0 and "local2" in summary["dice"]
+    assert runs.courses["local0"].peer.weights == {"local0": 2.0, "local1": 4.0, "local2": 0.0}
+
+
+def test_a_silent_peer_is_named(tmp_path, made):
+    runs = Runs(tmp_path, made, Centred(GradientMean()))
+
+    def silent(steps):
+        while True:
+            yield from ()
+            return None
+
+    with pytest.raises(PeersError, match="at the start peer local1 said nothing to local0 for 60 seconds"):
+        runs.run(local1=runs.start("local1", silent))
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"learning_rate": 0.5}, "'learning_rate' is 0.01 at site local0 and 0.5 at site local1"),
+        ({"classes": ["background", "a", "b"]}, "labelled|'classes'"),
+    ],
+)
+def test_what_peers_do_not_agree_on_names_them(tmp_path, made, own, said):
+    runs = Runs(tmp_path, made, Centred(GradientMean()))
+    runs.own["local1"] = own
+    with pytest.raises((SettingsError, MessageError), match=said):
+        runs.run()
+
+
+def test_another_protocol_is_refused(tmp_path, made):
+    runs = Runs(tmp_path, made, RingBroadcast(tau=2))
+    other = Runs(tmp_path, made, RingBroadcast(tau=3))
+    with pytest.raises(SettingsError, match="local0 is to follow the protocol ring-broadcast tau=2 and peer local1"):
+        runs.run(local1=other.start("local1"))
+
+
+@pytest.mark.parametrize("names", [("local0",), ("local0", "local0"), ("local1", "local2")])
+def test_names_of_no_run_are_refused(tmp_path, made, names):
+    with pytest.raises(PeersError, match=r"alone|two peers are called|not among"):
+        Runs(tmp_path, made, Centred(GradientMean()), names=names).course("local0")
+
+
+def forging(topic, change):
+    """Return steps that send another text on a topic."""
+
+    def forged(steps):
+        answer = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            if isinstance(request, Send) and request.message.topic == topic:
+                message = replace(request.message, text=change(request.message.text))
+                request = replace(request, message=message)
+            answer = yield request
+
+    return forged
+
+
+def edited(**fields):
+    return lambda text: json.dumps({**json.loads(text), **fields})
+
+
+@pytest.mark.parametrize(
+    ("topic", "change", "said"),
+    [
+        ("join", lambda text: text[:-1], "not JSON"),
+        ("join", edited(more=1), "unknown field 'more'"),
+        ("join", edited(rounds=[-1]), "'rounds'"),
+        ("join", edited(offer={}), "join message"),
+        ("round", edited(samples=10**6), "says 1000000 sub-volumes"),
+        ("round", edited(round=9), "another round"),
+        ("round", edited(model="ab" * 32), "after round 1 the model of site local1"),
+        ("finish", edited(step="done"), "says 'done' at the end"),
+        ("finish", edited(model="ab" * 32), "at the end the model of site local1"),
+    ],
+)
+def test_what_cannot_be_said_names_who_said_it(tmp_path, made, topic, change, said):
+    runs = Runs(tmp_path, made, Centred(GradientMean()), epochs=1)
+    with pytest.raises(Exception, match=said) as caught:
+        runs.run(local1=runs.start("local1", forging(topic, change)))
+    assert "local1" in str(caught.value)
+
+
+def halting(round):
+    """Return steps that end when a round is closed and written down."""
+
+    def halted(steps):
+        answer = None
+        while True:
+            request = steps.send(answer)
+            if getattr(request, "closed", False) and request.round == round:
+                steps.close()
+                raise KeyboardInterrupt
+            answer = yield request
+
+    return halted
+
+
+@pytest.mark.parametrize("protocol", [RingBroadcast(tau=2), Centred(FedAvg())])
+def test_a_resumed_run_ends_in_the_unbroken_runs_digest(tmp_path, made, protocol):
+    unbroken = Runs(tmp_path / "unbroken", made, protocol).run()
+    runs = Runs(tmp_path / "killed", made, protocol)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(local1=runs.start("local1", halting(2)))
+    again = Runs(tmp_path / "killed", made, protocol, resume=True)
+    ended = again.run()
+    assert {one.digest for one in ended.values()} == {unbroken["local0"].digest}
+    assert ended["local0"].summary == unbroken["local0"].summary
+    assert "resumed" in [entry["event"] for entry in again.journal("local1")]
+    done = [one.digest for one in rounds(again.journal("local0"))]
+    assert done == [one.digest for one in rounds(Runs(tmp_path / "unbroken", made, protocol).journal("local0"))]
+
+
+def test_other_settings_are_no_run_to_go_on_with(tmp_path, made):
+    runs = Runs(tmp_path, made, RingBroadcast())
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(local1=runs.start("local1", halting(2)))
+    with pytest.raises(ResumeError, match="settings or scans have changed"):
+        Runs(tmp_path, made, RingBroadcast(), resume=True, seed=4).run()
+
+
+def test_without_a_round_in_common_nobody_goes_on(tmp_path, made):
+    runs = Runs(tmp_path, made, RingBroadcast())
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(local1=runs.start("local1", halting(3)))
+    shutil.rmtree(runs.folder("output", "local0") / "checkpoints")
+    with pytest.raises(ResumeError, match=r"no round in common .*local0: 0; local1: 2, 3"):
+        Runs(tmp_path, made, RingBroadcast(), resume=True).run()
+
+
+def test_gossip_ends_with_one_model_and_says_how_far_apart_they_were(tmp_path, made):
+    runs = Runs(tmp_path, made, Gossip(0.5), clip_above=3.0)
+    ended = runs.run(Network(seconds=1.0, latency=0.01, stragglers={"local1": 20.0}))
+    assert len({one.digest for one in ended.values()}) == 1
+    one = ended["local0"]
+    assert one.distance > 0 and one.summary["consensus_distance"] == one.distance
+    assert sum(one.summary["last_mean"].values()) == pytest.approx(1) and one.missing == {}
+    told = {note.kind: note.text for note in notices(runs.journal("local0"))}
+    assert "mean of the last models of local0, local1" in told["last mean"]
+    assert "'clip_above' has no effect" in told["without effect"]
+
+
+def test_a_gossiping_peer_that_goes_is_missing_and_the_others_end(tmp_path, made):
+    runs = Runs(tmp_path, made, Gossip(), names=("local0", "local1", "local2"))
+    ended = runs.run(Network(seconds=1.0, outages=(Outage("local1", 2.5),)))
+    assert set(ended) == {"local0", "local2"}
+    assert ended["local0"].missing == {"local1": "at the last mean"}
+    assert ended["local0"].digest == ended["local2"].digest
+    assert ended["local0"].summary["not_in_dice"] == {"local1": "no counts"}
+
+
+def test_a_gossiping_peer_that_comes_back_goes_on_where_it_was(tmp_path, made):
+    runs = Runs(tmp_path, made, Gossip())
+    ended = runs.run(Network(seconds=1.0, outages=(Outage("local1", 2.5, 4.0),)))
+    assert len({one.digest for one in ended.values()}) == 1 and ended["local1"].missing == {}
+    assert "resumed" in [entry["event"] for entry in runs.journal("local1")]
