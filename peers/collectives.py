@@ -14,7 +14,7 @@ import numpy as np
 from computation.wire.payload import Vector
 from peers.counts import shards
 
-__all__ = ["Ring", "divided", "mean", "ring", "weighted"]
+__all__ = ["Ring", "divided", "expected", "mean", "ring", "weighted"]
 
 #: Yields what to send to the right and how many values to expect from the left; is sent those.
 Ring = Generator[tuple[Vector, int], Vector, Vector]
@@ -40,6 +40,12 @@ def ring(values: Vector, place: int, peers: int) -> Ring:
         going, coming = parts[(place + 1 - shift) % peers], parts[(place - shift) % peers]
         total[coming] = yield total[going], coming.stop - coming.start
     return total
+
+
+def expected(size: int, place: int, peers: int) -> list[int]:
+    """Return how many values come in each shift of a ring over `size` values: room can be made for all beforehand."""
+    sizes = [part.stop - part.start for part in shards(size, peers)]
+    return [sizes[(place - shift - 1) % peers] for shift in range(2 * (peers - 1))]
 
 
 def mean(values: Vector, weight: float, place: int, peers: int) -> Generator[tuple[Vector, int], Vector, Vector | None]:

@@ -27,6 +27,7 @@ import os
 import time
 import uuid
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -229,28 +230,28 @@ class Group:
         return self._backend_mean(values, weight)
 
     def _ring_mean(self, values: Vector, weight: float) -> Vector | None:
-        """Drive this peer's part of the ring: each shift sends to the right what the left one of it waits for."""
-        size = len(self.names)
+        """Drive this peer's part of the ring: each shift sends to the right, and waits for what comes from the left.
+
+        All that will come is asked for at the beginning: gloo asks before it sends, and nobody shall wait for that.
+        """
+        size, limit = len(self.names), timedelta(seconds=self._patience)
         right, left = (self.rank + 1) % size, (self.rank - 1) % size
+        room = [np.empty(count, values.dtype) for count in collectives.expected(values.size + 1, self.rank, size)]
+        coming = deque((one, dist.irecv(torch.from_numpy(one), left) if one.size else None) for one in room)
         shifts = collectives.mean(values, weight, self.rank, size)
         try:
-            going, expected = next(shifts)
+            going, _ = next(shifts)
             while True:
-                coming = np.empty(expected, values.dtype)
-                self._shift(going, right, coming, left)
-                going, expected = shifts.send(coming)
+                sent = dist.isend(_tensor(going), right) if going.size else None
+                come, arrival = coming.popleft()
+                _finish(arrival, limit)
+                _finish(sent, limit)
+                if going.size:
+                    self._count(right, going.size, going.nbytes)
+                going, _ = shifts.send(come)
         except StopIteration as end:
             mean: Vector | None = end.value
             return mean
-
-    def _shift(self, going: Vector, right: int, coming: Vector, left: int) -> None:
-        """Send to one neighbour while another sends; nothing at all where a chunk is empty."""
-        works = [dist.irecv(torch.from_numpy(coming), left)] if coming.size else []
-        works += [dist.isend(_tensor(going), right)] if going.size else []
-        for work in works:
-            _finish(work, timedelta(seconds=self._patience))
-        if going.size:
-            self._count(right, going.size, going.nbytes)
 
     def _backend_mean(self, values: Vector, weight: float) -> Vector | None:
         total = self._moved(collectives.weighted(values, weight))
@@ -311,7 +312,7 @@ class Group:
 
 def _finish(work: dist.Work | None, limit: timedelta) -> None:
     """Wait for one half of an exchange: it does not know the group's time-out as of now, but that of its beginning."""
-    if work is not None:  # there is none for those who are not of the group
+    if work is not None:
         work.wait(limit)
 
 
