@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     from computation.commands import command as models
     from computation.scans import command as scans
+    from peers import command as peers
     from simulator import command as simulator
     from simulator import demo
 
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_commands(commands)
     simulator.add_commands(commands)
     demo.add_commands(commands)
+    peers.add_commands(commands)
     settings = commands.add_parser("settings", help="list every setting with its default, range and meaning")
     settings.set_defaults(run=_settings)
     specs = commands.add_parser("specs", help="write compspec.json and inputspec.json from the settings")

@@ -5,14 +5,52 @@ Each message's values get fresh noise, `x_j + xi` with `xi ~ N(0, sigma^2 I)`, o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from peers.peer import Peer
-from peers.protocols.base import within
+from peers.protocols.base import Rule, within
 from peers.requests import Message, Send, Steps
 
-__all__ = ["noisy"]
+__all__ = ["Noisy", "noisy"]
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """A protocol whose links are noisy.
+
+    Parameters
+    ----------
+    rule : Rule
+        The protocol.
+    sigma : float
+        Standard deviation for each value.
+    """
+
+    rule: Rule
+    sigma: float
+
+    def __post_init__(self) -> None:
+        within("noise", self.sigma, 0.0, 1e6)
+
+    @property
+    def name(self) -> str:
+        """Name of the protocol."""
+        return self.rule.name
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Kinds of requests that the protocol makes."""
+        return self.rule.needs
+
+    @property
+    def common(self) -> bool:
+        """Whether all peers hold one model after every round."""
+        return self.rule.common
+
+    def __call__(self, peer: Peer) -> Steps:
+        """Do all of a peer's rounds."""
+        return noisy(self.rule(peer), self.sigma, peer)
 
 
 def noisy(steps: Steps, sigma: float, peer: Peer) -> Steps:
@@ -27,7 +65,6 @@ def noisy(steps: Steps, sigma: float, peer: Peer) -> Steps:
     peer : Peer
         Whose it is; its chance draws the noise.
     """
-    within("noise", sigma, 0.0, 1e6)
     answer: Any = None
     number = 0
     while True:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from computation import terminal
-from computation.checks import is_number
 from computation.errors import MeshNetError, SimulatorError
 from computation.terminal import shown
 from simulator import embedded, inputspec
@@ -28,8 +26,9 @@ from simulator.notes import notes
 from simulator.observer import Observer
 from simulator.progress import RunProgress, progress
 from simulator.result import Result
+from simulator.table import table
 
-__all__ = ["add_arguments", "add_commands", "resume", "run", "simulate", "table"]
+__all__ = ["add_arguments", "add_commands", "resume", "run", "simulate"]
 
 
 def add_commands(commands: Any) -> None:
@@ -204,7 +203,7 @@ def _shown(work: Callable[[Observer], Result], output: Path, console: Console) -
         except (MeshNetError, KeyboardInterrupt):
             _tell_how_to_go_on(observer, output, console)
             raise
-    console.print(table(result))
+    console.print(table(result.summary(), "Simulated run"))
     layout = Layout(output)
     for note in notes(layout, result.sites):
         console.print(f"[yellow]{shown(note)}", soft_wrap=True, highlight=False)
@@ -228,28 +227,3 @@ def _inputs_beside(spec: Path) -> Path:
     raise SimulatorError(
         "there is no test/input or input folder beside the inputspec; name one with --input", str(spec)
     )
-
-
-def table(result: Result) -> Table:
-    """Return the figures of a run, and what its final output says of each site."""
-    view = Table("", "value", title="Simulated run")
-    summary = result.summary()
-    sites = summary.pop("sites")
-    for name, value in _flat(summary):
-        view.add_row(shown(name), shown(value))
-    if isinstance(sites, Mapping):
-        for site, facts in sites.items():
-            view.add_section()
-            for name, value in _flat(facts if isinstance(facts, Mapping) else {}):
-                view.add_row(shown(f"{site}: {name}"), shown(value))
-    return view
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name} ")
-        else:
-            rows.append((f"{prefix}{name}", f"{value:.4g}" if is_number(value) and value % 1 else str(value)))
-    return rows

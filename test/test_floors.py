@@ -105,7 +105,7 @@ def test_protocols_and_engines_do_not_know_each_other(own, other):
 
 
 def test_peers_know_a_simulators_folders_and_results_only():
-    known = {"simulator", "simulator.layout", "simulator.inputspec", "simulator.result"}
+    known = {"simulator", *(f"simulator.{name}" for name in ("course", "inputspec", "layout", "result", "table"))}
     for path in (ROOT / "peers").rglob("*.py"):
         seen = {".".join(module.split(".")[:2]) for module in _imports(path) if _within(module, "simulator")}
         assert seen <= known, path.name

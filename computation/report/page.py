@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from computation.report.data import ReportData
 from computation.report.markup import Markup, element, join
 from computation.tracking import lines
 
-__all__ = ["page", "write_centre_report", "write_site_report"]
+__all__ = ["framed", "page", "write_centre_report", "write_site_report"]
 
 _STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 #: COINSTAC shows the page in a window that may run programs; this forbids the page everything but its own styles.
@@ -82,16 +83,22 @@ def page(data: ReportData, whose: str, note: str) -> Markup:
         Who may see it, for its foot.
     """
     title = f"MeshNet, {whose}"
+    return framed(f"{title}, run {data.run}", _header(data, title), _parts(data), note)
+
+
+def framed(title: str, header: Markup, parts: Sequence[tuple[str, Markup | None]], note: str) -> Markup:
+    """Return a whole page: a header, parts with a heading each, of which the empty ones are left out, and a foot."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title}, run {data.run}"),
+        element("title", title),
         element("style", Markup(_STYLE)),
     )
-    body = element("body", _header(data, title), element("main", *_parts(data)), _footer(note))
+    shown = [element("section", element("h2", name), body) for name, body in parts if body]
+    body = element("body", header, element("main", *shown), _footer(note))
     return join(Markup("<!DOCTYPE html>\n"), element("html", head, body, lang="en"), "\n")
 
 
@@ -105,8 +112,8 @@ def _header(data: ReportData, title: str) -> Markup:
     )
 
 
-def _parts(data: ReportData) -> list[Markup]:
-    parts = [
+def _parts(data: ReportData) -> list[tuple[str, Markup | None]]:
+    return [
         ("Accuracy", join(sections.accuracy(data), sections.validations(data))),
         ("Course of the training", join(curves(data), sections.rounds(data))),
         ("Sites", sections.sites(data)),
@@ -116,7 +123,6 @@ def _parts(data: ReportData) -> list[Markup]:
         ("How it was run", sections.summary(data)),
         ("Files at this site", sections.files(data)),
     ]
-    return [element("section", element("h2", name), body) for name, body in parts if body]
 
 
 def _footer(note: str) -> Markup:

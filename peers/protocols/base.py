@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from computation.errors import PeersError
 from peers import topology
@@ -17,20 +17,24 @@ __all__ = ["Rule", "graph", "within"]
 class Rule(Protocol):
     """How peers come to one model; a frozen record of its options.
 
-    Attributes
-    ----------
-    name : str
-        As the command line has it.
-    needs : frozenset of str
-        Kinds of requests that it makes.
-    common : bool
-        Whether all peers hold one model after every round. Otherwise each has its own, and the run ends with a last
-        exact mean, weighted by what the protocol leaves in `peer.memory["weight"]`.
+    Where not all peers hold one model after every round, each has its own, and the run ends with a last exact mean,
+    weighted by what the protocol leaves in `peer.memory["weight"]`.
     """
 
-    name: ClassVar[str]
-    needs: ClassVar[frozenset[str]]
-    common: ClassVar[bool]
+    @property
+    def name(self) -> str:
+        """As the command line has it."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Kinds of requests that it makes."""
+        ...
+
+    @property
+    def common(self) -> bool:
+        """Whether all peers hold one model after every round; see above."""
+        ...
 
     def __call__(self, peer: Peer) -> Steps:
         """Do all of a peer's rounds."""

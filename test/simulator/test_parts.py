@@ -19,6 +19,7 @@ from simulator.layout import CENTRE, RUN, Layout, link_tree
 from simulator.process import NodeProcess, Reservation, environment
 from simulator.progress import LiveProgress, line
 from simulator.result import Cycle, Result, write_summary
+from simulator.table import table
 
 pytestmark = pytest.mark.timeout(60)
 SUMMING = Path(__file__).with_name("summing.py")
@@ -308,7 +309,7 @@ def test_a_summary_is_written_whole_or_not_at_all(tmp_path):
 def test_the_table_survives_strange_values():
     output = {"dice": {"[/bold]": 0.5, "none": None}, "sites": {"local0": {"scans": {"train": 2}}, "x": 7}}
     with Console(file=None, record=True, width=100) as console:
-        console.print(command.table(result(output)))
+        console.print(table(result(output).summary(), "Simulated run"))
     text = console.export_text()
     assert "[/bold]" in text and "local0: scans train" in text and "seconds_per_round" in text
 

@@ -1,0 +1,272 @@
+"""Several protocols on the same sites, seeds and samples, in virtual time: one table, CSV, figure and page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from computation.errors import MeshNetError
+from computation.report import words
+from computation.report.chart import Series, chart
+from computation.report.markup import Markup, element
+from computation.report.page import framed
+from computation.report.tables import Column, table
+from computation.settings import parse
+from computation.tracking import RoundNumbers, foreground, lines, mean, read, rounds
+from peers import simulating
+from peers.engines.network import Network
+from peers.options import Choice
+from peers.plan import Order, folders
+
+__all__ = ["Point", "Row", "compare", "read_choice", "write"]
+
+_NOTE = (
+    "All protocols learnt from the same scans with the same seeds and settings, in virtual time: what messages and "
+    "batches cost is given, and what came of it is computed. Metrics only: no image, no scan, no file name, no person."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one protocol came to with one seed.
+
+    Attributes
+    ----------
+    protocol : str
+        With its options.
+    seed : int
+        Of the run.
+    peers, rounds, samples : int
+        How many; samples are sub-volumes that all peers together learnt from.
+    valid_dice, test_dice : float or None
+        Pooled foreground Dice of the final model.
+    messages, bytes, busiest_peer_bytes : int
+        That travelled, and what went through the one peer or centre through which most went.
+    seconds : float
+        Of virtual time.
+    consensus_distance : float
+        Root mean square distance of the peers' last models from their mean, before it became the final model.
+    digest : str
+        Of the final model.
+    """
+
+    protocol: str
+    seed: int
+    peers: int
+    rounds: int
+    samples: int
+    valid_dice: float | None
+    test_dice: float | None
+    messages: int
+    bytes: int
+    busiest_peer_bytes: int
+    seconds: float
+    consensus_distance: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One validation: the mean over peers of each one's foreground Dice on its own scans, after a round."""
+
+    protocol: str
+    seed: int
+    round: int
+    samples: int
+    dice: float
+
+
+def read_choice(text: str) -> Choice:
+    """Read a protocol with its options, such as `gossip:mixing=doubly,graph=ring`.
+
+    Raises
+    ------
+    PeersError
+        If it is none.
+    """
+    name, _, rest = text.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    return Choice(name, **{key: _value(value) for key, _, value in pairs}) if _known(pairs) else Choice(text)
+
+
+def _known(pairs: Sequence[tuple[str, str, str]]) -> bool:
+    names = {one.name for one in fields(Choice)} - {"protocol"}
+    return all(key in names and equals and value for key, equals, value in pairs)
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def compare(
+    order: Order,
+    choices: Sequence[Choice],
+    seeds: Sequence[int],
+    network: Network,
+    told: Callable[[Row], object] = lambda _: None,
+) -> tuple[list[Row], list[Point]]:
+    """Run each protocol with each seed.
+
+    Parameters
+    ----------
+    order : Order
+        What is to be run; each run has a folder of its own in the output folder.
+    choices : sequence of Choice
+        The protocols.
+    seeds : sequence of int
+        They take the place of the setting `seed`.
+    network : Network
+        The same for all.
+    told : callable, optional
+        Hears of each run when it is over.
+
+    Raises
+    ------
+    MeshNetError
+        If a run does not end well; nothing of the others is lost.
+    """
+    rows, points = [], []
+    for seed in seeds:
+        for choice in choices:
+            folder = order.output / "runs" / f"{_name(choice)}-seed-{seed}"
+            tasks = {name: {**task, "strategy": choice.strategy, "seed": seed} for name, task in order.tasks.items()}
+            one = replace(order, tasks=tasks, choice=choice, output=folder)
+            summary = simulating.simulate(one, replace(network, seed=seed))
+            found = _points(one, seed)
+            rows.append(_row(one, seed, summary))
+            points += found
+            told(rows[-1])
+    return rows, points
+
+
+def _name(choice: Choice) -> str:
+    """Return a folder's name; that of a matrix's file has slashes."""
+    return "-".join([choice.protocol, *(f"{key}-{Path(str(value)).stem}" for key, value in choice.given.items())])
+
+
+def _row(order: Order, seed: int, summary: dict[str, Any]) -> Row:
+    traffic = summary["traffic"]
+    return Row(
+        str(order.choice),
+        seed,
+        len(order.names),
+        summary["rounds"],
+        sum(one.samples for name in order.names for one in _journal(order, name)),
+        summary["foreground_dice"],
+        summary["test_foreground_dice"],
+        traffic["messages"],
+        traffic["bytes"],
+        traffic["busiest_peer_bytes"],
+        round(summary["virtual_seconds"], 3),
+        summary["consensus_distance"],
+        summary["model_digest"],
+    )
+
+
+def _journal(order: Order, name: str) -> list[RoundNumbers]:
+    return list(rounds(read(folders(order, name).output / "journal.jsonl")))
+
+
+def _points(order: Order, seed: int) -> list[Point]:
+    """Return the validations of a run."""
+    classes = parse(order.tasks[order.names[0]])[0].classes
+    found: dict[int, list[float | None]] = {}
+    samples: dict[int, int] = {}
+    for name in order.names:
+        done = 0
+        for one in _journal(order, name):
+            done += one.samples
+            samples[one.round] = samples.get(one.round, 0) + done
+            if one.own_dice and one.validated >= 0:
+                found.setdefault(one.validated, []).append(foreground(one.own_dice, classes))
+    dice = {round: mean(values) for round, values in sorted(found.items())}
+    return [
+        Point(str(order.choice), seed, round, samples.get(round, 0), value)
+        for round, value in dice.items()
+        if value is not None
+    ]
+
+
+def write(folder: Path, rows: Sequence[Row], points: Sequence[Point]) -> None:
+    """Write `compare.csv`, `curve.csv` and `index.html` into a folder.
+
+    Raises
+    ------
+    MeshNetError
+        If it cannot be written.
+    """
+    if not rows:
+        raise MeshNetError("there is nothing to compare; name a protocol at least")
+    lines.replace(folder / "compare.csv", _csv(rows, Row))
+    lines.replace(folder / "curve.csv", _csv(points, Point))
+    lines.replace(folder / "index.html", page(rows, points))
+
+
+def _csv(records: Sequence[Any], kind: type[Any]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [one.name for one in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(one) for one in records)
+    return text.getvalue()
+
+
+def page(rows: Sequence[Row], points: Sequence[Point]) -> Markup:
+    """Return the comparison as one self-contained page."""
+    names = list(dict.fromkeys(row.protocol for row in rows))
+    seeds = len({row.seed for row in rows})
+    header = element(
+        "header",
+        element("p", "Federated segmentation of brain MRI without a centre", class_="kicker"),
+        element("h1", "Protocols side by side"),
+        element("p", f"{len(names)} protocols, {rows[0].peers} peers, {seeds} seeds each.", class_="lead"),
+    )
+    parts = [("What it cost and what it brought", _table(rows, names)), ("On the way", _figure(names, points))]
+    return framed("MeshNet, protocols side by side", header, parts, _NOTE)
+
+
+def _table(rows: Sequence[Row], names: Sequence[str]) -> Markup:
+    groups = [[row for row in rows if row.protocol == name] for name in names]
+
+    def column(title: str, form: Callable[[Any], str], value: Callable[[Row], float | None]) -> Column:
+        return Column(title, [_range([value(row) for row in group], form) for group in groups])
+
+    return table(
+        [
+            Column("Protocol", list(names), "code"),
+            column("Validation Dice", words.score, lambda row: row.valid_dice),
+            column("Test Dice", words.score, lambda row: row.test_dice),
+            column("Samples", words.count, lambda row: row.samples),
+            column("Messages", words.count, lambda row: row.messages),
+            column("Bytes", words.size, lambda row: row.bytes),
+            column("Through the busiest", words.size, lambda row: row.busiest_peer_bytes),
+            column("Virtual time", words.seconds, lambda row: row.seconds),
+            column("Consensus distance", words.tick, lambda row: row.consensus_distance),
+        ]
+    )
+
+
+def _range(values: Sequence[float | None], form: Callable[[Any], str]) -> str:
+    """Return the least and the most over seeds, in one word where both look the same."""
+    known = sorted(value for value in values if value is not None)
+    ends = list(dict.fromkeys(form(value) for value in (known[0], known[-1]))) if known else ["–"]
+    return " to ".join(ends)
+
+
+def _figure(names: Sequence[str], points: Sequence[Point]) -> Markup:
+    series = []
+    for place, name in enumerate(names, start=1):
+        at = sorted({point.round for point in points if point.protocol == name})
+        values = [(r, mean([p.dice for p in points if (p.protocol, p.round) == (name, r)])) for r in at]
+        series.append(Series(name, tuple(values), place, place > 6))
+    return chart(
+        "Foreground Dice on each peer's own validation scans, mean over peers and seeds", series, form=words.score
+    )

@@ -1,0 +1,102 @@
+"""What a run without a centre is asked to do, before anything has begun: the same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from computation.coinstac.node import Folders
+from computation.errors import PeersError
+from peers.options import Choice
+from simulator import inputspec
+from simulator.layout import RUN, Layout
+
+__all__ = ["Order", "folders", "order", "own_folders"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run.
+
+    Attributes
+    ----------
+    tasks : dict of dict
+        Each peer's inputs, by its name, which is that of its site's folder.
+    inputs : Path
+        Holds each site's files, `local0/simulatorRun` and so on.
+    output : Path
+        Gets everything that the run writes.
+    choice : Choice
+        The protocol.
+    patience : float
+        Seconds after which a peer that says nothing is taken for gone.
+    """
+
+    tasks: Mapping[str, Mapping[str, Any]]
+    inputs: Path
+    output: Path
+    choice: Choice
+    patience: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the peers."""
+        return tuple(sorted(self.tasks))
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything of the run lies."""
+        return Layout(self.output)
+
+
+def order(
+    spec: inputspec.Spec, *, inputs: Path, output: Path, peers: int | None, choice: Choice, patience: float
+) -> Order:
+    """Return what a run is to do.
+
+    Parameters
+    ----------
+    spec : list or dict
+        What inputspec.json holds.
+    inputs, output, choice, patience
+        See `Order`.
+    peers : int, optional
+        How many; by default one for each entry of the spec.
+
+    Raises
+    ------
+    PeersError
+        If there is only one.
+    SimulatorError
+        If the spec has fewer entries than peers.
+    """
+    tasks = inputspec.fulfil(spec, peers)
+    if len(tasks) < 2:
+        raise PeersError("one peer alone has nobody to learn with; wanted two or more, or `coinstac-meshnet train`")
+    # What a peer does in a round by itself follows from the protocol.
+    made = {f"local{index}": {**task, "strategy": choice.strategy} for index, task in enumerate(tasks)}
+    return Order(made, inputs.resolve(), output.resolve(), choice, patience)
+
+
+def folders(order: Order, name: str) -> Folders:
+    """Return a peer's folders in a layout that was prepared."""
+    return Folders(order.layout.state(name))
+
+
+def own_folders(order: Order, name: str) -> Folders:
+    """Make a peer's folders where nobody prepared any for all: on a machine that may have this site's files only.
+
+    Raises
+    ------
+    PeersError
+        If the site's folder is not there.
+    """
+    base = order.inputs / name / RUN
+    if not base.is_dir():
+        raise PeersError(f"{name} has no input folder here; wanted {name}/{RUN} in --input", str(base))
+    layout = Layout(order.output / name)
+    for folder in (layout.output(name), layout.transfer(name)):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Folders({**layout.state(name), "baseDirectory": str(base)})
