@@ -232,8 +232,9 @@ def _simulate(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from peers import comparing
+    from peers.options import Choice
 
-    choices, figures = [comparing.read_choice(text) for text in options.protocols], network(options)
+    choices, figures = [Choice.read(text) for text in options.protocols], network(options)
     order = ordered(options, choices[0], options.patience)
     console = terminal.console()
 

@@ -22,7 +22,7 @@ from peers.engines.network import Network
 from peers.options import Choice
 from peers.plan import Order, folders
 
-__all__ = ["Point", "Row", "compare", "read_choice", "write"]
+__all__ = ["Point", "Row", "compare", "page", "write"]
 
 _NOTE = (
     "All protocols learnt from the same scans with the same seeds and settings, in virtual time: what messages and "
@@ -78,33 +78,6 @@ class Point:
     round: int
     samples: int
     dice: float
-
-
-def read_choice(text: str) -> Choice:
-    """Read a protocol with its options, such as `gossip:mixing=doubly,graph=ring`.
-
-    Raises
-    ------
-    PeersError
-        If it is none.
-    """
-    name, _, rest = text.partition(":")
-    pairs = [part.partition("=") for part in rest.split(",") if part]
-    return Choice(name, **{key: _value(value) for key, _, value in pairs}) if _known(pairs) else Choice(text)
-
-
-def _known(pairs: Sequence[tuple[str, str, str]]) -> bool:
-    names = {one.name for one in fields(Choice)} - {"protocol"}
-    return all(key in names and equals and value for key, equals, value in pairs)
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def compare(

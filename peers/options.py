@@ -32,6 +32,17 @@ ENGINES: Mapping[str, frozenset[str]] = {
 }
 
 
+#: What an option's value is.
+_KINDS: Mapping[str, Any] = {
+    "mixing": str,
+    "graph": str,
+    "tau": int,
+    "probability": int | float,
+    "clients": int | float,
+    "noise": int | float,
+}
+
+
 @dataclass(frozen=True)
 class Choice:
     """A protocol and its options, as the command line has them; those that are not given have the protocol's default.
@@ -68,6 +79,10 @@ class Choice:
     noise: float | None = None
 
     def __post_init__(self) -> None:
+        for name, value in self.given.items():
+            kind = _KINDS[name]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise PeersError(f"option {name} is {value!r}; wanted {'a text' if kind is str else 'a number'}")
         if self.protocol not in PROTOCOLS:
             raise PeersError(f"there is no protocol {self.protocol!r}; wanted one of {', '.join(PROTOCOLS)}")
         taken = PROTOCOLS[self.protocol].options
@@ -77,6 +92,16 @@ class Choice:
                 raise PeersError(f"protocol {self.protocol} takes no --{name} (it has {value}); it takes {listed}")
         if self.graph is not None and self.graph not in topology.GRAPHS:
             raise PeersError(f"there is no graph {self.graph!r}; wanted one of {', '.join(topology.GRAPHS)}")
+
+    @classmethod
+    def read(cls, text: str) -> Choice:
+        """Read a protocol with its options, such as `gossip:mixing=doubly,graph=ring`; raises `PeersError`."""
+        name, _, rest = text.partition(":")
+        pairs = [part.partition("=") for part in rest.split(",") if part]
+        names = {one.name for one in fields(cls)} - {"protocol"}
+        if not all(key in names and equals and value for key, equals, value in pairs):
+            raise PeersError(f"{text[:80]!r} is no protocol with its options; wanted NAME or NAME:OPTION=VALUE,...")
+        return cls(name, **{key: _value(value) for key, _, value in pairs})
 
     @property
     def given(self) -> dict[str, Any]:
@@ -110,6 +135,15 @@ class _Entry:
     strategy: str
     options: tuple[str, ...]
     make: Callable[[Choice], Rule]
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _centred(choice: Choice) -> Rule:
