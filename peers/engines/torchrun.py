@@ -28,11 +28,11 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -59,12 +59,13 @@ from peers.requests import (
     Report,
     Request,
     Send,
-    Steps,
     Wait,
 )
 from peers.traffic import Count, Traffic
 
 __all__ = ["BACKEND", "NAME", "OFFERS", "RING", "Group", "Options", "joined"]
+
+T = TypeVar("T")
 
 NAME = "torchrun"
 OFFERS = frozenset({COLLECTIVE, MEASUREMENT, MEMBERSHIP, POINT})
@@ -142,7 +143,7 @@ class Group:
         """Name of this peer."""
         return self.names[self.rank]
 
-    def run(self, peer: Peer, steps: Steps) -> Any:
+    def run(self, peer: Peer, steps: Generator[Request, Any, T]) -> T:
         """Perform a peer's protocol to its end and return its result.
 
         Raises
@@ -164,7 +165,8 @@ class Group:
             while True:
                 answer = self._perform(peer, steps.send(answer))
         except StopIteration as end:
-            return end.value
+            value: T = end.value
+            return value
         finally:
             steps.close()
 
