@@ -41,6 +41,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.combine
 	$(BIN)/python -m benchmarks.null_round
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.ring
 
 # requirements/lock.txt and sbom.cdx.json anew; `make lock LOCK_OPTIONS=--upgrade` takes the newest of what is left open.
 lock: $(VENV)/.installed

@@ -114,7 +114,8 @@ def launch(
     with _signals(pack):
         try:
             for rank, name in enumerate(sorted(commands)):
-                pack.start(name, commands[name], rank)
+                if not pack.asked:
+                    pack.start(name, commands[name], rank)
             return pack.watch(one_for_all, patience, told)
         finally:
             pack.end(patience)
@@ -188,21 +189,16 @@ class _Pack:
 
     def end(self, patience: float) -> None:
         """Ask those that still run to end, kill those that do not, and whatever any of them has left behind."""
-        if not self.asked:  # else they were asked already, as this process was
-            self.send(signal.SIGTERM)
+        for process in self._running:
+            with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+                os.killpg(process.pid, self.asked or signal.SIGTERM)
         limit = time.monotonic() + patience
         while self._running and time.monotonic() < limit:
             time.sleep(_LOOK)
         for process in self._processes.values():
-            with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-    def send(self, number: int) -> None:
-        """Pass a signal on to all that run."""
-        for process in self._running:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
 
     @property
     def _running(self) -> list[subprocess.Popen[bytes]]:
@@ -211,11 +207,10 @@ class _Pack:
 
 @contextmanager
 def _signals(pack: _Pack) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to all peers inside, and act on them here afterwards."""
+    """Have SIGINT and SIGTERM end all peers inside, and act on them here afterwards."""
 
     def asked(number: int, frame: FrameType | None) -> None:
-        pack.asked = number
-        pack.send(number)
+        pack.asked = number  # and nothing else: it may be in the middle of starting one
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import struct
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ __all__ = ["Place", "interface", "place", "reach"]
 
 #: Seconds between two attempts to reach the master.
 _AGAIN = 0.1
+#: Linux's number for asking for an interface's address.
+_INTERFACE_ADDRESS = 0x8915
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def place(peers: int, master: str, given: Mapping[str, str]) -> Place:
             f"this is process {rank} of {size} ({' and '.join(ranks)}), and there are {peers} peers; "
             "wanted one process for each, counted from 0"
         )
-    host, port = _address(master, given)
+    host, port = _master(master, given)
     hosted = not master and given.get("TORCHELASTIC_USE_AGENT_STORE", "") == "True"
     return Place(rank, size, host, port, hosted, given.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
@@ -87,7 +91,7 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-def _address(master: str, given: Mapping[str, str]) -> tuple[str, int]:
+def _master(master: str, given: Mapping[str, str]) -> tuple[str, int]:
     """Return host and port of the meeting point."""
     if not master and not ("MASTER_ADDR" in given and "MASTER_PORT" in given):
         raise PeersError(
@@ -101,14 +105,16 @@ def _address(master: str, given: Mapping[str, str]) -> tuple[str, int]:
 
 
 def interface(name: str, host: str) -> str:
-    """Return the name of the network interface to use, or nothing where the network may choose.
+    """Return the name of the network interface to use, or nothing where it cannot be told.
+
+    Left to itself gloo takes the address that the machine's own name has, which may be a loopback one.
 
     Parameters
     ----------
     name : str
         As wanted, or nothing.
     host : str
-        Of the meeting point: where it is the loopback, so is the interface.
+        Of the meeting point: without a wish, it is the interface that leads there.
 
     Raises
     ------
@@ -118,9 +124,36 @@ def interface(name: str, host: str) -> str:
     present = [known for _, known in socket.if_nameindex()]
     if name and name not in present:
         raise PeersError(f"network interface {name} is unknown here; wanted one of {', '.join(present)}")
-    if not name and _loopback(host):
+    if name:
+        return name
+    if _loopback(host):
         return next((known for known in present if known in ("lo", "lo0")), "")
-    return name
+    own = _address_towards(host)
+    return next((known for known in present if own and _address_of(known) == own), "")
+
+
+def _address_towards(host: str) -> bytes:
+    """Return this machine's IPv4 address on the way to another, or nothing; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+        except OSError:
+            return b""
+        return socket.inet_aton(probe.getsockname()[0])
+
+
+def _address_of(interface: str) -> bytes:
+    """Return an interface's IPv4 address, on Linux, or nothing."""
+    if sys.platform != "linux":
+        return b""
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            found = fcntl.ioctl(any_socket.fileno(), _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
+        except OSError:  # it has none
+            return b""
+    return found[20:24]
 
 
 def _loopback(host: str) -> bool:

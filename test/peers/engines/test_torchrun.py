@@ -145,6 +145,21 @@ def test_peers_that_gossip_go_on_when_one_is_killed(tmp_path):
         assert "local2" not in found["alive"]
 
 
+def test_peers_that_gossip_end_though_one_stands_still(tmp_path):
+    names, ended = FOUR[:3], []
+
+    def told(one):
+        ended.append(one)
+        if len(ended) == 2:
+            os.kill(int((tmp_path / "stopped").read_text()), signal.SIGKILL)
+
+    commands = {name: command("gossip_stop", tmp_path, names, patience=5) for name in names}
+    launch(commands, tmp_path, one_for_all=False, told=told)
+    assert [one.status for one in ended] == [0, 0, -signal.SIGKILL]
+    assert [int(seen(tmp_path, "gossip_stop", name)["found"]) for name in names[:2]] == [100, 100]
+    assert [one.log.read_text() for one in ended] == [""] * 3
+
+
 def test_a_collective_names_who_was_killed(tmp_path):
     launch({name: command("collective_kill", tmp_path, FOUR) for name in FOUR}, tmp_path, one_for_all=False)
     for name in FOUR[:3]:

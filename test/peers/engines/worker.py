@@ -71,6 +71,20 @@ def gossip_kill(peer, rank):
     return {"found": found, "alive": alive}
 
 
+def gossip_stop(peer, rank):
+    """The last one stops in its tracks; the others go on, and end without its goodbye."""
+    if rank == 2:
+        Path(sys.argv[2], "stopped").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    for step in range(100):
+        for to in peer.others:
+            yield Send(to, Message("tick", step, np.full(peer.learner.manifest.size, step, peer.learner.dtype)))
+    found = 0
+    while found < 100:
+        found += sum(m.sender == peer.names[1 - rank] for m in (yield Wait(20.0)))
+    return {"found": found}
+
+
 def collective_kill(peer, rank):
     """The last one dies after three means."""
     for step in range(10):
