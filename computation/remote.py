@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from computation.checks import is_text
 from computation.coinstac.node import Phase, Service
 from computation.errors import MessageError
-from computation.federation import ending, foreign, results
+from computation.federation import claims, ending, foreign, results
 from computation.federation.centre import CentreRun
 from computation.federation.summary import Ended, summarise
 from computation.model.network import parameter_count
@@ -32,10 +31,7 @@ def create() -> Service:
 def _examine(inputs: Mapping[str, Any]) -> None:
     """Raise what is wrong with the sites' first messages, or with their names, of which folders are made."""
     for site in inputs:
-        if not is_text(site, 200) or site in ("", ".", "..") or "/" in site:
-            raise MessageError(
-                "a site's id is no plain name; wanted at most 200 characters and no '/'", repr(site)[:200]
-            )
+        claims.check_name(site)
     _from_each(inputs, JoinOffer.parse)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from computation.errors import MessageError, PeersError
+from computation.errors import MeshNetError, MessageError, PeersError
+from computation.federation import claims
 from computation.strategies.average import normalised, weighted_mean
 from computation.wire.messages import MOST_ROUNDS, FinishOffer
 from computation.wire.payload import Vector
@@ -82,12 +83,25 @@ def last_mean(peer: Peer, learnt: int) -> Generator[Request, Any, LastMean]:
     """
     weight = float(peer.memory.get("weight", 1.0))
     told = yield from gather(peer, _LAST, Message(_LAST, peer.rounds, peer.learner.vector(), weight))
-    whole = {name: one for name, one in told.items() if one.values is not None}
+    whole = {name: one for name, one in told.items() if _is_model(peer, name, one)}
     own = _Heard(frozenset(whole), learnt)
     lists = yield from gather(peer, _HEARD, Message(_HEARD, peer.rounds, text=own.text()), among=whole)
     heard = {name: said(name, one, _Heard.parse) for name, one in sorted(lists.items())}
     shared = sorted(frozenset.intersection(*(one.names for one in heard.values())))
     return _mean({name: whole[name] for name in shared}, {name: one.learnt for name, one in heard.items()})
+
+
+def _is_model(peer: Peer, name: str, message: Message) -> bool:
+    """Tell whether a last model can be computed with; what cannot is dropped, and all who got it drop it alike."""
+    if message.values is None:
+        peer.refused(name, "a last model without values")
+        return False
+    try:
+        claims.check_values(peer.learner.manifest, message.values)
+    except MeshNetError as error:
+        peer.refused(name, error.public)
+        return False
+    return True
 
 
 def _mean(models: Mapping[str, Message], learnt: dict[str, int]) -> LastMean:

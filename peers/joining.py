@@ -7,9 +7,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from computation.checks import is_text
 from computation.errors import PeersError, SettingsError
-from computation.federation import initial, shares
+from computation.federation import claims, initial, shares
 from computation.federation.planning import Agreed
 from computation.federation.site import SiteRun
 from computation.settings import Settings
@@ -73,13 +72,12 @@ class Hello:
 
 
 def check_names(own: str, names: tuple[str, ...]) -> None:
-    """Refuse names of which no run can be made; raises `PeersError`."""
+    """Refuse names of which no run can be made; raises `PeersError`, or `MessageError` for what is no name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise PeersError(f"two peers are called {twice[0]!r}; give each a name of its own")
-    odd = [name for name in names if not name or not is_text(name, 200)]
-    if odd:
-        raise PeersError("a peer's name is empty, too long or not printable; wanted at most 200 characters", repr(odd))
+    for name in names:
+        claims.check_name(name)
     if own not in names:
         raise PeersError(f"peer {own!r} is not among the peers of this run, {', '.join(names)}; add it")
     if len(names) < 2:

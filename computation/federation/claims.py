@@ -10,19 +10,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from computation.checks import is_text
 from computation.errors import ContributionError, MessageError
 from computation.model import vector
 from computation.settings import Settings
 from computation.wire.messages import Evaluation, JoinOffer, RoundOffer
 from computation.wire.payload import Manifest, Vector
 
-__all__ = ["check_counts", "check_evaluation", "check_join", "check_loss", "check_round", "check_values"]
+__all__ = ["check_counts", "check_evaluation", "check_join", "check_loss", "check_name", "check_round", "check_values"]
 
 #: Beyond every weight, gradient and statistic that a network can still compute with; means of such values, and the
 #: steps that they lead to, stay far within single precision.
 _LARGEST = 1e9
 #: A loss that single precision cannot square is no loss any more.
 _LARGEST_LOSS = 1e18
+
+
+def check_name(site: str) -> None:
+    """Refuse a name of which no folder can be made, and no sentence; raises `MessageError`."""
+    if not is_text(site, 200) or site in ("", ".", "..") or "/" in site:
+        raise MessageError("a site's id is no plain name; wanted at most 200 characters and no '/'", repr(site)[:200])
 
 
 def check_join(site: str, offer: JoinOffer, settings: Settings) -> None:

@@ -3,12 +3,16 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 from consortium import SHORT, consortium, database
 
 from computation.coinstac.node import Folders
 from computation.errors import MessageError, PeersError, ResumeError, SettingsError
+from computation.federation import selection
+from computation.model.export import identify
 from computation.strategies.fedavg import FedAvg
 from computation.strategies.gradient_mean import GradientMean
 from computation.tracking import notices, read, rounds
@@ -273,3 +277,110 @@ def test_a_gossiping_peer_that_comes_back_goes_on_where_it_was(tmp_path, made):
     ended = runs.run(Network(seconds=1.0, outages=(Outage("local1", 2.5, 4.0),)))
     assert len({one.digest for one in ended.values()}) == 1 and ended["local1"].missing == {}
     assert "resumed" in [entry["event"] for entry in runs.journal("local1")]
+
+
+def test_patience_ends_a_run_where_it_ends_on_coinstac(tmp_path, made, monkeypatch):
+    def value(dice):
+        order.setdefault(tuple(dice), len(order))
+        return 1 / (1 + order[tuple(dice)])
+
+    order: dict[tuple, int] = {}
+    monkeypatch.setattr(selection, "foreground_mean", value)
+    changes = {"precision": "float64", "epochs": 20, "validate_every": 1, "patience": 2}
+    expected = consortium(tmp_path / "coinstac", scans=SCANS, changes=changes).run()
+    runs = Runs(tmp_path / "peers", made, Centred(GradientMean()), **changes)
+    summary = runs.run()["local0"].summary
+    assert {**summary, **expected} == summary and summary["rounds"] == 4
+    told = [note.text for note in notices(runs.journal("local1")) if note.kind == "stopped"]
+    assert len(told) == 1 and told[0].startswith("after round 4: the pooled Dice had not risen")
+
+
+def test_batch_norm_statistics_that_stay_at_home_are_those_of_coinstac(tmp_path, made):
+    changes = {"precision": "float64", "norm": "batch", "norm_policy": "local"}
+    loop = consortium(tmp_path / "coinstac", scans=SCANS, changes=changes)
+    loop.run()
+    runs = Runs(tmp_path / "peers", made, Centred(GradientMean()), **changes)
+    runs.run()
+    for name in runs.names:
+        for model in ("final", "best"):
+            own = (runs.folder("output", name) / "model" / f"{model}.safetensors").read_bytes()
+            assert own == (loop.folder("output", name) / "model" / f"{model}.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def trained(made, tmp_path_factory):
+    """The folder of a model that a short run made."""
+    runs = Runs(tmp_path_factory.mktemp("first"), made, Centred(GradientMean()), epochs=1)
+    runs.run()
+    return runs.folder("output", "local0") / "model"
+
+
+@pytest.mark.parametrize("protocol", [Centred(GradientMean()), Gossip()])
+def test_a_model_that_one_peer_has_is_where_all_start(tmp_path, made, trained, protocol):
+    digest, _ = identify(trained / "final.json")
+    runs = Runs(tmp_path, made, protocol, initial_model=digest, epochs=1)
+    runs.folder("base", "local1").mkdir(parents=True)
+    for name in ("final.json", "final.safetensors"):
+        shutil.copy(trained / name, runs.folder("base", "local1") / name)
+    runs.own["local1"] = {"data": ["final.json", "site.db", "final.safetensors"]}
+    outages = () if protocol.common else (Outage("local1", 2.5, 4.0),)
+    ended = runs.run(Network(seconds=1.0, outages=outages))
+    assert len({one.digest for one in ended.values()}) == 1
+    for name in runs.names:
+        events = {entry["event"]: entry for entry in runs.journal(name)}
+        assert (events["plan"]["model"], events["initial-model"]["site"]) == (digest, "local1")
+
+
+def test_a_model_that_nobody_has_ends_the_run(tmp_path, made):
+    runs = Runs(tmp_path, made, Centred(GradientMean()), initial_model="ab" * 32)
+    with pytest.raises(SettingsError, match="no site brought the model abababababab"):
+        runs.run()
+
+
+def test_a_peer_that_fails_in_a_round_costs_only_itself_the_round(tmp_path, made):
+    runs = Runs(tmp_path, made, Centred(GradientMean()))
+
+    def failing(steps):
+        answer = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            trainer = runs.courses["local1"].site.trainer
+            trainer.gradient = partial(gradient, trainer)
+            answer = yield request
+
+    def gradient(trainer, round):
+        if round == 2:
+            raise MemoryError
+        return type(trainer).gradient(trainer, round)
+
+    ended = runs.run(local1=runs.start("local1", failing))
+    assert len({one.digest for one in ended.values()}) == 1
+    told = {one.round: (one.counted, one.skipped) for one in rounds(runs.journal("local0"))}
+    assert told.pop(2) == (("local0",), {"local1": "out-of-memory"})
+    assert set(map(str, told.values())) == {str((("local0", "local1"), {}))}
+    assert any("a round was skipped" in note.text for note in notices(runs.journal("local1")))
+
+
+def test_an_absurd_last_model_is_left_out_and_its_sender_named(tmp_path, made):
+    runs = Runs(tmp_path, made, Gossip(0.0), names=("local0", "local1", "local2"))
+
+    def absurd(steps):
+        answer = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            if isinstance(request, Send) and request.message.topic == "last":
+                message = replace(request.message, values=np.full_like(request.message.values, 1e20))
+                request = replace(request, message=message)
+            answer = yield request
+
+    ended = runs.run(local1=runs.start("local1", absurd))
+    assert ended["local0"].digest == ended["local2"].digest
+    assert set(ended["local0"].summary["last_mean"]) == {"local0", "local2"}
+    told = [note.text for note in notices(runs.journal("local0")) if note.kind == "refused"]
+    assert len(told) == 1 and told[0].startswith("a message of local1 was dropped: the payload holds values up to")
