@@ -97,7 +97,7 @@ class Course:
     protocol : protocol
         Says how peers come to one model.
     run : str
-        Name of the run, the same at all peers.
+        Name of the run, the same at all peers; a run that goes on keeps the name that it had.
     patience : float
         Seconds after which a peer that says nothing is taken for gone.
     observer : callable, optional
@@ -109,6 +109,8 @@ class Course:
     ----------
     peer : Peer
         What the engine and the protocol know; complete once the run has begun.
+    name : str
+        Of the run.
 
     Raises
     ------
@@ -133,10 +135,11 @@ class Course:
     ) -> None:
         peers = tuple(names)
         joining.check_names(name, peers)
-        if not run or not is_text(run, 64):
-            raise PeersError("the run's name is empty, too long or not printable; wanted at most 64 characters")
+        if not run or not is_text(run, joining.LONGEST_RUN):
+            wanted = f"wanted at most {joining.LONGEST_RUN} characters"
+            raise PeersError(f"the run's name is empty, too long or not printable; {wanted}")
         self.site = SiteRun(folders)
-        self.protocol, self.run, self.observer = protocol, run, observer
+        self.protocol, self.name, self.observer = protocol, run, observer
         self.offer = self.site.join(inputs)
         self.peer = Peer(
             name,
@@ -150,6 +153,7 @@ class Course:
         self._dropped: Counter[str] = Counter()
         self._token = (claim.held(folders.output) if resume else "") or claim.take(folders.output)
         self._kept = checkpoint.iterations(folders.checkpoints)
+        self._run = resuming.run_of(folders, self._kept[-1]) if self._kept else ""
 
     def steps(self) -> Generator[Request, Any, Outcome]:
         """Do the whole run; yields what it asks of the network.
@@ -179,7 +183,7 @@ class Course:
         site, peer = self.site, self.peer
         offers, after = yield from self._join()
         agreed = planning.agreed(offers)
-        plan = planning.plan(self.run, offers, agreed, site.trainer)
+        plan = planning.plan(self.name, offers, agreed, site.trainer)
         peer.rounds = plan.rounds
         peer.weights, lowered = joining.weights(agreed.settings, offers, agreed)
         if after in self._kept:
@@ -196,12 +200,13 @@ class Course:
     def _join(self) -> Generator[Request, Any, tuple[dict[str, JoinOffer], int]]:
         """Return what each peer brings, and the round after which this one goes on."""
         # A peer that has nothing can begin, which is to go on from round 0.
-        hello = joining.Hello(self.offer, joining.described(self.protocol), self._kept or (0,))
+        hello = joining.Hello(self.offer, joining.described(self.protocol), self._kept or (0,), self._run)
         if self._kept and not self.protocol.common:
             yield from joining.rejoin(self.site, self.peer, hello)
-            newest = self._kept[-1]
+            self.name, newest = self._run, self._kept[-1]
             return {**resuming.offers(self.site.folders, newest), self.peer.name: self.offer}, newest
         hellos = yield from joining.join(self.peer, hello)
+        self.name = resuming.agreed_run({name: one.run for name, one in hellos.items()}, self.name)
         yield from joining.start_from_given(self.site, self.peer)
         after = resuming.chosen({name: one.rounds for name, one in hellos.items()}) if self.protocol.common else 0
         return {name: one.offer for name, one in hellos.items()}, after

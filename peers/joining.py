@@ -19,6 +19,7 @@ from peers.peer import Peer
 from peers.requests import Message, Request, Send, Steps
 
 __all__ = [
+    "LONGEST_RUN",
     "Hello",
     "check_names",
     "described",
@@ -29,6 +30,9 @@ __all__ = [
     "weights",
     "without_effect",
 ]
+
+#: Characters of a run's name.
+LONGEST_RUN = 64
 
 _JOIN, _INITIAL = "join", "initial"
 #: Checkpoints that a peer may say it has; more than any setting keeps.
@@ -49,11 +53,14 @@ class Hello:
         That it is to follow, with its options.
     rounds : tuple of int
         After which it has a checkpoint to go on from; 0 where it begins.
+    run : str
+        Name of the run that the checkpoints are of; empty where it has none.
     """
 
     offer: JoinOffer
     protocol: str
-    rounds: tuple[int, ...]
+    rounds: tuple[int, ...] = (0,)
+    run: str = ""
 
     @classmethod
     def parse(cls, raw: Any) -> Hello:
@@ -63,12 +70,14 @@ class Hello:
         fits = isinstance(rounds, list) and 1 <= len(rounds) <= _MOST_KEPT
         fits = fits and all(type(round) is int and 0 <= round <= MOST_ROUNDS for round in rounds)
         reader.take("rounds", f"a list of 1 to {_MOST_KEPT} rounds", fits, None)
+        run = reader.text("run", LONGEST_RUN)
         reader.end()
-        return cls(JoinOffer.parse(offer), protocol, tuple(rounds))
+        return cls(JoinOffer.parse(offer), protocol, tuple(rounds), run)
 
     def text(self) -> str:
         """Return the message as JSON."""
-        return json.dumps({"offer": self.offer.as_json(), "protocol": self.protocol, "rounds": list(self.rounds)})
+        told = {"protocol": self.protocol, "rounds": list(self.rounds), "run": self.run}
+        return json.dumps({"offer": self.offer.as_json(), **told})
 
 
 def check_names(own: str, names: tuple[str, ...]) -> None:

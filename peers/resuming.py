@@ -17,10 +17,34 @@ from computation.wire.messages import JoinOffer, Plan
 from peers.peer import Peer
 from peers.rounds import Rounds
 
-__all__ = ["chosen", "load", "offers", "save"]
+__all__ = ["agreed_run", "chosen", "load", "offers", "run_of", "save"]
 
 #: How the names of arrays that a protocol or the rounds keep begin, beside the site's own.
 _MEMORY, _ROUNDS = "memory.", "rounds."
+
+
+def run_of(folders: Folders, round: int) -> str:
+    """Return the name of the run that a checkpoint is of."""
+    _, values = checkpoint.load(folders.checkpoints, round)
+    return Plan.parse(values["site"]["plan"]).run
+
+
+def agreed_run(runs: Mapping[str, str], new: str) -> str:
+    """Return the name of the run that the peers' checkpoints are of, or the new one where nobody has any.
+
+    Raises
+    ------
+    ResumeError
+        If they are of several.
+    """
+    held = {name: run for name, run in sorted(runs.items()) if run}
+    if len(set(held.values())) > 1:
+        have = "; ".join(f"{name}: {run}" for name, run in held.items())
+        raise ResumeError(
+            f"the peers' checkpoints are of different runs ({have}); give each peer the output folder of one run, or "
+            "start it again"
+        )
+    return next(iter(held.values()), new)
 
 
 def chosen(rounds: Mapping[str, tuple[int, ...]]) -> int:

@@ -24,7 +24,6 @@ from peers.protocols.gossip import Gossip
 from peers.protocols.ring_broadcast import RingBroadcast
 from peers.requests import Send
 
-RUN = "a run"
 SCANS = ((2, 1, 1), (4, 1, 1))
 
 
@@ -42,7 +41,7 @@ class Runs:
     def __init__(self, root, made, protocol, names=("local0", "local1"), resume=False, **changes):
         self.root, self.made, self.protocol, self.names, self.resume = root, made, protocol, names, resume
         self.changes, self.own, self.patience = changes, {}, 60.0
-        self.names_of, self.courses = dict.fromkeys(names, names), {}
+        self.courses, self.label = {}, "another name" if resume else "a name"
 
     def folder(self, kind, name):
         return self.root / kind / name
@@ -60,7 +59,7 @@ class Runs:
             Folders({"clientId": name, **state}),
             inputs,
             self.protocol,
-            RUN,
+            self.label,
             patience=self.patience,
             resume=resume,
         )
@@ -242,11 +241,23 @@ def test_other_settings_are_no_run_to_go_on_with(tmp_path, made):
         Runs(tmp_path, made, RingBroadcast(), resume=True, seed=4).run()
 
 
+def test_of_two_runs_there_is_none_to_go_on_with(tmp_path, made):
+    for name in ("one", "two"):
+        runs = Runs(tmp_path / name, made, RingBroadcast(), epochs=1)
+        runs.label = name
+        runs.run()
+    shutil.rmtree(tmp_path / "one" / "output" / "local1")
+    shutil.copytree(tmp_path / "two" / "output" / "local1", tmp_path / "one" / "output" / "local1")
+    with pytest.raises(ResumeError, match=r"different runs .local0: one; local1: two"):
+        Runs(tmp_path / "one", made, RingBroadcast(), resume=True, epochs=1).run()
+
+
 def test_without_a_round_in_common_nobody_goes_on(tmp_path, made):
     runs = Runs(tmp_path, made, RingBroadcast())
     with pytest.raises(KeyboardInterrupt):
         runs.run(local1=runs.start("local1", halting(3)))
     shutil.rmtree(runs.folder("output", "local0") / "checkpoints")
+    assert runs.courses["local1"].name == "a name"
     with pytest.raises(ResumeError, match=r"no round in common .*local0: 0; local1: 2, 3"):
         Runs(tmp_path, made, RingBroadcast(), resume=True).run()
 
