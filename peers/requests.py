@@ -21,6 +21,7 @@ __all__ = [
     "POINT",
     "PUBSUB",
     "Broadcast",
+    "Drop",
     "Get",
     "Mean",
     "Message",
@@ -134,7 +135,7 @@ class Publish:
 
 @dataclass(frozen=True)
 class Put:
-    """Keep some content where others find it; the answer is its address."""
+    """Keep some content where others find it; the answer is its address (`peers.cid`)."""
 
     content: bytes
     kind: ClassVar[str] = CONTENT
@@ -142,10 +143,22 @@ class Put:
 
 @dataclass(frozen=True)
 class Get:
-    """Ask for the content at an address; the answer is nothing after so many seconds."""
+    """Ask for the content at an address; the answer is nothing after so many seconds.
+
+    Who gets it keeps it, and others find it there. With 0 seconds the answer is what is kept here already; where that
+    is nothing, it is fetched meanwhile, so that asking again later finds it.
+    """
 
     address: str
     seconds: float
+    kind: ClassVar[str] = CONTENT
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Keep the content at an address no longer. The answer is nothing."""
+
+    address: str
     kind: ClassVar[str] = CONTENT
 
 
@@ -186,7 +199,7 @@ class Report:
     kind: ClassVar[str] = MEASUREMENT
 
 
-Request: TypeAlias = Mean | Broadcast | Send | Poll | Wait | Publish | Put | Get | Peers | Report
+Request: TypeAlias = Mean | Broadcast | Send | Poll | Wait | Publish | Put | Get | Drop | Peers | Report
 
 #: A protocol at work; it ends when the peer has done all its rounds.
 Steps: TypeAlias = Generator[Request, Any, None]

@@ -28,6 +28,8 @@ class Count:
         Of the messages: the receiver had them already.
     lost : int
         Of the messages: they never arrived.
+    again : int
+        Of the bytes: the receiver had them already.
     """
 
     messages: int = 0
@@ -35,6 +37,7 @@ class Count:
     bytes: int = 0
     duplicates: int = 0
     lost: int = 0
+    again: int = 0
 
     def __add__(self, other: Count) -> Count:
         return Count(
@@ -43,6 +46,7 @@ class Count:
             self.bytes + other.bytes,
             self.duplicates + other.duplicates,
             self.lost + other.lost,
+            self.again + other.again,
         )
 
 

@@ -52,6 +52,11 @@ class Network:
         How many times longer a peer takes for a batch.
     outages : tuple of Outage
         Who goes when.
+    mesh : int
+        Neighbours to whom a peer passes on what is published, so that it comes to some twice, as in gossipsub; 0: each
+        published text goes straight to everybody.
+    answers : int
+        Of those who hold a content, how many send it at once to who asks for it, as in bitswap without sessions.
     collective : str
         How a mean is come by: `star`, through a centre that adds in the order of names, or `ring`.
     seed : int
@@ -71,6 +76,8 @@ class Network:
     seconds: float | None = None
     stragglers: Mapping[str, float] = field(default_factory=dict)
     outages: tuple[Outage, ...] = ()
+    mesh: int = 0
+    answers: int = 1
     collective: str = "star"
     seed: int = 0
 
@@ -80,6 +87,8 @@ class Network:
         for name in ("loss", "duplication"):
             _expect(name, getattr(self, name), 0.0, 0.99)
         _expect("bandwidth", self.bandwidth, 1.0, math.inf)
+        _expect("mesh", self.mesh, 0, 1000)
+        _expect("answers", self.answers, 1, 1000)
         for name, factor in self.stragglers.items():
             _expect(f"straggler {name}", factor, 0.0, math.inf)
         if self.collective not in ("star", "ring"):

@@ -13,13 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from computation.errors import PeersError
 from peers import message
+from peers.engines import flood
+from peers.engines.contents import Contents
 from peers.engines.network import CENTRE, Network
 from peers.engines.together import Together, together
 from peers.peer import Peer
@@ -31,6 +32,7 @@ from peers.requests import (
     POINT,
     PUBSUB,
     Broadcast,
+    Drop,
     Get,
     Mean,
     Message,
@@ -56,8 +58,6 @@ OFFERS = frozenset({COLLECTIVE, CONTENT, MEASUREMENT, MEMBERSHIP, POINT, PUBSUB}
 
 #: Bytes that can be published at once.
 _MOST_PUBLISHED = 65_536
-#: Bytes of a question for content.
-_QUESTION = 128
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class Outcome(Generic[T]):
         What travelled.
     events : tuple of Event
         Who went and came back.
+    holders : tuple of int
+        How many held what a peer asked for, at each question.
     """
 
     values: dict[str, T]
@@ -92,6 +94,7 @@ class Outcome(Generic[T]):
     seconds_per_batch: float
     traffic: Traffic
     events: tuple[Event, ...]
+    holders: tuple[int, ...] = ()
 
 
 def run(starts: Mapping[str, Start[T]], network: Network | None = None) -> Outcome[T]:
@@ -144,7 +147,7 @@ class _World(Generic[T]):
         self.seconds = network.seconds
         self.values: dict[str, T] = {}
         self.meetings: dict[int, Together] = {}
-        self.contents: dict[str, dict[str, bytes]] = {}
+        self.contents = Contents(self)
 
     def run(self) -> Outcome[T]:
         for name in self.names:
@@ -157,7 +160,9 @@ class _World(Generic[T]):
             self.now, _, action = heapq.heappop(self.events)
             action()
         self._expect_all_done()
-        return Outcome(self.values, self.now, self.seconds or 0.0, self.traffic, tuple(self.told))
+        return Outcome(
+            self.values, self.now, self.seconds or 0.0, self.traffic, tuple(self.told), tuple(self.contents.holders)
+        )
 
     def _expect_all_done(self) -> None:
         stuck = [one for one in self.processes.values() if not one.gone and not one.finished]
@@ -229,18 +234,23 @@ class _World(Generic[T]):
                 return
             answer = now
 
+    def waits_for(self, name: str) -> str:
+        """Return what a peer waits for; nothing where it does not."""
+        return self.processes[name].waiting
+
     def answer(self, name: str, answer: Any) -> None:
         """Give a peer the answer that it waits for, at this moment."""
-        self._later(name, 0.0, answer, "its answer")
+        self.later(name, 0.0, answer, "its answer")
 
     def _work(self, name: str, batches: int, measured: float) -> None:
         """Let the time of some batches pass."""
         if self.seconds is None:
             self.seconds = measured / batches
         seconds = batches * self.seconds * self.network.stragglers.get(name, 1.0)
-        self._later(name, seconds, None, "its own work")
+        self.later(name, seconds, None, "its own work")
 
-    def _later(self, name: str, seconds: float, answer: Any, what: str) -> None:
+    def later(self, name: str, seconds: float, answer: Any, what: str) -> None:
+        """Answer a peer after some time, unless it has its answer by then."""
         process = self.processes[name]
         process.waits += 1
         process.waiting, wait, life = what, process.waits, process.life
@@ -261,7 +271,7 @@ class _World(Generic[T]):
             case Wait():
                 if process.inbox:
                     return self._emptied(process)
-                self._later(process.name, request.seconds, [], _MAIL)
+                self.later(process.name, request.seconds, [], _MAIL)
                 return _LATER
             case Mean() | Broadcast():
                 self._meet(process, request)
@@ -271,9 +281,11 @@ class _World(Generic[T]):
             case Publish():
                 self._publish(process.name, request)
             case Put():
-                return self._put(process.name, request.content)
+                return self.contents.put(process.name, request.content)
+            case Drop():
+                self.contents.drop(process.name, request.address)
             case Get():
-                self._get(process.name, request)
+                self.contents.get(process.name, request)
                 return _LATER
         return None
 
@@ -310,7 +322,7 @@ class _World(Generic[T]):
         leaves = max(self.now, self.out[sender])
         self.out[sender] = leaves + size / network.bandwidth
         copies = 2 if twice else 1
-        count = Count(copies, copies * values, copies * size, duplicates=int(twice), lost=int(lost))
+        count = Count(copies, copies * values, copies * size, int(twice), int(lost), size if twice else 0)
         self.traffic.count(sender, receiver, count)
         if lost:
             if reliable:
@@ -318,16 +330,16 @@ class _World(Generic[T]):
                 self.after(again, lambda: self.carry(sender, receiver, values, size, arrive))
             return
         delay = network.latency + (network.jitter * self.chance.random() if network.jitter else 0.0)
-        life = self._life(receiver)
+        life = self.life(receiver)
 
         def come() -> None:
             whole = max(self.now, self.into[receiver]) + size / network.bandwidth
             self.into[receiver] = whole
-            self.after(whole - self.now, lambda: arrive() if self._life(receiver) == life else None)
+            self.after(whole - self.now, lambda: arrive() if self.life(receiver) == life else None)
 
         self.after(leaves - self.now + delay, come)
 
-    def _life(self, name: str) -> int:
+    def life(self, name: str) -> int:
         """Return a number that changes when a peer goes."""
         return 0 if name == CENTRE else self.processes[name].life
 
@@ -350,37 +362,13 @@ class _World(Generic[T]):
         if size > _MOST_PUBLISHED:
             raise PeersError(f"peer {sender} publishes {size} bytes; wanted at most {_MOST_PUBLISHED}")
         sent = Message(request.topic, text=request.text, sender=sender)
+        if self.network.mesh:
+            near = flood.neighbours(self.names, self.network.mesh, self.network.seed)
+            flood.spread(self, near, sender, size, lambda name: self._arrive(name, sent))
+            return
         for name in self.names:
             if name != sender and self.alive(name):
                 self.carry(sender, name, 0, size, lambda name=name: self._arrive(name, sent), False)  # type: ignore[misc]
-
-    def _put(self, name: str, content: bytes) -> str:
-        address = sha256(content).hexdigest()
-        self.contents.setdefault(address, {})[name] = content
-        return address
-
-    def _get(self, name: str, request: Get) -> None:
-        """Ask the first holder that is alive; the one who gets content holds it, too."""
-        holders = self.contents.get(request.address, {})
-        holder = next((one for one in sorted(holders, key=lambda one: (one != name, one)) if self.alive(one)), None)
-        self._later(name, request.seconds, None, request.address)
-        if holder is None:
-            return
-        content, process = holders[holder], self.processes[name]
-        if holder == name:
-            self._later(name, 0.0, content, request.address)
-            return
-        wait = process.waits
-
-        def arrive() -> None:
-            holders[name] = content
-            if process.waits == wait and process.waiting == request.address:
-                self.advance(name, content)
-
-        def asked() -> None:
-            self.carry(holder, name, 0, len(content), arrive)
-
-        self.carry(name, holder, 0, _QUESTION, asked)
 
 
 #: That the answer comes later.

@@ -33,8 +33,26 @@ def test_the_parts_make_the_whole_in_any_order(rows, cut):
 def test_it_is_plain_json_by_link():
     traffic = _traffic([("b", "a", Count(1, 2, 8)), ("a", "b", Count(1, 3, 12, 1)), ("b", "a", Count(1, 1, 4))])
     assert json.loads(json.dumps(traffic.as_json())) == [
-        {"sender": "a", "receiver": "b", "messages": 1, "values": 3, "bytes": 12, "duplicates": 1, "lost": 0},
-        {"sender": "b", "receiver": "a", "messages": 2, "values": 3, "bytes": 12, "duplicates": 0, "lost": 0},
+        {
+            "sender": "a",
+            "receiver": "b",
+            "messages": 1,
+            "values": 3,
+            "bytes": 12,
+            "duplicates": 1,
+            "lost": 0,
+            "again": 0,
+        },
+        {
+            "sender": "b",
+            "receiver": "a",
+            "messages": 2,
+            "values": 3,
+            "bytes": 12,
+            "duplicates": 0,
+            "lost": 0,
+            "again": 0,
+        },
     ]
 
 

@@ -1,0 +1,34 @@
+"""Addresses that say what they lead to: CIDv1 of raw bytes under SHA-256, as IPFS and libp2p write them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import string
+from typing import Any
+
+__all__ = ["belies", "is_address", "raw"]
+
+#: Version 1, codec `raw`; then the multihash: SHA2-256, 32 bytes. `b` says base 32 in lower case, without padding.
+_RAW = bytes.fromhex("01551220")
+_LETTERS = frozenset(string.ascii_lowercase + "234567")
+_LENGTH = 59
+_RAW_BEGINS = "bafkrei"
+
+
+def raw(content: bytes) -> str:
+    """Return the address of some bytes that are kept as one block."""
+    return "b" + base64.b32encode(_RAW + hashlib.sha256(content).digest()).decode().lower().rstrip("=")
+
+
+def is_address(value: Any) -> bool:
+    """Tell whether a foreign value is a CIDv1 under SHA-256, in base 32."""
+    return isinstance(value, str) and len(value) == _LENGTH and value[0] == "b" and set(value) <= _LETTERS
+
+
+def belies(address: str, content: bytes) -> bool:
+    """Tell whether a content is not the one that an address names.
+
+    The address of a tree of blocks names its root: whether the leaves belong to it is for the engine to say.
+    """
+    return address.startswith(_RAW_BEGINS) and raw(content) != address
