@@ -111,6 +111,8 @@ class Course:
         What the engine and the protocol know; complete once the run has begun.
     name : str
         Of the run.
+    rule : str
+        The protocol with its options, in words.
 
     Raises
     ------
@@ -140,7 +142,7 @@ class Course:
             raise PeersError(f"the run's name is empty, too long or not printable; {wanted}")
         self.site = SiteRun(folders)
         self.protocol, self.name, self.observer = protocol, run, observer
-        self.offer = self.site.join(inputs)
+        self.offer, self.rule = self.site.join(inputs), joining.described(protocol)
         self.peer = Peer(
             name,
             dict.fromkeys(peers, 1.0),
@@ -187,7 +189,7 @@ class Course:
         peer.rounds = plan.rounds
         peer.weights, lowered = joining.weights(agreed.settings, offers, agreed)
         if after in self._kept:
-            known = resuming.load(site, peer, plan, after)
+            known = resuming.load(site, peer, plan, self.rule, after)
             rounds = Rounds(site, peer, offers, self.protocol.common)
             rounds.restore(*known)
         else:
@@ -200,7 +202,7 @@ class Course:
     def _join(self) -> Generator[Request, Any, tuple[dict[str, JoinOffer], int]]:
         """Return what each peer brings, and the round after which this one goes on."""
         # A peer that has nothing can begin, which is to go on from round 0.
-        hello = joining.Hello(self.offer, joining.described(self.protocol), self._kept or (0,), self._run)
+        hello = joining.Hello(self.offer, self.rule, self._kept or (0,), self._run)
         if self._kept and not self.protocol.common:
             yield from joining.rejoin(self.site, self.peer, hello)
             self.name, newest = self._run, self._kept[-1]
@@ -217,7 +219,7 @@ class Course:
         site.prepare(plan)
         site.start(values)
         self.peer.learner = site.trainer
-        site.tracker.event("protocol", rule=joining.described(self.protocol), common=self.protocol.common)
+        site.tracker.event("protocol", rule=self.rule, common=self.protocol.common)
         for name in joining.without_effect(site.settings, self.protocol.common):
             site.tracker.notice("without effect", f"setting {name!r} has no effect without a centre")
         for name in lowered:
@@ -225,7 +227,7 @@ class Course:
 
     def _save(self, rounds: Rounds, round: int) -> None:
         claim.check(self.site.folders.output, self._token)
-        resuming.save(self.site, self.peer, rounds, round)
+        resuming.save(self.site, self.peer, rounds, self.rule, round)
 
     def _refused(self, sender: str, fault: str) -> None:
         """Write down that a message was dropped: the first of each sender for people, more of them for the journal."""
@@ -247,7 +249,8 @@ class Course:
                     return
                 if isinstance(request, Report):
                     yield from self._hear(rounds, request)
-                    if self.peer.clock() - told > self.peer.patience / _SIGNS:
+                    # Who is in step with the others is heard of anyway.
+                    if not self.protocol.common and self.peer.clock() - told > self.peer.patience / _SIGNS:
                         told = self.peer.clock()
                         yield from mail.sign(self.peer)
                 answer = yield request
@@ -305,7 +308,7 @@ class Course:
         distance, relative = (mean.distance, mean.relative) if mean else (0.0, 0.0)
         told = {
             "sites": {**{name: {} for name in self.peer.names}, **summary["sites"]},
-            "protocol": joining.described(self.protocol),
+            "protocol": self.rule,
             "consensus_distance": distance,
             "consensus_distance_relative": relative,
             "last_mean": mean.shares if mean else {},

@@ -65,15 +65,15 @@ def chosen(rounds: Mapping[str, tuple[int, ...]]) -> int:
     return max(shared)
 
 
-def save(site: SiteRun, peer: Peer, rounds: Rounds, round: int) -> None:
-    """Write down where a peer stands after a round."""
+def save(site: SiteRun, peer: Peer, rounds: Rounds, rule: str, round: int) -> None:
+    """Write down where a peer that follows a rule stands after a round."""
     arrays, state = site.record()
     kept = {name: value for name, value in peer.memory.items() if isinstance(value, np.ndarray)}
     memory = {name: value for name, value in peer.memory.items() if name not in kept}
     vectors, known = rounds.record()
     arrays = {**arrays, **_named(_MEMORY, kept), **_named(_ROUNDS, vectors)}
     offers = {name: offer.as_json() for name, offer in rounds.offers.items()}
-    values = {"site": state, "memory": memory, "rounds": known, "offers": offers}
+    values = {"site": state, "memory": memory, "rounds": known, "offers": offers, "rule": rule}
     checkpoint.save(site.folders.checkpoints, round, arrays, values, keep=site.keep)
 
 
@@ -83,7 +83,9 @@ def offers(folders: Folders, round: int) -> dict[str, JoinOffer]:
     return {name: JoinOffer.parse(raw) for name, raw in values["offers"].items()}
 
 
-def load(site: SiteRun, peer: Peer, plan: Plan, round: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def load(
+    site: SiteRun, peer: Peer, plan: Plan, rule: str, round: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Go back to where a peer stood after a round, and return what belongs to its `Rounds`.
 
     Raises
@@ -92,7 +94,7 @@ def load(site: SiteRun, peer: Peer, plan: Plan, round: int) -> tuple[dict[str, N
         If the checkpoint is damaged, or of another run than the one that was agreed now.
     """
     arrays, values = checkpoint.load(site.folders.checkpoints, round)
-    _expect_same(Plan.parse(values["site"]["plan"]), plan)
+    _expect_same(Plan.parse(values["site"]["plan"]), plan, values["rule"], rule)
     site.trainer.close()
     site.store.close()
     own = {name: array for name, array in arrays.items() if not name.startswith((_MEMORY, _ROUNDS))}
@@ -102,8 +104,10 @@ def load(site: SiteRun, peer: Peer, plan: Plan, round: int) -> tuple[dict[str, N
     return _taken(_ROUNDS, arrays), values["rounds"]
 
 
-def _expect_same(held: Plan, agreed: Plan) -> None:
+def _expect_same(held: Plan, agreed: Plan, followed: str, rule: str) -> None:
     """Refuse a checkpoint of another plan; versions and devices, which the notes tell of, may have changed."""
+    if followed != rule:
+        raise ResumeError(f"the run began with the protocol {followed}; it cannot go on with {rule}")
     if replace(held, notes=()) != replace(agreed, notes=()):
         raise ResumeError(
             "the checkpoint in the output folder is of another run, or settings or scans have changed since it began; "

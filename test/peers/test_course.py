@@ -239,6 +239,8 @@ def test_other_settings_are_no_run_to_go_on_with(tmp_path, made):
         runs.run(local1=runs.start("local1", halting(2)))
     with pytest.raises(ResumeError, match="settings or scans have changed"):
         Runs(tmp_path, made, RingBroadcast(), resume=True, seed=4).run()
+    with pytest.raises(ResumeError, match=r"began with the protocol ring-broadcast tau=10; it cannot go on with .*=3"):
+        Runs(tmp_path, made, RingBroadcast(tau=3), resume=True).run()
 
 
 def test_of_two_runs_there_is_none_to_go_on_with(tmp_path, made):
