@@ -8,10 +8,10 @@ tile is thrown away. With a margin of half the receptive field the tiles give th
 is faster and differs near the seams only, where overlapping tiles are averaged after the softmax.
 
 Group normalisation uses the statistics of what it sees, so a tile never quite gives the whole volume's result; and a
-network that learnt from sub-volumes does better on tiles of about their size than on a whole volume, whose statistics
-it has never met. `learnt_tile` says which tile a run's settings call for: a quarter longer than the sub-volumes, so
-that what counts of it keeps a fifth of its side to every inner border. Without a tile such a network learnt from whole
-volumes, air and all: it gets the whole volume, and only the labels within the box are kept.
+network that learnt from sub-volumes wants tiles of their size (`learnt_tile`) with as much air as they had. So tiles
+reach beyond the box of the head by their margin, and a box smaller than a tile is shown with what is around it. Without
+a tile such a network learnt from whole volumes, air and all: it gets the whole volume. Either way only the labels
+within the box are kept.
 """
 
 from __future__ import annotations
@@ -50,10 +50,8 @@ _nibabel: Any = nibabel
 #: Memory that the activations of one forward pass may take; above it, tiles. Fixed, so that one scan gives the same
 #: labels on every machine.
 _BUDGET = 4 << 30
-#: A tile's margin is this part of its side. Two validation people of OASIS at 1 mm, a model after 750 of 2,000 rounds
-#: of 64^3: tiles of 64, margins of an eighth 0.909, with a quarter 0.914; of 80 with a fifth 0.921; of 96 and 128,
-#: 0.920. After all 2,000, when little is wrong at the seams, the two ways differ by less than 0.001.
-_MARGIN = 5
+#: A tile's margin is this part of its side; docs/recipe.md has what was measured of others.
+_MARGIN = 8
 #: Sides of tiles, largest first.
 _SIDES = (192, 160, 128, 96, 64)
 
@@ -136,12 +134,12 @@ def probabilities(
     precision : str
         `float32`, `bfloat16` (autocast) or `float64`.
     tile : tuple of int, optional
-        Sides of a tile in voxels. By default the whole box of the head (with group normalisation: the whole volume) if
-        its activations take at most 4 GiB, else the largest of a few cubes that does; if memory runs out nevertheless,
-        a smaller one.
+        Sides of a tile in voxels; no tile is smaller where the image is not. By default the whole box of the head (with
+        group normalisation: the whole volume) if its activations take at most 4 GiB, else the largest of a few cubes
+        that does; if memory runs out nevertheless, a smaller one.
     margin : int, optional
-        Voxels thrown away at a tile's inner borders; by default a fifth of its side, but no more than half the
-        receptive field.
+        Voxels thrown away at a tile's inner borders, and shown around the box where a tile is given; by default an
+        eighth of its side, but no more than half the receptive field.
     told : callable, optional
         Gets a sentence if memory ran out and smaller tiles had to do; labels near their seams may then differ.
 
@@ -161,10 +159,34 @@ def probabilities(
     shares[0] = 1
     if (box := head.box_of(image)) is None:
         return shares
-    whole = tile is None and model.architecture.norm == "group"
-    field = _fitting(model, image if whole else image[box], precision, tile, margin, told)
-    shares[(slice(None), *box)] = field[(slice(None), *box)] if whole else field
+    seen = _shown(model.architecture, box, image.shape, tile, margin)
+    inner = [slice(one.start - other.start, one.stop - other.start) for one, other in zip(box, seen, strict=True)]
+    field = _fitting(model, image[seen], precision, tile, margin, told)
+    shares[(slice(None), *box)] = field[(slice(None), *inner)]
     return shares
+
+
+def _shown(
+    architecture: Architecture, box: head.Box, shape: tuple[int, ...], tile: Triple | None, margin: int | None
+) -> tuple[slice, ...]:
+    """Return what of an image the network sees, which holds the box."""
+    if tile is None:
+        return tuple(slice(0, length) for length in shape) if architecture.norm == "group" else box
+    margins = _margins(architecture, tile, margin)
+    return tuple(_longer(*axis) for axis in zip(box, shape, tile, margins, strict=True))
+
+
+def _longer(side: slice, length: int, least: int, margin: int) -> slice:
+    """Put a margin around one side of a box, and what it lacks of the least; an image that ends sooner has no more."""
+    first, last = max(0, side.start - margin), min(length, side.stop + margin)
+    whole = max(last - first, min(least, length))
+    start = max(0, min(first - (whole - last + first) // 2, length - whole))
+    return slice(start, start + whole)
+
+
+def _margins(architecture: Architecture, tile: Triple, margin: int | None) -> list[int]:
+    most = receptive_field(architecture) // 2
+    return [min(most, side // _MARGIN) if margin is None else margin for side in tile]
 
 
 def _fitting(
@@ -189,10 +211,7 @@ def _fitting(
 def learnt_tile(settings: Settings) -> Triple | None:
     """Return the tile on which a run's model should be used; None is the whole volume if it fits."""
     grouped = settings.norm == "group" and not settings.whole_volume
-    if not grouped:
-        return None
-    i, j, k = (side * 5 // 4 for side in settings.patch_size)
-    return i, j, k
+    return settings.patch_size if grouped else None
 
 
 def _sizes(architecture: Architecture, shape: tuple[int, ...]) -> list[Triple]:
@@ -213,9 +232,7 @@ def _tiled(model: MeshNet, image: NDArray[np.float32], size: Triple, margin: int
     shape = image.shape
     total = torch.zeros((model.architecture.classes, *shape))
     seen = torch.zeros(shape)
-    most = receptive_field(model.architecture) // 2
-    margins = [min(most, side // _MARGIN) if margin is None else margin for side in size]
-    for tile, core in _tiles(shape, size, margins):
+    for tile, core in _tiles(shape, size, _margins(model.architecture, size, margin)):
         inner = tuple(slice(c.start - t.start, c.stop - t.start) for t, c in zip(tile, core, strict=True))
         part = image[tile]
         if part.min() == part.max():

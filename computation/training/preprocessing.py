@@ -34,8 +34,9 @@ _PRECISIONS = ("float32", "bfloat16", "float64")
 
 #: For whoever runs the model with other software; ours always does it.
 _USE = (
-    "label only the box of the head and head_margin voxels around it, in tiles of `tile` where that is set; everything "
-    "outside is background (class 0), because the network has not learnt what air is"
+    "label only the box of the head and head_margin voxels around it, in tiles of `tile` where that is set, which "
+    "reach beyond it by an eighth of their side, and by more where it is smaller than a tile; everything outside is "
+    "background (class 0), because the network has not learnt what air is"
 )
 
 

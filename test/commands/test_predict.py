@@ -75,7 +75,7 @@ def test_the_model_sees_what_the_import_would_have_stored(tools, tmp_path):
         assert tools.command("import", tmp_path / "table.csv", "--db", tmp_path / "site.db", *words) == 0
         with open_store(tmp_path / "site.db") as store:
             how = preprocessing_of(store, Settings())
-            assert (how.like, how.spacing, how.grid, how.tile) == (like, (2.0,) * 3, (24,) * 3, (80,) * 3)
+            assert (how.like, how.spacing, how.grid, how.tile) == (like, (2.0,) * 3, (24,) * 3, Settings().patch_size)
             assert parse(how.as_json()) == how
             scan = store.scans()[0]
             wanted = store.read_image(scan, (0, 0, 0), scan.shape)

@@ -96,7 +96,7 @@ def test_the_whole_volume_is_taken_if_it_fits():
 def test_tile_that_a_run_calls_for():
     # Measured on the template's subjects at 3 mm, 60 rounds of 48^3, width 8, group norm: mean foreground Dice 0.44 on
     # whole volumes against 0.56 on tiles of the size that was learnt from.
-    assert inference.learnt_tile(Settings(patch_size=(48, 48, 32))) == (60, 60, 40)
+    assert inference.learnt_tile(Settings(patch_size=(48, 48, 32))) == (48, 48, 32)
     assert inference.learnt_tile(Settings(patch_size=(0, 0, 0))) is None
     assert inference.learnt_tile(Settings(patch_size=(48, 48, 48), norm="batch")) is None
 
@@ -136,7 +136,7 @@ def test_a_scan_in_much_air_is_labelled_as_the_scan_alone(norm, raw):
     model = _model(dataclasses.replace(SMALL, norm=norm), torch.float32)
     with torch.no_grad():
         # A network that calls air tissue, as one that has never seen any does.
-        model.head.bias.copy_(torch.tensor([-9.0, 0.0, 0.0]))
+        model.head.bias.copy_(torch.tensor([-99.0, 0.0, 0.0]))
     image = _heads()[raw]
     # Blocks are counted from the corner of what is not 0.
     pads = [(16, 30), (8, 25), (40, 3)] if raw else [(17, 30), (9, 25), (41, 3)]
@@ -185,6 +185,50 @@ def test_a_network_that_learnt_from_whole_volumes_still_gets_them():
     shares = inference.probabilities(model, image)
     torch.testing.assert_close(shares[:, 11:29, 11:29, 11:29], wanted[:, 11:29, 11:29, 11:29])
     assert shares[0, :11].eq(1).all()
+
+
+def test_a_box_smaller_than_a_tile_is_seen_with_the_air_that_its_sub_volumes_had():
+    model = _model(dataclasses.replace(SMALL, norm="group"))
+    image = np.zeros((40, 40, 19), np.float32)
+    image[15:25, :10, 3:13] = np.random.default_rng(0).random((10, 10, 10)) + 0.5
+    with torch.no_grad():
+        # As a sub-volume of 24 voxels is cut: the box is 18 x 14 x 17 voxels, at two of the image's borders.
+        part = torch.from_numpy(image[8:32, :24]).double()[None, None]
+        wanted = model(part)[0].softmax(0).float()
+    shares = inference.probabilities(model, image, tile=(24, 24, 24))
+    torch.testing.assert_close(shares[:, 11:29, :14, :17], wanted[:, 3:21, :14, :17])
+    assert shares[0, 11:29, :14, :17].lt(1).all()
+    outside = torch.ones(image.shape, dtype=torch.bool)
+    outside[11:29, :14, :17] = False
+    assert shares[0][outside].eq(1).all()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20), st.data())
+def test_what_is_shown_holds_the_box_its_margin_and_a_tile(length, least, margin, data):
+    start = data.draw(st.integers(0, length - 1))
+    side = slice(start, data.draw(st.integers(start + 1, length)))
+    seen = inference._longer(side, length, least, margin)
+    first, last = max(0, side.start - margin), min(length, side.stop + margin)
+    assert 0 <= seen.start <= first < last <= seen.stop <= length
+    assert seen.stop - seen.start == max(last - first, min(least, length))
+    if seen.start > 0 and seen.stop < length:
+        # What was added is as long on either side.
+        assert 0 <= (seen.stop - last) - (first - seen.start) <= 1
+
+
+def test_tiles_reach_beyond_the_box_by_their_margin(monkeypatch):
+    image = np.zeros((60, 60, 60), np.float32)
+    image[20:40, 24:36, 24:36] = np.random.default_rng(0).random((20, 12, 12)) + 0.5
+    plain, seen = inference._forward, []
+    monkeypatch.setattr(inference, "_forward", lambda *call: seen.append(call[1]) or plain(*call))
+    shares = inference.probabilities(_model(), image, tile=(24, 24, 24))
+    # The box has 28 x 20 x 20 voxels, the margin 3, and a tile is 24 voxels long.
+    assert [part.shape for part in seen] == [(24, 24, 24)] * 8
+    assert np.array_equal(seen[0], image[13:37, 17:41, 17:41])
+    assert np.array_equal(seen[-1], image[23:47, 19:43, 19:43])
+    assert shares[0, :16].eq(1).all()
+    assert shares[0, 16:44, 20:40, 20:40].lt(1).all()
 
 
 @pytest.mark.parametrize("training", [True, False])
