@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 import time
 import uuid
 import warnings
@@ -145,6 +146,9 @@ class Group:
 
     def run(self, peer: Peer, steps: Generator[Request, Any, T]) -> T:
         """Perform a peer's protocol to its end and return its result.
+
+        Several protocols after each other want one and the same peer: mail for the next, of those who are through with
+        the one before, comes early and lies with the peer.
 
         Raises
         ------
@@ -476,7 +480,7 @@ class _Wire:
 def _connected(meeting: _Meeting, options: Options) -> _Wire:
     """Connect every process with every other, twice: for what all do together, and for messages."""
     backend = "gloo" if options.device == "cpu" else "cpu:gloo,cuda:nccl"
-    limit, here = timedelta(seconds=options.patience), meeting.place
+    limit, here, hook = timedelta(seconds=options.patience), meeting.place, sys.excepthook
     try:
         dist.init_process_group(backend, store=meeting.store, rank=here.rank, world_size=here.size, timeout=limit)
         mail = dist.new_group(backend="gloo", timeout=limit)
@@ -487,4 +491,6 @@ def _connected(meeting: _Meeting, options: Options) -> _Wire:
             f"network interface over which they reach each other, not {through}; name one",
             str(error),
         ) from error
+    finally:
+        sys.excepthook = hook  # torch's own writes the rank before every line: once more with every group
     return _Wire(mail)

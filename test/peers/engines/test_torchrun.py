@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import alike
 import numpy as np
 import pytest
 
 from computation.errors import PeersError
 from peers.counts import ring_sent, ring_whole
+from peers.engines import virtual
 from peers.engines.launch import launch
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -50,7 +52,7 @@ def one_thread(monkeypatch):
 def four(tmp_path_factory):
     """Four peers that do one thing after the other."""
     folder = tmp_path_factory.mktemp("four")
-    scenarios = "collectives,collectives:backend,mail,malformed,early,quick"
+    scenarios = "collectives,collectives:backend,mail,malformed,early,quick,protocols,protocols:backend"
     launch({name: command(scenarios, folder, FOUR) for name in FOUR}, folder)
     return folder
 
@@ -131,6 +133,15 @@ def test_what_was_said_before_the_end_is_read_after_it(four):
 
 def test_a_clean_end_leaves_nothing_on_the_terminal(four):
     assert [(four / f"{name}.log").read_text() for name in FOUR] == [""] * 4
+
+
+@pytest.mark.parametrize("scenario", ["protocols", "protocols:backend"])
+@pytest.mark.parametrize("name", alike.PROTOCOLS)
+def test_o31_a_protocol_leads_where_it_leads_in_virtual_time(four, scenario, name):
+    peers = [alike.peer(FOUR, rank) for rank in range(4)]
+    virtual.run({one.name: lambda one=one: (one, alike.PROTOCOLS[name](one)) for one in peers})
+    for one in peers:
+        assert np.abs(seen(four, scenario, one.name)[name] - one.learner.vector()).max() < 1e-12
 
 
 def test_peers_that_gossip_go_on_when_one_is_killed(tmp_path):

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import alike
+from quadratic import Quadratic
+
 from computation.errors import PeersError
-from computation.wire.payload import Manifest
 from peers.engines import torchrun
 from peers.peer import Peer
 from peers.requests import Broadcast, Mean, Message, Peers, Poll, Send, Wait
@@ -122,20 +125,14 @@ def quick(peer, rank):
     return {"rounds": [message.round for message in found]}
 
 
-class Still:
-    """All that the engine looks at: what a vector holds. No optimiser, whose import alone takes seconds."""
-
-    manifest, dtype = Manifest((("w", (9, 7)), ("b", (7,)))), np.dtype(np.float32)
-
-
 def main():
     scenarios, folder, names = sys.argv[1].split(","), Path(sys.argv[2]), tuple(sys.argv[3].split(","))
     options = torchrun.Options(names, **json.loads(sys.argv[4] if len(sys.argv) > 4 else "{}"))
     for scenario in scenarios:
         name, _, collective = scenario.partition(":")
-        np.savez(
-            folder / f"{scenario}-{me(names)}.npz", **seen(name, replace(options, collective=collective or "ring"))
-        )
+        chosen = replace(options, collective=collective or "ring")
+        found = protocols(chosen) if name == "protocols" else seen(name, chosen)
+        np.savez(folder / f"{scenario}-{me(names)}.npz", **found)
 
 
 def me(names):
@@ -148,7 +145,7 @@ def seen(scenario, options):
     try:
         with torchrun.joined(options) as group:
             weights = dict.fromkeys(options.names, 1.0)
-            peer = Peer(group.name, weights, Still(), 1, patience=options.patience)
+            peer = Peer(group.name, weights, Quadratic(np.ones(70), dtype=np.float32), 1, patience=options.patience)
             peer.refused = lambda *two: refused.append(two)
             steps = malformed(peer, group) if scenario == "malformed" else globals()[scenario](peer, group.rank)
             found = {**(group.run(peer, steps) or {}), "run": group.run_name}
@@ -157,6 +154,17 @@ def seen(scenario, options):
         return {"error": str(error), "seconds": time.monotonic() - began}
     parting = time.monotonic() - began
     return {**found, "refused": refused, "traffic": json.dumps(group.traffic.as_json()), "parting": parting}
+
+
+def protocols(options):
+    """One protocol after the other; where each led."""
+    found = {}
+    for name, protocol in alike.PROTOCOLS.items():
+        with torchrun.joined(options) as group:
+            peer = alike.peer(group.names, group.rank, options.patience)
+            group.run(peer, protocol(peer))
+            found[name] = peer.learner.vector()
+    return found
 
 
 def malformed(peer, group):

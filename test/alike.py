@@ -1,0 +1,27 @@
+"""The same small runs for every engine: synchronous protocols, whose result does not hang on who comes when."""
+
+import numpy as np
+from quadratic import Quadratic
+
+from computation.strategies.fedavg import FedAvg
+from computation.strategies.gradient_mean import GradientMean
+from peers.peer import Peer
+from peers.protocols.centred import Centred
+from peers.protocols.mixing import Mixing
+from peers.protocols.push_sum import PushSum
+from peers.protocols.ring_broadcast import RingBroadcast
+
+PROTOCOLS = {
+    "gradients": Centred(GradientMean()),
+    "fedavg": Centred(FedAvg(), clients=0.5),
+    "ring": RingBroadcast(3),
+    "mixing": Mixing("row", "ring"),
+    "push-sum": PushSum(),
+}
+
+
+def peer(names, place, patience=60.0):
+    """Return one of several peers that start elsewhere and are drawn elsewhere."""
+    start, target = np.random.default_rng([place, 31]).normal(size=(2, 11))
+    weights = {name: 1.0 + index for index, name in enumerate(names)}
+    return Peer(names[place], weights, Quadratic(start, target, 0.1), 7, seed=5, patience=patience)
