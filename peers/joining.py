@@ -98,6 +98,7 @@ def described(protocol: Any) -> str:
     options = fields(protocol) if is_dataclass(protocol) else ()
     plain = {item.name: getattr(protocol, item.name) for item in options}
     told = [f"{name}={value}" for name, value in plain.items() if isinstance(value, str | int | float)]
+    told += [described(value) for value in plain.values() if hasattr(value, "needs")]  # one that is wrapped
     return " ".join([protocol.name, *told])[:200]
 
 

@@ -209,6 +209,7 @@ def _summary(order: Order, ends: list[str]) -> dict[str, Any]:
             traffic.count(*ends_of, Count(**link))
     return {
         **first["summary"],
+        "protocol": str(order.choice),
         "engine": "torchrun",
         "seconds": round(max(one["seconds"] for one in found.values()), 3),
         "traffic": {**vars(traffic.total()), "busiest_peer_bytes": traffic.busiest, "links": traffic.as_json()},

@@ -97,6 +97,7 @@ def _summary(order: Order, outcome: virtual.Outcome[Outcome]) -> dict[str, Any]:
     total = outcome.traffic.total()
     return {
         **first.summary,
+        "protocol": str(order.choice),
         "engine": "virtual",
         "virtual_seconds": outcome.seconds,
         "seconds_per_batch": outcome.seconds_per_batch,
