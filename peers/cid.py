@@ -7,7 +7,7 @@ import hashlib
 import string
 from typing import Any
 
-__all__ = ["belies", "is_address", "raw"]
+__all__ = ["belies", "is_address", "of_digest", "raw"]
 
 #: Version 1, codec `raw`; then the multihash: SHA2-256, 32 bytes. `b` says base 32 in lower case, without padding.
 _RAW = bytes.fromhex("01551220")
@@ -18,7 +18,12 @@ _RAW_BEGINS = "bafkrei"
 
 def raw(content: bytes) -> str:
     """Return the address of some bytes that are kept as one block."""
-    return "b" + base64.b32encode(_RAW + hashlib.sha256(content).digest()).decode().lower().rstrip("=")
+    return of_digest(hashlib.sha256(content).digest())
+
+
+def of_digest(digest: bytes) -> str:
+    """Return the address of the bytes with this SHA-256."""
+    return "b" + base64.b32encode(_RAW + digest).decode().lower().rstrip("=")
 
 
 def is_address(value: Any) -> bool:
