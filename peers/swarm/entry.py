@@ -126,7 +126,8 @@ def opened(entry: Entry, key: bytes, side: bytes = b"") -> bytes:
     """
     try:
         head = entry.whole[: _HEAD.size]
-        return ChaCha20Poly1305(message_key(entry.mode, key, side)).decrypt(_NONCE, entry.sealed, head)
+        content: bytes = ChaCha20Poly1305(message_key(entry.mode, key, side)).decrypt(_NONCE, entry.sealed, head)
+        return content
     except InvalidTag:
         raise MessageError(
             "a feed's message does not open with this key; wanted the key of this message or of an earlier one, and in "
