@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -122,8 +123,8 @@ def compare(
 
 
 def _name(choice: Choice) -> str:
-    """Return a folder's name; that of a matrix's file has slashes."""
-    return "-".join([choice.protocol, *(f"{key}-{Path(str(value)).stem}" for key, value in choice.given.items())])
+    """Return a folder's name: of a matrix's path, only what no folder's name may hold is replaced."""
+    return re.sub(r"[^A-Za-z0-9.=]+", "-", str(choice))
 
 
 def _row(order: Order, seed: int, summary: dict[str, Any]) -> Row:

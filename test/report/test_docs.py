@@ -25,7 +25,7 @@ TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 IMAGE = "coinstacteam/coinstac-meshnet"
 #: Programs of others, whose words are not ours to check.
 FOREIGN = {"coinstac-simulator", "docker", "mkdir", "source", "pip", "git", "npm", "chromium"}
-PROGRAMS = FOREIGN | {"coinstac-meshnet", "make", "python", "python3"}
+PROGRAMS = FOREIGN | {"coinstac-meshnet", "make", "python", "python3", "srun", "torchrun"}
 #: Options of Docker and pip that pages name by themselves.
 FOREIGN_OPTIONS = {"--tmpfs", "--user", "--read-only", "--build-arg", "--require-hashes", "--no-deps"}
 
@@ -112,7 +112,15 @@ def subparsers():
 
 
 def known_options(verb):
-    return {word for action in subparsers()[verb]._actions for word in action.option_strings}
+    """Return the options of a verb, and of the verbs below it."""
+    return set(_options(subparsers()[verb]))
+
+
+def _options(parser):
+    for action in parser._actions:
+        yield from action.option_strings
+        for inner in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from _options(inner)
 
 
 def understood(words):
@@ -157,8 +165,18 @@ def a_container(words):
         understood(words[words.index(IMAGE) + 1 :])
 
 
+def a_launcher(words):
+    """Check what a launcher of several processes is to start: our command, or a module."""
+    if "coinstac-meshnet" in words:
+        understood(words[words.index("coinstac-meshnet") + 1 :])
+    else:
+        assert importlib.util.find_spec(words[words.index("-m") + 1]), words
+
+
 CHECKS = {
     "coinstac-meshnet": a_command_of_ours,
+    "torchrun": a_launcher,
+    "srun": a_launcher,
     "make": a_make_target,
     "python": a_python_program,
     "python3": a_python_program,
