@@ -18,7 +18,7 @@ from peers.message import LONGEST_HEAD
 from peers.peer import Peer
 from peers.requests import Message, Peers, Poll, Request, Send, Steps, Wait
 
-__all__ = ["collect", "gather", "polled", "said", "sign"]
+__all__ = ["awaited", "collect", "gather", "polled", "said", "sign"]
 
 T = TypeVar("T")
 Mail: TypeAlias = Generator[Request, Any, dict[str, Message]]
@@ -33,6 +33,16 @@ def polled(peer: Peer, topic: str) -> Generator[Request, Any, list[Message]]:
     """Return the messages on a topic that have come, in their order; perhaps none."""
     _keep(peer, (yield Poll()))
     return _taken(peer, topic)
+
+
+def awaited(peer: Peer, topics: Collection[str], seconds: float) -> Generator[Request, Any, list[Message]]:
+    """Return the messages on some topics that have come, in their order; where none has, wait so long for any."""
+    _keep(peer, (yield Poll()))
+    if seconds > 0 and not any(one.topic in topics for one in peer.kept):
+        _keep(peer, (yield Wait(seconds)))
+    taken = [one for one in peer.kept if one.topic in topics]
+    peer.kept = [one for one in peer.kept if one.topic not in topics]
+    return taken
 
 
 def sign(peer: Peer) -> Steps:
