@@ -105,6 +105,7 @@ def _add_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tau", type=int, help="ring-broadcast: rounds between two broadcasts")
     parser.add_argument("--probability", type=float, help="gossip: of a push after a round")
     parser.add_argument("--clients", type=float, help="gradient-mean, fedavg: share of the peers that work in a round")
+    parser.add_argument("--staleness", type=int, help="leader: rounds that a peer may be ahead of the slowest one")
     parser.add_argument("--noise", type=float, help="gossip, push-sum: standard deviation of the noise on each link")
 
 
@@ -196,7 +197,7 @@ def choice(options: argparse.Namespace) -> Choice:
     """Return the protocol that the options describe."""
     from peers.options import Choice
 
-    names = ("mixing", "graph", "tau", "probability", "clients", "noise")
+    names = ("mixing", "graph", "tau", "probability", "clients", "noise", "staleness")
     return Choice(options.protocol, **{name: getattr(options, name) for name in names})
 
 
@@ -279,7 +280,19 @@ def _run(options: argparse.Namespace) -> None:
 
 def _refuse_others(options: argparse.Namespace) -> None:
     """Refuse options that an interrupted run has already."""
-    kept = ("inputspec", "input", "peers", "mixing", "graph", "tau", "probability", "clients", "noise", "patience")
+    kept = (
+        "inputspec",
+        "input",
+        "peers",
+        "mixing",
+        "graph",
+        "tau",
+        "probability",
+        "clients",
+        "noise",
+        "staleness",
+        "patience",
+    )
     for name in (*kept, "collective", "device", "master", "interface"):
         if getattr(options, name) is not None:
             raise PeersError(f"an interrupted run goes on as it began; leave --{name} out, or start it anew")

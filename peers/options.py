@@ -18,6 +18,7 @@ from peers.noise import Noisy
 from peers.protocols.base import Rule
 from peers.protocols.centred import Centred
 from peers.protocols.gossip import Gossip
+from peers.protocols.leader import Leader
 from peers.protocols.mixing import Mixing
 from peers.protocols.push_sum import PushSum
 from peers.protocols.ring_broadcast import RingBroadcast
@@ -40,6 +41,7 @@ _KINDS: Mapping[str, Any] = {
     "probability": int | float,
     "clients": int | float,
     "noise": int | float,
+    "staleness": int,
 }
 
 
@@ -63,6 +65,8 @@ class Choice:
         Share of the peers that work in a round.
     noise : float or None
         Standard deviation of the noise that a model gets on each link.
+    staleness : int or None
+        Cycles that a peer may be ahead of the slowest one.
 
     Raises
     ------
@@ -77,6 +81,7 @@ class Choice:
     probability: float | None = None
     clients: float | None = None
     noise: float | None = None
+    staleness: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.given.items():
@@ -179,6 +184,10 @@ def _push_sum(choice: Choice) -> Rule:
     return PushSum() if choice.graph is None else PushSum(choice.graph)
 
 
+def _leader(choice: Choice) -> Rule:
+    return Leader() if choice.staleness is None else Leader(choice.staleness)
+
+
 def _matrix(path: Path) -> topology.Matrix:
     try:
         return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64)
@@ -196,6 +205,12 @@ PROTOCOLS: Mapping[str, _Entry] = {
         "gradient-mean",
         ("tau",),
         _ring_broadcast,
+    ),
+    "leader": _Entry(
+        "local steps, then the mean of the newest models at a leader that waits for nobody after the first round",
+        "fedavg",
+        ("staleness",),
+        _leader,
     ),
     "gossip": _Entry(
         "local steps, and a push to a random other; or fixed mixing with the neighbours",
