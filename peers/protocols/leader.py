@@ -162,7 +162,7 @@ class _Member:
         able = {name for name in peer.names if peer.weights[name] > 0}
         self.order = sorted(peer.names, key=lambda name: (name != rule.first, name in able, name))
         self.able, self.book = able, Book(rule, peer.rounds, set(able))
-        self.leader = peer.memory.setdefault("leader", self.order[0])
+        self.leader: str = peer.memory.setdefault("leader", self.order[0])
         self.term = int(peer.memory.setdefault("term", 0))
         self.cycle = self.answered = peer.done
         self.own: Message | None = None
