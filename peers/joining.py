@@ -139,13 +139,14 @@ def rejoin(site: SiteRun, peer: Peer, hello: Hello) -> Steps:
             yield Send(other, Message(_INITIAL, values=site.brought), reliable=True)
 
 
-def expect_all(peer: Peer, told: Mapping[str, Message], when: str) -> None:
+def expect_all(peer: Peer, told: Mapping[str, Message], when: str, patience: float | None = None) -> None:
     """Refuse to go on without somebody; raises `PeersError`."""
     silent = [name for name in peer.names if name not in told]
     if silent:
+        seconds = peer.patience if patience is None else patience
         raise PeersError(
-            f"{when} peer {' and '.join(silent)} said nothing to {peer.name} for {peer.patience:g} seconds; see that "
-            f"all {len(peer.names)} peers run and reach each other, or wait longer"
+            f"{when} peer {' and '.join(silent)} said nothing to {peer.name} for {seconds:g} seconds, or was gone; see "
+            f"that all {len(peer.names)} peers run and reach each other, or wait longer"
         )
 
 

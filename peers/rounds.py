@@ -130,8 +130,9 @@ class Rounds:
         """Tell all others what the round came to here, and hear what it came to there."""
         due = validates and self.selection.due(own.round)
         message = Message(_TOPIC, own.round, text=json.dumps(own.as_json(), allow_nan=False))
-        told = yield from gather(self.peer, _TOPIC, message, patience=EVALUATING if due else None)
-        expect_all(self.peer, told, f"after round {own.round}")
+        patience = EVALUATING if due else None
+        told = yield from gather(self.peer, _TOPIC, message, patience=patience)
+        expect_all(self.peer, told, f"after round {own.round}", patience)
         offers = {name: said(name, told[name], RoundOffer.parse) for name in self.peer.names}
         for name, offer in offers.items():
             self._check(name, offer, own.round, due)
