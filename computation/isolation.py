@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import util
 from pathlib import Path
+from typing import Any
 
 __all__ = ["isolated", "variables"]
 
@@ -33,8 +36,27 @@ def isolated() -> Iterator[None]:
     before = os.environ.get(_SAFE)
     os.environ[_SAFE] = "1"
     try:
-        yield
+        with _flagged():
+            yield
     finally:
         os.environ.pop(_SAFE)
         if before is not None:
             os.environ[_SAFE] = before
+
+
+@contextmanager
+def _flagged() -> Iterator[None]:
+    """Tell Python 3.10, which does not know the variable, by a flag; what a worker may import it hears from its parent.
+
+    `multiprocessing` takes the flags of its processes from this function of its own and has no better way in.
+    """
+    if sys.version_info >= (3, 11):
+        yield
+        return
+    room: Any = util
+    plain = room._args_from_interpreter_flags
+    room._args_from_interpreter_flags = lambda: [*plain(), "-I"]
+    try:
+        yield
+    finally:
+        room._args_from_interpreter_flags = plain

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from consortium import SHORT, database
 
 from computation import isolation
@@ -65,7 +64,6 @@ def test_train_executes_nothing_of_the_data_folder(tmp_path):
     assert json.loads((tmp_path / "mri" / "run" / "summary.json").read_text())["rounds"] == 2
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no way to tell a spawned process")
 def test_processes_of_an_import_execute_nothing_of_the_working_directory(tmp_path):
     poison(tmp_path)
     code = (

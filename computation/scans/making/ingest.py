@@ -9,13 +9,12 @@ processes made it. A scan that cannot be used is left out, listed with the reaso
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from computation.errors import ImportScanError
-from computation.locks import locked
 from computation.scans.making import images, labels, sources, spool
 from computation.scans.making.conform import Target, grid_of_view
 from computation.scans.making.options import Options
@@ -25,6 +24,7 @@ from computation.scans.making.sources import LeftOut, Listing
 from computation.scans.making.split import Fractions
 from computation.scans.making.summary import ImportSummary, Taken
 from computation.scans.store import provenance, writer
+from computation.scans.store.exclusive import exclusive
 from computation.scans.store.opening import SqliteStore
 from computation.scans.store.records import Scan
 
@@ -120,24 +120,10 @@ def import_scans(
         if no scan at all can be used, or, with `strict`, if one cannot.
     """
     _check_target(database, options)
-    with nullcontext() if dry_run else _alone(database, options):
-        return _import(listing, database, options, dry_run, progress)
-
-
-@contextmanager
-def _alone(database: Path, options: Options) -> Iterator[None]:
-    """Be the only import into a database: another one would take away the parts that this one waits for."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(database, patience=0))
-        except TimeoutError as error:
-            text = "another import is writing this database; wait until it has ended, or choose another name"
-            raise ImportScanError(text, str(database)) from error
-        except OSError as error:
-            raise ImportScanError(writer.UNWRITABLE, f"{database}: {error}") from error
+    with nullcontext() if dry_run else exclusive(database):
         # It may have come while another import held the lock.
         _check_target(database, options)
-        yield
+        return _import(listing, database, options, dry_run, progress)
 
 
 def _import(

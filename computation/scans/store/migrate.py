@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from computation.errors import ImportScanError, StoreError
 from computation.scans.making import images, labels
 from computation.scans.store import writer
 from computation.scans.store.blocks import Box
+from computation.scans.store.exclusive import exclusive
 from computation.scans.store.opening import SqliteStore, open_store
 from computation.scans.store.peer import PeerStore
 from computation.scans.store.provenance import versions
@@ -53,10 +55,9 @@ def migrate(source: Path, target: Path, *, overwrite: bool = False, progress: Pr
     StoreError, ScanFault
         If the old file is not one of ours, or a scan in it is damaged.
     ImportScanError
-        If the target exists unasked or cannot be written.
+        If the target exists unasked, cannot be written or is being written by another process.
     """
-    _check_target(target, overwrite)
-    with open_store(source, cache_bytes=0) as store:
+    with _alone(target, overwrite), open_store(source, cache_bytes=0) as store:
         if not isinstance(store, SqliteStore):
             raise StoreError("this is not one of our databases; a peer's is taken with `import --from-peer`")
         notes = {"skipped": store.meta["skipped"]} if "skipped" in store.meta else {}
@@ -101,11 +102,11 @@ def from_peer(
     Raises
     ------
     StoreError, ImportScanError
-        If the peer's table is damaged or ambiguous, or the target cannot be written.
+        If the peer's table is damaged or ambiguous, or the target exists unasked, cannot be written or is being written
+        by another process.
     """
-    _check_target(target, overwrite)
     chosen = labels.named(label_set)
-    with open_store(source, table=table, classes=chosen.names) as store:
+    with _alone(target, overwrite), open_store(source, table=table, classes=chosen.names) as store:
         if not isinstance(store, PeerStore):
             raise StoreError("this is one of our databases already; there is nothing to take from a peer")
         header = writer.Header(
@@ -117,6 +118,15 @@ def from_peer(
             provenance={"made": "from the peer's table", "versions": versions(), "parameters": {"storage": storage}},
         )
         return _write(target, header, store.scans(), lambda scan: _peer_entry(store, scan, storage), {}, progress)
+
+
+@contextmanager
+def _alone(target: Path, overwrite: bool) -> Iterator[None]:
+    """Be the only process that writes a target, which is not there already or may be replaced."""
+    _check_target(target, overwrite)
+    with exclusive(target):
+        _check_target(target, overwrite)
+        yield
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

@@ -15,6 +15,7 @@ from computation.errors import ImportScanError
 from computation.scans.making import images, ingest, recipe, split, spool
 from computation.scans.making.ingest import import_table
 from computation.scans.making.split import Fractions
+from computation.scans.store import exclusive
 from computation.scans.store.opening import open_store
 
 SMALL = {"spacing": 2.0, "grid": 24}
@@ -227,7 +228,7 @@ def test_the_second_of_two_imports_into_one_database_is_told_so_and_harms_nothin
 def test_a_database_that_came_while_an_import_waited_is_not_replaced(tools, monkeypatch):
     folder = tools.folder()
     table, database = tools.table(folder, 1), folder / "site.db"
-    real = ingest.locked
+    real = exclusive.locked
 
     @contextmanager
     def late(path, patience):
@@ -235,7 +236,7 @@ def test_a_database_that_came_while_an_import_waited_is_not_replaced(tools, monk
             path.write_text("the first one's")
             yield
 
-    monkeypatch.setattr(ingest, "locked", late)
+    monkeypatch.setattr(exclusive, "locked", late)
     with pytest.raises(ImportScanError, match="exists already"):
         import_table(table, database, **SMALL)
     assert database.read_text() == "the first one's"

@@ -87,6 +87,25 @@ def test_migration_replaces_nothing_unasked_and_takes_only_ours(old, tools):
         migrate(peer, peer.with_name("q.db"))
 
 
+def test_who_writes_a_database_is_alone(old, tools):
+    path, _ = old
+    image, label = tools.head((8, 8, 8))
+    peer = tools.peer(tools.folder() / "p.db", [(image, label / 2)])
+    target = path.with_name("new.db")
+    told = []
+
+    def second(done, total, subject):
+        for write in (lambda: migrate(path, target, overwrite=True), lambda: from_peer(peer, target, overwrite=True)):
+            with pytest.raises(ImportScanError, match="another import is writing this database; wait") as caught:
+                write()
+            told.append(caught.value.private)
+
+    assert migrate(path, target, progress=second) == 2
+    assert from_peer(peer, target, overwrite=True, progress=second) == 1
+    assert told == [str(target)] * 6
+    assert not target.with_name(f".{target.name}.lock").exists()
+
+
 @pytest.mark.parametrize("storage", ["8bit", "exact"])
 def test_a_peers_table_becomes_ours(tools, storage):
     folder = tools.folder()
