@@ -50,7 +50,7 @@ def _flagged() -> Iterator[None]:
 
     `multiprocessing` takes the flags of its processes from this function of its own and has no better way in.
     """
-    if sys.version_info >= (3, 11):
+    if hasattr(sys.flags, "safe_path"):
         yield
         return
     room: Any = util
