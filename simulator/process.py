@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import secrets
@@ -15,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from computation import isolation
 from computation.checks import is_encodable
 from computation.coinstac.admission import TOKEN
 from computation.errors import SimulatorError
+from computation.orphans import die_with_parent
 from simulator.layout import Layout
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
 # no connection can occupy a node's port by accident.
 _PORTS = range(8101, 32768)
 _PATIENCE = 5.0  # seconds from SIGTERM to SIGKILL
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 #: A node reads names and writes its log as UTF-8 wherever its caller does not.
 _UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 #: As OpenMP reads it, which takes anything else, also an empty text, for all cores.
@@ -231,7 +230,7 @@ class NodeProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a group of its own: it and what it starts can be ended together
-                    preexec_fn=_die_with_parent(),
+                    preexec_fn=die_with_parent(),
                 )
         except OSError as error:
             raise SimulatorError("a node's command cannot be started", str(error)) from error
@@ -318,17 +317,3 @@ def stop_all(processes: Iterable[Worker]) -> None:
     for process in processes:
         process.wait(deadline - time.monotonic())
         process.close()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child does first, on Linux: ask to be killed if the simulator dies before it could stop it."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return ask

@@ -16,6 +16,7 @@ FLOORS = {
     "files": 0,
     "locks": 0,
     "isolation": 0,
+    "orphans": 0,
     "colours": 0,
     "checks": 1,
     "terminal": 1,

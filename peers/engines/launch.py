@@ -6,11 +6,9 @@ Each peer is a process group of its own and writes into a log file of its own.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,12 +20,11 @@ from types import FrameType
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from computation.errors import PeersError
+from computation.orphans import die_with_parent
 
 __all__ = ["Ended", "launch"]
 
 _LOOK = 0.02
-#: Linux's number for asking to be killed when the parent dies.
-_DEATH_SIGNAL = 1
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class _Pack:
                     stderr=subprocess.STDOUT,
                     env=variables,
                     start_new_session=True,  # a group of its own: it and what it starts can be ended together
-                    preexec_fn=_die_with_parent(),
+                    preexec_fn=die_with_parent(),
                 )
         except OSError as error:
             raise PeersError(f"the command of peer {name} cannot be started", str(error)) from error
@@ -222,17 +219,3 @@ def _signals(pack: _Pack) -> Iterator[None]:
         raise KeyboardInterrupt
     if pack.asked:
         raise SystemExit(128 + pack.asked)
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child does first, on Linux: ask to be killed if the launcher dies before it could end it."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return ask
