@@ -1,5 +1,6 @@
 """Every test computes with one thread, so that bits do not depend on the machine."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -12,3 +13,15 @@ def pytest_configure(config):
     import torch
 
     torch.set_num_threads(1)
+
+
+#: Extras whose tests are left out where they are not installed, and what shows it.
+EXTRAS = {"mesh": ("zmq", "pyftpdlib", "OpenSSL")}
+
+
+def pytest_terminal_summary(terminalreporter):
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        if missing:
+            text = f"NOT TESTED: {extra}, since {', '.join(missing)} is not installed (pip install .[{extra}])"
+            terminalreporter.write_line(text, red=True, bold=True)

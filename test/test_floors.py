@@ -86,7 +86,11 @@ def test_light_rooms_do_not_import_torch(module):
     _is_light(f"computation.{module}")
 
 
-LIGHT = [name for name in ("topology", "counts", "splits", "requests", "peer") if (ROOT / f"peers/{name}.py").exists()]
+LIGHT = [
+    name
+    for name in ("topology", "counts", "splits", "requests", "peer", "deadlines")
+    if (ROOT / f"peers/{name}.py").exists()
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -110,6 +114,13 @@ def test_peers_know_a_simulators_folders_and_results_only():
     for path in (ROOT / "peers").rglob("*.py"):
         seen = {".".join(module.split(".")[:2]) for module in _imports(path) if _within(module, "simulator")}
         assert seen <= known, path.name
+
+
+def test_zeromq_and_the_mesh_alone_import_their_libraries():
+    heavy = [
+        path for path in SOURCES if any(_within(one, "zmq") or _within(one, "pyftpdlib") for one in _imports(path))
+    ]
+    assert all(path.parent.name == "mesh" or path.name == "zeromq.py" for path in heavy)
 
 
 def test_the_engine_and_its_launcher_alone_import_torch_distributed():
