@@ -168,7 +168,7 @@ def _check_wandb(value: Any) -> dict[str, str]:
 
 
 #: What training needs, however few scans a site has: where a run of the defaults at 1 mm ends (docs/recipe.md).
-USUAL_BATCHES = 2_000
+USUAL_BATCHES = 3_000
 
 _MODEL, _TRAINING, _FEDERATION, _SITE = "Model", "Training", "Federation", "This site"
 

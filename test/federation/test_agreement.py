@@ -28,9 +28,9 @@ def offers(*steps):
         (5, (4,), 100, 1),  # not 500
         (5, (2, 6, 4), 4, 8),  # 30 batches of the largest site
         (1, (1,), 1_000_000, 1),
-        (0, (4, 1), 1, 2_000),  # open: 2,000 batches a site, whatever scans it has
+        (0, (4, 1), 1, 3_000),  # open: 3,000 batches a site, whatever scans it has
         (0, (5_000,), 1, 5_000),  # one epoch at least
-        (0, (4,), 8, 250),
+        (0, (4,), 8, 375),
     ],
 )
 def test_epochs_are_batches_of_the_largest_site_whatever_a_round_is(epochs, steps, local_steps, wanted):
