@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     from computation.commands import command as models
     from computation.scans import command as scans
     from peers import command as peers
+    from peers.mesh import command as mesh
     from simulator import command as simulator
     from simulator import demo
 
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_commands(commands)
     demo.add_commands(commands)
     peers.add_commands(commands)
+    mesh.add_commands(commands)
     settings = commands.add_parser("settings", help="list every setting with its default, range and meaning")
     settings.set_defaults(run=_settings)
     specs = commands.add_parser("specs", help="write compspec.json and inputspec.json from the settings")

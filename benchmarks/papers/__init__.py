@@ -1,1 +1,1 @@
-"""The experiments of two papers without a centre, on their own data and networks; see `__main__`."""
+"""The experiments of three papers without a centre, on their own data and networks; see `__main__`."""

@@ -1,0 +1,184 @@
+"""From a wish to a model: providers of one process on the loopback, with real sockets, data and learning."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from meshes import SMALL, pictures
+
+from computation.errors import PeersError
+from peers.mesh.offers import Criteria
+from peers.mesh.requester import Task
+from peers.mesh.wish import settled
+
+
+def wished(**more):
+    return settled({**SMALL, "epochs": 40, "rate": 0.01, "batch": 8, **more}, lambda _: None)
+
+
+def test_start_to_finish_with_two_providers_detached_and_come_back_for(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    for name in ("provider1", "provider2"):
+        mesh.provider(name, contact)
+    data = pictures(tmp_path / "data")
+    task = mesh.requester(contact).begin(data, wished(providers=2, aggregations=2), Criteria(), share=True)
+    assert sorted(name for name, _, _ in task.workers) == ["provider1", "provider2"]
+    folder = tmp_path / "requester1-task"
+    assert (folder / "task.json").stat().st_mode & 0o077 == 0
+    # Another process of the same requester, later.
+    found = mesh.requester(contact).result(Task.read(folder), data, 120)
+    assert set(found) == {"loss", "accuracy", "precision", "recall", "f1", "dice", "confusion", "seconds"}
+    assert found["accuracy"] > 0.9
+    assert json.loads((folder / "metrics.json").read_text())["accuracy"] == found["accuracy"]
+    with np.load(folder / "model.npz") as model:
+        assert all(np.isfinite(model[name]).all() for name in model)
+    # The providers keep no data, and are free for the next.
+    assert not list(tmp_path.glob("provider*/tasks/*/data"))
+    assert not any(node.slot.busy for node in mesh.nodes[1:])
+
+
+def test_4_13_a_provider_that_vanished_before_the_start_is_told_and_the_others_go_on(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    staying, going = mesh.provider("provider1", contact), mesh.provider("provider2", contact)
+    requester = mesh.requester(contact)
+    usual = requester._still
+
+    def vanished(one, *rest):
+        if one.offer.name == "provider2" and going in mesh.nodes:
+            mesh.nodes.remove(going)
+            going._server.close()
+        return usual(one, *rest)
+
+    requester._still = vanished
+    data = pictures(tmp_path / "data")
+    task = requester.begin(data, wished(providers=2, epochs=1), Criteria(), share=True)
+    assert [name for name, _, _ in task.workers] == ["provider1"]
+    assert any("provider2 has gone between" in text for text in mesh.told)
+    assert requester.result(task, data, 60) is not None
+    assert staying.address
+    going._member.leave()
+
+
+def test_4_14_a_follower_gives_the_last_mean_when_the_leader_is_gone(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    nodes = {name: mesh.provider(name, contact, lease=1.0) for name in ("provider1", "provider2")}
+    data = pictures(tmp_path / "data", train=256)
+    requester = mesh.requester(contact)
+    task = requester.begin(data, wished(providers=2, epochs=30, aggregations=4), Criteria(), share=True)
+    leader = nodes[task.workers[0][0]]
+    follower = nodes[task.workers[1][0]]
+    work = follower._works[task.name][1]
+    while work.cycles < 3 and work.status in ("fetching", "learning"):
+        time.sleep(0.05)
+    for _, one in leader._works.values():
+        one.stop()  # the leader's two peers end as in a crash of their node, and say nothing of it
+    mesh.nodes.remove(leader)
+    leader._server.close()
+    found = requester.result(task, data, 120)
+    assert found is not None
+    assert found["accuracy"] > 0.5
+    leader._member.leave()
+
+
+def test_4_21_two_requesters_race_for_one_provider_and_one_wins(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    mesh.provider("provider1", contact)
+    data = pictures(tmp_path / "data")
+    outcomes = {}
+
+    def work(name):
+        requester = mesh.requester(contact, name=name, patience=0.0)
+        try:
+            outcomes[name] = requester.begin(data, wished(epochs=40), Criteria(), share=True)
+        except PeersError as error:
+            outcomes[name] = error.public
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    won = [name for name, outcome in outcomes.items() if isinstance(outcome, Task)]
+    assert len(won) == 1
+    (lost,) = set(outcomes) - set(won)
+    assert "0 take the task" in outcomes[lost]
+    for _, work in mesh.nodes[1]._works.values():
+        work.stop()
+
+
+def test_4_11_fewer_providers_than_wanted_are_told_or_in_strict_mode_an_error(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    mesh.provider("provider1", contact)
+    data = pictures(tmp_path / "data")
+    with pytest.raises(PeersError, match="3 providers were wanted and 1 take the task"):
+        mesh.requester(contact, strict=True, patience=0.0).begin(data, wished(providers=3), Criteria(), share=True)
+    assert not mesh.nodes[1].slot.busy
+    requester = mesh.requester(contact, patience=10.0)
+    task = requester.begin(data, wished(providers=3, epochs=1), Criteria(), share=True)
+    assert len(task.workers) == 1
+    assert any("it goes on with those" in text for text in mesh.told)
+    assert requester.result(task, data, 60) is not None, mesh.told
+
+
+@pytest.mark.parametrize(
+    ("more", "provider", "reason"),
+    [
+        ({"configuration": {"side": 4096, "hidden": 1 << 20, "classes": 3}}, {}, "parameters and needs"),
+        ({"model": "resnet-18", "configuration": {}}, {"memory": 1e8}, "parameters and needs"),
+        ({}, {"take_data": False}, "the member did not agree"),
+    ],
+)
+def test_4_5_4_9_what_a_provider_refuses_is_told_with_its_reason(mesh, tmp_path, more, provider, reason):
+    contact = mesh.contact(mesh.bootstrap())
+    mesh.provider("provider1", contact, **provider)
+    data = pictures(tmp_path / "data")
+    with pytest.raises(PeersError, match="0 take the task"):
+        mesh.requester(contact, patience=0.0).begin(data, wished(**more), Criteria(), share=True)
+    assert any(reason in text for text in mesh.told)
+
+
+def test_4_4_data_without_a_test_part_or_consent_are_refused_before_anybody_is_asked(mesh, tmp_path):
+    requester = mesh.requester()
+    data = pictures(tmp_path / "data")
+    with pytest.raises(PeersError, match="the owner did not agree"):
+        requester.begin(data, wished(), Criteria(), share=False)
+    (data / "test" / "all.npz").unlink()
+    with pytest.raises(PeersError, match="no test part"):
+        requester.begin(data, wished(), Criteria(), share=True)
+    (data / "train" / "scans.db").write_bytes(b"SQLite format 3\0" + bytes(100))
+    with pytest.raises(PeersError, match="hold people"):
+        requester.begin(data, wished(), Criteria(), share=True)
+
+
+def test_a_result_of_nan_or_of_another_model_is_none(mesh, tmp_path):
+    from peers import message
+    from peers.mesh import models
+    from peers.requests import Message
+
+    requester, wish = mesh.requester(), wished()
+    task = Task("t1", wish, (("provider1", "tcp://127.0.0.1:9", "k" * 40),))
+    learner = requester._learner(task)
+    good = np.zeros(learner.manifest.size, np.float32)
+    other = models.model("simple-cnn", '{"side": 8}').module(0)
+    from computation.model import vector
+
+    manifest = vector.manifest(other, "sync")
+    bad = good.copy()
+    bad[3] = np.nan
+    foreign = Message("result", 1, np.zeros(manifest.size, np.float32))
+    cases = [
+        (message.encode(Message("result", 1, bad), learner.manifest, "provider1", "t1"), "NaN"),
+        (
+            message.encode(foreign, manifest, "provider1", "t1"),
+            "values",
+        ),
+        (message.encode(Message("result", 1, good), learner.manifest, "provider2", "t1"), "another node's"),
+        (message.encode(Message("result", 1, good), learner.manifest, "provider1", "t2"), "another run"),
+        (b"garbage", "bytes"),
+    ]
+    for blob, reason in cases:
+        requester._polled = lambda *_, blob=blob: type("Answer", (), {"state": blob})()
+        assert requester._values(task, task.workers[0]) is None
+        assert reason in mesh.told[-1]
