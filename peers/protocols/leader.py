@@ -338,10 +338,12 @@ class _Member:
         self.cycle = self.answered = max(message.round, self.cycle)
         self.peer.learner.load_vector(message.values)
         self.peer.memory.update(average=message.values, cycles=cycles, leader=self.leader, term=term)
-        waited = self.peer.clock() - self.sent
-        numbers = {"waited": waited, "ahead": float(message.round - min(cycles.values(), default=0))}
-        if self.peer.trains:
-            yield Report(self.cycle, closed=True, counted=tuple(sorted(cycles)), numbers=numbers)
+        waited, ahead = self.peer.clock() - self.sent, message.round - min(cycles.values(), default=0)
+        numbers = {"waited": waited, "ahead": float(ahead)} if self.peer.trains else {}
+        # Who learns nothing has no rounds of its own; what it evaluates is the last model.
+        rounds = (self.cycle,) if self.peer.trains else tuple(self.peer.to_do)
+        for round in rounds:
+            yield Report(round, closed=True, counted=tuple(sorted(cycles)), numbers=numbers)
 
 
 def _read(text: str, names: Collection[str]) -> tuple[dict[str, int], bool, int] | None:

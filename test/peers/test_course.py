@@ -21,6 +21,7 @@ from peers.engines import virtual
 from peers.engines.network import Network, Outage
 from peers.protocols.centred import Centred
 from peers.protocols.gossip import Gossip
+from peers.protocols.leader import Leader
 from peers.protocols.ring_broadcast import RingBroadcast
 from peers.requests import Send
 
@@ -274,6 +275,15 @@ def test_gossip_ends_with_one_model_and_says_how_far_apart_they_were(tmp_path, m
     told = {note.kind: note.text for note in notices(runs.journal("local0"))}
     assert "mean of the last models of local0, local1" in told["last mean"]
     assert "'clip_above' has no effect" in told["without effect"]
+
+
+@pytest.mark.parametrize("names", [("local0", "local1"), ("local0", "local1", "local2")])
+def test_a_leader_with_scans_or_without_ends_with_one_model(tmp_path, made, names):
+    runs = Runs(tmp_path, made, Leader(2), names=names)
+    ended = runs.run(Network(seconds=1.0, latency=0.01, stragglers={"local1": 3.0}))
+    assert set(ended) == set(names)
+    assert len({one.digest for one in ended.values()}) == 1
+    assert ended["local0"].missing == {} and ended["local0"].distance < 1e-5
 
 
 def test_a_gossiping_peer_that_goes_is_missing_and_the_others_end(tmp_path, made):
