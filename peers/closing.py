@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from computation.errors import MeshNetError, MessageError, PeersError
-from computation.federation import claims
+from computation.errors import MessageError, PeersError
 from computation.strategies.average import normalised, weighted_mean
 from computation.wire.messages import MOST_ROUNDS, FinishOffer
 from computation.wire.payload import Vector
 from computation.wire.reader import Reader
-from peers.mail import gather, said
+from peers.mail import gather, is_model, said
 from peers.peer import Peer
 from peers.requests import Message, Request
 from peers.rounds import EVALUATING, usual
@@ -83,25 +82,15 @@ def last_mean(peer: Peer, learnt: int) -> Generator[Request, Any, LastMean]:
     """
     weight = float(peer.memory.get("weight", 1.0))
     told = yield from gather(peer, _LAST, Message(_LAST, peer.rounds, peer.learner.vector(), weight))
-    whole = {name: one for name, one in told.items() if _is_model(peer, name, one)}
+    whole = {name: one for name, one in told.items() if is_model(peer, name, one.values)}
     own = _Heard(frozenset(whole), learnt)
     lists = yield from gather(peer, _HEARD, Message(_HEARD, peer.rounds, text=own.text()), among=whole)
     heard = {name: said(name, one, _Heard.parse) for name, one in sorted(lists.items())}
+    for name, one in heard.items():
+        if name in whole and name not in one.names:
+            raise MessageError(f"peer {name} says that it has not heard of its own last model; wanted its own at least")
     shared = sorted(frozenset.intersection(*(one.names for one in heard.values())))
     return _mean({name: whole[name] for name in shared}, {name: one.learnt for name, one in heard.items()})
-
-
-def _is_model(peer: Peer, name: str, message: Message) -> bool:
-    """Tell whether a last model can be computed with; what cannot is dropped, and all who got it drop it alike."""
-    if message.values is None:
-        peer.refused(name, "a last model without values")
-        return False
-    try:
-        claims.check_values(peer.learner.manifest, message.values)
-    except MeshNetError as error:
-        peer.refused(name, error.public)
-        return False
-    return True
 
 
 def _mean(models: Mapping[str, Message], learnt: dict[str, int]) -> LastMean:

@@ -11,6 +11,7 @@ from collections.abc import Generator
 
 import numpy as np
 
+from computation.errors import PeersError
 from computation.wire.payload import Vector
 from peers.counts import shards
 
@@ -59,5 +60,13 @@ def weighted(values: Vector, weight: float) -> Vector:
 
 
 def divided(total: Vector) -> Vector | None:
-    """Return the mean that a sum of `weighted` makes, or nothing where all weights are zero."""
+    """Return the mean that a sum of `weighted` makes, or nothing where all weights are zero.
+
+    Raises
+    ------
+    PeersError
+        If the weights cannot be: a peer lied, and who it was does not come around a ring.
+    """
+    if not 0 <= total[-1] < np.inf:
+        raise PeersError(f"the weights of a mean over all peers come to {total[-1]}; wanted finite ones from 0")
     return total[:-1] / total[-1] if total[-1] > 0 else None

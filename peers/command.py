@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +264,8 @@ def _run(options: argparse.Namespace) -> None:
     patience = _PATIENCE if options.patience is None else options.patience
     if options.resume and not running.started_elsewhere():
         _refuse_others(options)
-        summary = running.go_on(options.output, _told)
+        with _going_on(options.output):
+            summary = running.go_on(options.output, _told)
         _show(summary, options.output / "summary.json", "Run without a centre")
         return
     order = ordered(options, choice(options), patience)
@@ -275,7 +278,9 @@ def _run(options: argparse.Namespace) -> None:
         raise PeersError(
             "--master and --interface are for peers on several machines; start this command under torchrun or srun"
         )
-    _show(running.launch(order, meeting, _told), order.layout.summary, "Run without a centre")
+    with _going_on(order.output):
+        summary = running.launch(order, meeting, _told)
+    _show(summary, order.layout.summary, "Run without a centre")
 
 
 def _refuse_others(options: argparse.Namespace) -> None:
@@ -296,6 +301,17 @@ def _refuse_others(options: argparse.Namespace) -> None:
     for name in (*kept, "collective", "device", "master", "interface"):
         if getattr(options, name) is not None:
             raise PeersError(f"an interrupted run goes on as it began; leave --{name} out, or start it anew")
+
+
+@contextmanager
+def _going_on(output: Path) -> Iterator[None]:
+    """Say how a run can go on that did not come to its end."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        command = f"coinstac-meshnet peers run --resume --output {shlex.quote(str(output))}"
+        terminal.complain(f"the peers have ended; to go on from their checkpoints: {shown(command)}")
+        raise
 
 
 def _told(text: str) -> None:

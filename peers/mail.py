@@ -5,20 +5,20 @@ Parts of protocols, to be used with `yield from`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Generator
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from computation.checks import parse_json
-from computation.errors import MessageError
-from computation.federation import foreign
+from computation.errors import MeshNetError, MessageError
+from computation.federation import claims, foreign
+from computation.wire.payload import Vector
 from peers.message import LONGEST_HEAD
 from peers.peer import Peer
 from peers.requests import Message, Peers, Poll, Request, Send, Steps, Wait
 
-__all__ = ["awaited", "collect", "gather", "polled", "said", "sign"]
+__all__ = ["awaited", "collect", "gather", "is_model", "polled", "said", "sign"]
 
 T = TypeVar("T")
 Mail: TypeAlias = Generator[Request, Any, dict[str, Message]]
@@ -132,6 +132,19 @@ def said(sender: str, message: Message, parse: Callable[[Any], T]) -> T:
     return foreign.read(f"peer {sender}", read, message.text)
 
 
+def is_model(peer: Peer, sender: str, values: Vector | None) -> bool:
+    """Tell whether values are a model that can be computed with; of what is not, the sender is told of by name."""
+    if values is None:
+        peer.refused(sender, "a model without values")
+        return False
+    try:
+        claims.check_values(peer.learner.manifest, values)
+    except MeshNetError as error:
+        peer.refused(sender, error.public)
+        return False
+    return True
+
+
 def _keep(peer: Peer, messages: list[Message]) -> None:
     """Put sound messages behind those that lie there, and note of whom something was heard."""
     for message in messages:
@@ -155,8 +168,9 @@ def _fault(peer: Peer, message: Message) -> str:
     """Say what is wrong with a message; nothing if it may be used."""
     if message.sender not in peer.others:
         return "its sender is not of this run"
-    if not (math.isfinite(message.weight) and message.weight >= 0):
-        return f"its weight is {message.weight}; wanted a number from 0"
+    # Weights are shares of a whole that is 1 for each peer at most: nobody can have more than all.
+    if not 0 <= message.weight <= len(peer.names):
+        return f"its weight is {message.weight:g}; wanted a number from 0 to {len(peer.names)}"
     if message.values is None:
         return ""
     wanted = peer.learner.manifest.size

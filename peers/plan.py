@@ -15,6 +15,9 @@ from simulator.layout import RUN, Layout
 
 __all__ = ["Order", "folders", "order", "own_folders"]
 
+#: Seconds to wait for a silent peer: a year.
+_LONGEST = 365.0 * 86400
+
 
 @dataclass(frozen=True)
 class Order:
@@ -68,10 +71,12 @@ def order(
     Raises
     ------
     PeersError
-        If there is only one.
+        If there is only one, or the patience is no time to wait.
     SimulatorError
         If the spec has fewer entries than peers.
     """
+    if not 0 < patience <= _LONGEST:
+        raise PeersError(f"--patience is {patience:g}; wanted more than 0 seconds, and {_LONGEST:g} at most")
     tasks = inputspec.fulfil(spec, peers)
     if len(tasks) < 2:
         raise PeersError("one peer alone has nobody to learn with; wanted two or more, or `coinstac-meshnet train`")

@@ -89,6 +89,7 @@ class Network:
         _expect("bandwidth", self.bandwidth, 1.0, math.inf)
         _expect("mesh", self.mesh, 0, 1000)
         _expect("answers", self.answers, 1, 1000)
+        _expect("seed", self.seed, 0, math.inf)
         for name, factor in self.stragglers.items():
             _expect(f"straggler {name}", factor, 0.0, math.inf)
         if self.collective not in ("star", "ring"):

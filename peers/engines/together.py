@@ -61,6 +61,8 @@ class Together:
         """Take a peer in; raises `PeersError` if it wants something else than the first."""
         if _form(request) != _form(self.first):
             raise PeersError(f"{name} asks for a {_form(request)} where the others ask for a {_form(self.first)}")
+        if isinstance(request, Mean) and not 0 <= request.weight < math.inf:
+            raise PeersError(f"{name} brings the weight {request.weight} to a mean; wanted a finite one from 0")
         self.here[name] = request
         self.begin(name)
 

@@ -13,6 +13,9 @@ from peers.topology import Graph
 
 __all__ = ["Rule", "graph", "within"]
 
+#: Others to whom each peer of a random graph sends, where there are as many.
+_DEGREE = 2
+
 
 class Rule(Protocol):
     """How peers come to one model; a frozen record of its options.
@@ -50,4 +53,4 @@ def within(name: str, value: float, low: float, high: float) -> None:
 @lru_cache(maxsize=16)
 def graph(name: str, peers: int, seed: int) -> Graph:
     """Return a graph by its name; in one process, all peers of a run share it."""
-    return topology.named(name, peers, seed=seed)
+    return topology.named(name, peers, min(_DEGREE, max(peers - 1, 1)), seed)

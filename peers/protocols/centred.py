@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from computation.errors import ContributionError, MeshNetError, PeersError
+from computation.federation import claims
 from computation.strategies import Combined, Strategy
 from computation.wire.payload import Vector
 from peers.peer import Peer, Worked
@@ -80,7 +82,22 @@ def contribution(peer: Peer, strategy: Strategy, round: int) -> tuple[Worked, Ve
 
 
 def apply(peer: Peer, strategy: Strategy, combined: Combined) -> None:
-    """Bring a peer's model to the end of a round."""
+    """Bring a peer's model to the end of a round.
+
+    Raises
+    ------
+    PeersError
+        If no network can compute with the mean: a peer sent what cannot be. It is the same at all, so all end here.
+    """
+    try:
+        if not np.isfinite(combined.values).all():
+            raise ContributionError("it holds values that are NaN or infinite")
+        claims.check_values(peer.learner.manifest, combined.values)
+    except MeshNetError as error:
+        raise PeersError(
+            f"nothing can be learnt from the mean over all peers in round {combined.round}: {error.public}; some peer "
+            "sent what cannot be, and in a mean nobody sees which; only peers that trust each other should go on"
+        ) from error
     learner: Any = peer.learner
     strategy.apply(learner, combined)
 

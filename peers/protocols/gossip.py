@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from peers.mail import gather, polled
+from peers.mail import gather, is_model, polled
 from peers.peer import Peer
 from peers.protocols.base import within
 from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Report, Request, Send, Steps
@@ -28,6 +28,8 @@ from peers.requests import Peers as Alive
 __all__ = ["Gossip"]
 
 _TOPIC, _END = "gossip", "gossip-end"
+#: Of all weight there is, what one peer can push: it keeps as much itself.
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Gossip:
             return
         alive = yield Alive()
         others = [name for name in peer.others if name in alive]
-        if others:
+        if others and peer.memory["weight"] / 2 > 0:  # who heard of nobody for a thousand pushes has nothing to give
             peer.memory["weight"] /= 2
             to = others[int(chance.integers(len(others)))]
             yield Send(to, Message(_TOPIC, round, peer.learner.vector(), peer.memory["weight"]))
@@ -75,17 +77,24 @@ class Gossip:
 
 def _take_in(peer: Peer) -> Generator[Request, Any, tuple[str, ...]]:
     """Mix with what came, message by message; return whose it was, with the own name."""
-    came = yield from polled(peer, _TOPIC)
+    came = [one for one in (yield from polled(peer, _TOPIC)) if _sound(peer, one)]
     weight = peer.memory["weight"]
     values = peer.learner.vector()
     for one in came:
-        if one.values is None or one.weight <= 0:
-            peer.refused(one.sender, "a push without a model or without weight")
-            continue
+        assert one.values is not None
         share = one.weight / (one.weight + weight)
         mixed = share * one.values.astype(np.float64) + (1 - share) * values.astype(np.float64)
-        values, weight = mixed.astype(peer.learner.dtype), weight + one.weight
+        # More than all only liars or restarted peers can have brought together; it must not spread from here.
+        values, weight = mixed.astype(peer.learner.dtype), min(weight + one.weight, 1.0)
     if came:
         peer.learner.load_vector(values)
         peer.memory["weight"] = weight
     return tuple(sorted({peer.name, *(one.sender for one in came)}))
+
+
+def _sound(peer: Peer, push: Message) -> bool:
+    """Tell whether a push can be mixed in; of another, the sender is told of by name."""
+    if not 0 < push.weight <= _MOST:
+        peer.refused(push.sender, f"a push with the weight {push.weight:g}; wanted more than 0, and {_MOST} at most")
+        return False
+    return is_model(peer, push.sender, push.values)

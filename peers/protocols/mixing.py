@@ -21,7 +21,7 @@ import numpy as np
 from computation.errors import PeersError
 from computation.wire.payload import Vector
 from peers import topology
-from peers.mail import collect
+from peers.mail import collect, is_model
 from peers.peer import Peer
 from peers.protocols import base
 from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Report, Send, Steps
@@ -72,7 +72,8 @@ class Mixing:
                 yield Send(peer.names[place], Message(_TOPIC, round, own))
             senders = [peer.names[place] for place in graph.into(peer.index, round)]
             came = yield from collect(peer, _TOPIC, round, senders)
-            told = {name: one.values for name, one in came.items() if one.values is not None}
+            told = {name: values for name, one in came.items() if (values := one.values) is not None}
+            told = {name: values for name, values in told.items() if is_model(peer, name, values)}
             peer.learner.load_vector(_mixed(peer, row, own, told))
             yield Report(round, closed=True, counted=tuple(sorted({peer.name, *told})))
 

@@ -13,18 +13,20 @@ and then nothing is corrected; so there is no choice of a kind here.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import PeersError
 from computation.wire.payload import Vector
-from peers.mail import collect
+from peers.mail import collect, is_model
 from peers.peer import Peer
 from peers.protocols import base
-from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Report, Send, Steps
+from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Report, Request, Send, Steps
+from peers.requests import Peers as Alive
 
 __all__ = ["PushSum"]
 
@@ -49,8 +51,10 @@ class PushSum:
     common: ClassVar[bool] = False
 
     def __call__(self, peer: Peer) -> Steps:
-        """Learn at z, push shares of x and w, add what came; what a peer that is gone would have pushed is missing."""
-        graph = base.graph(self.graph, len(peer.names), peer.seed)
+        """Learn at z, push shares of x and w, add what came; who is gone is no longer in the graph.
+
+        What went to such a peer would be lost in every round: the weights would tend to 0, and steps over them grow.
+        """
         memory, dtype = peer.memory, peer.learner.dtype
         memory.setdefault("sum", peer.learner.vector().astype(np.float64))
         memory.setdefault("weight", 1.0)
@@ -59,14 +63,16 @@ class PushSum:
             worked = peer.step(round)
             yield worked.report(round)
             half = memory["sum"] + (peer.learner.vector().astype(np.float64) - before.astype(np.float64))
-            out = graph.out(peer.index, round)
+            names = yield from _living(peer)
+            graph, index = base.graph(self.graph, len(names), peer.seed), names.index(peer.name)
+            out = graph.out(index, round)
             share = 1 / (len(out) + 1)
             for place in out:
                 message = Message(_TOPIC, round, (share * half).astype(dtype), share * memory["weight"])
-                yield Send(peer.names[place], message)
-            senders = [peer.names[place] for place in graph.into(peer.index, round)]
+                yield Send(names[place], message)
+            senders = [names[place] for place in graph.into(index, round)]
             came = yield from collect(peer, _TOPIC, round, senders)
-            told = {name: one for name, one in came.items() if one.values is not None}
+            told = {name: one for name, one in came.items() if _sound(peer, one)}
             memory["sum"], memory["weight"] = share * half, share * memory["weight"]
             for name in sorted(told):
                 memory["sum"] = memory["sum"] + told[name].values
@@ -76,8 +82,22 @@ class PushSum:
             yield Report(round, closed=True, counted=tuple(sorted({peer.name, *told})), numbers=numbers)
 
 
+def _living(peer: Peer) -> Generator[Request, Any, tuple[str, ...]]:
+    """Return the names of those who are there, sorted."""
+    alive = yield Alive()
+    return tuple(name for name in peer.names if name in alive)
+
+
 def _ratio(total: NDArray[np.float64], weight: float, dtype: np.dtype[np.floating]) -> Vector:
     if weight < _LEAST:
         raise PeersError(f"a push-sum weight fell to {weight}: nobody pushed to this peer for too long; start anew")
     ratio: Vector = (total / weight).astype(dtype)
     return ratio
+
+
+def _sound(peer: Peer, push: Message) -> bool:
+    """Tell whether a push can be added: its ratio, too, is to be a model; of another, the sender is told of by name."""
+    if push.values is None or push.weight < _LEAST:
+        peer.refused(push.sender, f"a push without a model, or with the weight {push.weight:g}; wanted {_LEAST:g}")
+        return False
+    return is_model(peer, push.sender, push.values.astype(np.float64) / push.weight)

@@ -23,7 +23,7 @@ from peers.protocols.centred import Centred
 from peers.protocols.gossip import Gossip
 from peers.protocols.leader import Leader
 from peers.protocols.ring_broadcast import RingBroadcast
-from peers.requests import Send
+from peers.requests import Mean, Send
 
 SCANS = ((2, 1, 1), (4, 1, 1))
 
@@ -194,6 +194,8 @@ def edited(**fields):
         ("round", edited(round=9), "another round"),
         ("round", edited(model="ab" * 32), "after round 1 the model of site local1"),
         ("finish", edited(step="done"), "says 'done' at the end"),
+        ("join", lambda text: "[" * 100_000, "nested too deeply"),
+        ("join", lambda text: "9" * 100_000, "not JSON"),
         ("finish", edited(model="ab" * 32), "at the end the model of site local1"),
     ],
 )
@@ -407,3 +409,46 @@ def test_an_absurd_last_model_is_left_out_and_its_sender_named(tmp_path, made):
     assert set(ended["local0"].summary["last_mean"]) == {"local0", "local2"}
     told = [note.text for note in notices(runs.journal("local0")) if note.kind == "refused"]
     assert len(told) == 1 and told[0].startswith("a message of local1 was dropped: the payload holds values up to")
+
+
+def test_who_says_not_to_have_heard_of_its_own_last_model_is_named(tmp_path, made):
+    runs = Runs(tmp_path, made, Gossip(), epochs=1)
+    with pytest.raises(MessageError, match="peer local1 says that it has not heard of its own last model"):
+        runs.run(local1=runs.start("local1", forging("heard", edited(names=[]))))
+
+
+def asking(change):
+    """Return steps that bring something else to every mean."""
+
+    def asked(steps):
+        answer = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration as end:
+                return end.value
+            answer = yield change(request) if isinstance(request, Mean) else request
+
+    return asked
+
+
+@pytest.mark.parametrize("collective", ["star", "ring"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda mean: replace(mean, weight=float("nan")), "weight"),
+        (lambda mean: replace(mean, weight=-50.0), "weight"),
+        (
+            lambda mean: replace(mean, values=mean.values * np.nan),
+            "the mean over all peers in round 1: it holds .* NaN",
+        ),
+        (
+            lambda mean: replace(mean, values=mean.values * 0 + 1e30),
+            "the mean over all peers in round 1: .* values up to",
+        ),
+    ],
+)
+def test_a_mean_of_which_nothing_can_be_learnt_ends_the_run(tmp_path, made, collective, change, said):
+    runs = Runs(tmp_path, made, Centred(GradientMean()), epochs=1)
+    with pytest.raises(PeersError, match=said):
+        runs.run(Network(seconds=1.0, collective=collective), local1=runs.start("local1", asking(change)))

@@ -1,5 +1,7 @@
 """Protocols of peers that push and mix, in virtual time, against what is proved of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from quadratic import cohort
 from computation.errors import PeersError
 from peers import topology
 from peers.engines import virtual
-from peers.engines.network import Network
+from peers.engines.network import Network, Outage
 from peers.noise import noisy
 from peers.protocols.gossip import Gossip
 from peers.protocols.mixing import Mixing
@@ -201,3 +203,73 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
 
     assert ran(1) == ran(1)
     assert ran(1)[0] != ran(2)[0]
+
+
+def lying(change, liar="p0001"):
+    """Return steps of which one peer's models travel changed."""
+
+    def lied(steps, peer):
+        answer = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration:
+                return
+            if peer.name == liar and isinstance(request, Send) and request.message.values is not None:
+                request = replace(request, message=replace(request.message, **change(request.message)))
+            answer = yield request
+
+    return lied
+
+
+def heard(here):
+    """Let all peers write down what they refuse, and return the list."""
+    told = []
+    for peer in here.peers.values():
+        peer.refused = lambda sender, fault: told.append((sender, fault))
+    return told
+
+
+LIES = {
+    "a weight beyond all there is": lambda message: {"weight": 1e308},
+    "a negative weight": lambda message: {"weight": -1.0},
+    "an absurd model": lambda message: {"values": message.values * 0 + 1e300},
+    "a model that is none": lambda message: {"values": message.values * np.nan},
+}
+
+
+@pytest.mark.parametrize("protocol", [Gossip(), Mixing(), PushSum()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_liar_is_named_and_nobody_else_and_the_others_keep_their_models(protocol, lie):
+    here = cohort(points(4), rounds=8, rate=0.1)
+    told = heard(here)
+    virtual.run(here.starts(protocol, lying(lie)), Network(seconds=1.0, latency=0.1))
+    assert {sender for sender, _ in told} == {"p0001"}
+    assert np.abs(here.vectors()).max() < np.abs(points(4)).max()
+
+
+def test_a_push_of_more_than_half_of_all_is_refused_and_nobody_comes_to_hold_more_than_all():
+    for weight, refused in ((0.51, True), (0.5, False)):
+        here = cohort(points(4), rounds=50)
+        told = heard(here)
+        virtual.run(here.starts(Gossip(), lying(lambda _: {"weight": weight})), Network(seconds=1.0, latency=0.1))  # noqa: B023
+        assert {sender for sender, _ in told} == ({"p0001"} if refused else set())
+        assert here.weights().max() <= 1
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-300])
+def test_a_push_sum_of_hardly_any_weight_is_refused(weight):
+    here = cohort(points(4), rounds=8, rate=0.1)
+    told = heard(here)
+    virtual.run(here.starts(PushSum(), lying(lambda _: {"weight": weight})), Network(seconds=1.0))
+    assert {sender for sender, _ in told} == {"p0001"}
+
+
+@pytest.mark.parametrize("graph", ["exponential", "ring", "complete", "random"])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_push_sum_goes_on_without_a_peer_for_as_long_as_it_likes(graph, count):
+    here = cohort(points(count), np.zeros((count, 5)), rounds=120, rate=0.1)
+    virtual.run(here.starts(PushSum(graph)), Network(seconds=1.0, latency=0.1, outages=(Outage("p0001", 3.5),)))
+    there = [index for index in range(count) if index != 1]
+    assert here.weights()[there].min() > 0.1
+    assert np.abs(here.vectors()[there]).max() < 1e-3
