@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     from computation.scans import command as scans
     from peers import command as peers
     from peers.mesh import command as mesh
+    from peers.swarm import command as swarm
     from simulator import command as simulator
     from simulator import demo
 
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_commands(commands)
     peers.add_commands(commands)
     mesh.add_commands(commands)
+    swarm.add_commands(commands)
     settings = commands.add_parser("settings", help="list every setting with its default, range and meaning")
     settings.set_defaults(run=_settings)
     specs = commands.add_parser("specs", help="write compspec.json and inputspec.json from the settings")

@@ -126,3 +126,9 @@ def test_zeromq_and_the_mesh_alone_import_their_libraries():
 def test_the_engine_and_its_launcher_alone_import_torch_distributed():
     heavy = [path for path in SOURCES if any(_within(module, "torch.distributed") for module in _imports(path))]
     assert set(heavy) <= {ROOT / "peers/engines/torchrun.py", ROOT / "peers/engines/launch.py"}
+
+
+def test_libp2p_is_imported_by_its_engine_and_the_swarm_alone():
+    for path in SOURCES:
+        if any(_within(module, name) for module in _imports(path) for name in ("libp2p", "trio", "multiaddr")):
+            assert path == ROOT / "peers/engines/libp2p.py" or path.parent == ROOT / "peers/swarm", path.name

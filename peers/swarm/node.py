@@ -1,0 +1,204 @@
+"""One node of a swarm as a process: its data, its model, its place on the network, and what it writes down."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from computation.checks import is_text
+from computation.errors import PeersError
+from computation.files import replacing
+from computation.terminal import console
+from computation.tracking.journal import Journal
+from computation.wire import payload
+from computation.wire.payload import MODEL, Payload
+from peers.engines import libp2p
+from peers.engines.libp2p import Wire
+from peers.peer import Peer
+from peers.protocols.swarm import Swarm
+from peers.requests import Report, require
+from peers.slices import SliceLearner
+from peers.swarm import data, models
+from peers.swarm.channel import Channel
+from peers.swarm.store import Store
+from peers.swarm.words import TOPICS
+
+__all__ = ["Order", "run"]
+
+_LEAST_KEY = 32
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a node is told.
+
+    Attributes
+    ----------
+    channel : str
+        Name of the swarm.
+    key : Path
+        File with its key, in hexadecimal.
+    data : Path
+        See `peers.swarm.data.read`.
+    output : Path
+        Folder for journal, model and store.
+    protocol : Swarm
+        Its role and rules.
+    host, port : str and int
+        Where to listen.
+    join : tuple of str
+        Addresses of nodes that are there already.
+    share_slices : bool
+        Whether the member lets its slices go; the protocol's `share` is the owner's word.
+    people : bool
+        Whether the data are of people, who are never shared.
+    model : str
+        One of `peers.swarm.models.MODELS`.
+    turns : int
+        In each, a training cycle where there is something to learn from.
+    samples, batch : int
+        In a slice, and in a batch.
+    rate : float
+        Of learning.
+    patience : float
+        Seconds after which what cannot be had is given up, and named.
+    stay : float
+        Seconds to serve others after the last turn.
+    room : int
+        Bytes of the store.
+    seed : int
+        Of the model.
+    """
+
+    channel: str
+    key: Path
+    data: Path
+    output: Path
+    protocol: Swarm
+    host: str = "127.0.0.1"
+    port: int = 0
+    join: tuple[str, ...] = ()
+    share_slices: bool = False
+    people: bool = False
+    model: str = "perceptron"
+    turns: int = 100
+    samples: int = 500
+    batch: int = 64
+    rate: float = 0.1
+    patience: float = 60.0
+    stay: float = 0.0
+    room: int = 1 << 30
+    seed: int = 0
+
+
+def run(order: Order) -> float:
+    """Be a node until its turns are over; return the accuracy of its model.
+
+    Raises
+    ------
+    PeersError
+        If data, key, address or settings are unsound.
+    """
+    require(Swarm.name, Swarm.needs, "libp2p", libp2p.OFFERS)
+    learner = _learner(order)
+    order.output.mkdir(parents=True, exist_ok=True)
+    journal = Journal(order.output / "journal.jsonl")
+    store = Store(order.output / "store", order.room)
+    with Wire(
+        _channel(order), store, tuple(TOPICS.values()), _identity(order.output), order.host, order.port, order.join
+    ) as wire:
+        _write(order.output / "address.txt", wire.address + "\n")
+        console().print(f"listening at {wire.address}")
+        journal.write("listening", address=wire.address, role=order.protocol.role, slices=len(learner.own))
+        peer = _peer(order, wire.name, learner, journal)
+        libp2p.run(order.protocol(peer), wire, _told(journal, wire))
+        _finish(order, peer, wire, journal)
+        time.sleep(order.stay)
+    return learner.accuracy()
+
+
+def _channel(order: Order) -> Channel:
+    try:
+        key = bytes.fromhex(order.key.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        fault = "the channel's key cannot be read; `coinstac-meshnet swarm key FILE` makes one"
+        raise PeersError(fault, f"{order.key}: {error!r}") from None
+    return Channel(order.channel, key)
+
+
+def _learner(order: Order) -> SliceLearner:
+    found = data.read(order.data, order.samples)
+    model = models.built(order.model, found.kind, order.seed)
+    return SliceLearner(
+        model,
+        torch.optim.SGD(model.parameters(), order.rate, momentum=0.9),
+        torch.nn.functional.cross_entropy,
+        found.kind,
+        found.slices,
+        found.held_out,
+        size=order.batch,
+        shares=order.share_slices,
+        people=order.people,
+        seed=order.seed,
+    )
+
+
+def _identity(output: Path) -> bytes:
+    """Return the node's secret, a new one where it has none: it is the same node after a restart."""
+    path = output / "identity"
+    if not path.exists():
+        _write(path, secrets.token_hex(_LEAST_KEY), private=True)
+    return bytes.fromhex(path.read_text(encoding="ascii"))
+
+
+def _peer(order: Order, name: str, learner: SliceLearner, journal: Journal) -> Peer:
+    def refused(sender: str, fault: str) -> None:
+        journal.write("refused", sender=sender if is_text(sender, 100) else "", fault=fault)
+
+    peer = Peer(name, {name: 1.0}, learner, order.turns, seed=order.seed, patience=order.patience, refused=refused)
+    learner.name = name
+    memory = order.output / "memory.json"
+    if memory.exists():
+        peer.memory.update(json.loads(memory.read_text(encoding="utf-8")))
+    return peer
+
+
+def _told(journal: Journal, wire: Wire) -> Callable[[Report], None]:
+    def told(report: Report) -> None:
+        if report.closed:
+            counts = {"received": wire.counts.received, "again": wire.counts.again}
+            journal.write("turn", round=report.round, counted=report.counted, **report.numbers, **counts)
+
+    return told
+
+
+def _finish(order: Order, peer: Peer, wire: Wire, journal: Journal) -> None:
+    """Write down the model, what a restart needs, and the measures."""
+    learner = peer.learner
+    _write(order.output / "memory.json", json.dumps(peer.memory), private=True)
+    whole = Payload(MODEL, int(peer.memory["known"]["maturity"]), learner.manifest, learner.vector())
+    payload.write(order.output / f"{payload.PREFIX}model", whole)
+    holders = wire.counts.holders
+    found: dict[str, Any] = {
+        "accuracy": learner.accuracy(),  # type: ignore[attr-defined]
+        "maturity": peer.memory["known"]["maturity"],
+        "received": wire.counts.received,
+        "again": wire.counts.again,
+        "resilience": sum(holders) / len(holders) if holders else None,
+        "digest": learner.digest(),
+    }
+    _write(order.output / "result.json", json.dumps(found, indent=2) + "\n")
+    journal.write("done", **found)
+
+
+def _write(path: Path, text: str, private: bool = False) -> None:
+    with replacing(path) as partial:
+        partial.touch(0o600 if private else 0o644)
+        partial.write_text(text, encoding="utf-8")

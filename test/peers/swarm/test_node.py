@@ -1,0 +1,148 @@
+"""Three nodes on the loopback address: they meet, give each other content, and outlive each other."""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("libp2p", reason="the extra `swarm` is not installed")
+
+from computation.cli import main
+from computation.errors import PeersError
+from peers import cid
+from peers.engines.libp2p import Wire
+from peers.requests import Drop, Get, Mean, Peers, Publish, Put, Wait
+from peers.swarm.channel import Channel
+from peers.swarm.data import digits
+from peers.swarm.store import Store
+
+ROOT = Path(__file__).parents[3]
+CHANNEL = Channel("test", b"k" * 32)
+
+
+def swarm(*words):
+    return [sys.executable, "-m", "computation.cli", "swarm", *map(str, words)]
+
+
+def until(happened, seconds=100.0):
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return found
+
+
+def wires(folder, count, topics=("a",), channel=CHANNEL):
+    """Yield nodes' wires, one after another, each knowing the first."""
+    found = []
+    for index in range(count):
+        identity = hashlib.sha256(bytes([index])).digest()
+        others = [found[0].address] if found else []
+        wire = Wire(channel, Store(folder / str(index), 1 << 26), topics, identity, others=others)
+        found.append(wire.__enter__())
+    return found
+
+
+@pytest.fixture
+def three(tmp_path):
+    found = wires(tmp_path, 3)
+    until(lambda: all(len(wire.perform(Peers())) == 3 for wire in found))
+    yield found
+    for wire in found:
+        wire.__exit__()
+
+
+def test_o24_the_address_of_a_content_is_its_cid(three):
+    content = np.random.default_rng(0).bytes(386_000)
+    assert three[0].perform(Put(content)) == cid.raw(content)
+    assert three[2].perform(Get(cid.raw(content), 60.0)) == content
+
+
+def test_o26_content_of_a_node_that_went_is_served_by_who_fetched_it_and_otherwise_named_as_gone(three):
+    kept, lost = (np.random.default_rng(seed).bytes(50_000) for seed in (1, 2))
+    addresses = [three[1].perform(Put(content)) for content in (kept, lost)]
+    assert three[2].perform(Get(addresses[0], 60.0)) == kept
+    three[1].__exit__()
+    assert three[0].perform(Get(addresses[0], 60.0)) == kept
+    assert three[0].perform(Get(addresses[1], 3.0)) is None
+
+
+def test_content_of_many_blocks_and_notes_travel_and_what_is_dropped_is_gone(three):
+    content = np.random.default_rng(3).bytes(1_200_000)
+    address = three[1].perform(Put(content))
+    assert three[0].perform(Get(address, 90.0)) == content
+    three[0].perform(Drop(address))
+    assert len(three[0].store) == 0
+
+    def heard():
+        three[1].perform(Publish("a", "hello"))
+        return [(one.text, one.sender, one.topic) for one in three[0].perform(Wait(0.5))]
+
+    assert until(heard)[0] == ("hello", three[1].name, "a")
+
+
+def test_fetching_goes_on_while_a_protocol_does_something_else(three):
+    address = three[1].perform(Put(b"a slice"))
+    assert three[0].perform(Get(address, 0.0)) is None
+    assert until(lambda: three[0].perform(Get(address, 0.0))) == b"a slice"
+
+
+def test_without_the_channels_key_nobody_gets_in(tmp_path):
+    (inside,) = wires(tmp_path / "in", 1)
+    identity = hashlib.sha256(b"stranger").digest()
+    stranger = Channel("test", b"x" * 32)
+    with Wire(stranger, Store(tmp_path / "out", 1 << 20), ("a",), identity, others=[inside.address]) as outside:
+        time.sleep(3.0)
+        assert outside.perform(Peers()) == (outside.name,)
+        assert inside.perform(Peers()) == (inside.name,)
+    inside.__exit__()
+
+
+def test_what_the_network_does_not_carry_is_refused(tmp_path):
+    (wire,) = wires(tmp_path, 1)
+    with pytest.raises(PeersError, match="does not carry mean"):
+        wire.perform(Mean(np.zeros(1), 1.0))
+    with pytest.raises(PeersError, match="at most 65536"):
+        wire.perform(Publish("a", "x" * 70_000))
+    wire.__exit__()
+    with pytest.raises(PeersError, match="off the network"):
+        wire.perform(Put(b"x"))
+
+
+@pytest.mark.parametrize("port", [-1, 70_000])
+def test_a_port_that_cannot_be_is_refused(tmp_path, port):
+    with pytest.raises(PeersError, match="port"):
+        Wire(CHANNEL, Store(tmp_path, 1), (), bytes(32), port=port)
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    (wire,) = wires(tmp_path / "a", 1)
+    port = int(wire.address.split("/")[4])
+    with (
+        pytest.raises(PeersError, match="port is taken"),
+        Wire(CHANNEL, Store(tmp_path / "b", 1), (), bytes(32), port=port),
+    ):
+        pass
+    wire.__exit__()
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--listen", "nowhere"], "no place"),
+        (["--listen", "127.0.0.1:70000"], "no place"),
+        (["--model", "giant"], "wanted one of"),
+        (["--slices", "--share-slices", "--people"], "never shared"),
+        (["--key", "nothing"], "key cannot be read"),
+        (["--data", "nothing"], "data cannot be read"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, capfd, words, fault):
+    (tmp_path / "key").write_text("5a" * 32)
+    np.savez(tmp_path / "d.npz", **digits(30, 0, 1))
+    given = ("--key", tmp_path / "key", "--data", tmp_path / "d.npz", "--output", tmp_path / "out", "--turns", 1)
+    assert main(["swarm", "node", *map(str, given), *words]) == 2
+    assert fault in " ".join(capfd.readouterr().err.split())
