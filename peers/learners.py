@@ -45,6 +45,11 @@ class Learner(Protocol):
     #: Of a round.
     batches: int
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Where in the vector the `parameters` are, and behind them the `statistics` of batch norm that travel."""
+        ...
+
     def vector(self) -> Vector:
         """Return the model, shape `(manifest.size,)`, read-only; later steps do not change it."""
         ...

@@ -12,6 +12,8 @@ __all__ = ["CENTRE", "Network", "Outage"]
 
 #: The end of a star's links that is no peer.
 CENTRE = "centre"
+#: Seconds of anything: beyond it, moments would no longer be told apart.
+_LONGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,22 @@ class Outage:
         Whose.
     at, until : float
         Seconds of virtual time; the peer that comes back goes on from its last closed round.
+
+    Raises
+    ------
+    PeersError
+        If it comes back before it goes.
     """
 
     name: str
     at: float
     until: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.at < self.until or math.isinf(self.at):
+            raise PeersError(
+                f"{self.name} goes at {self.at} s and comes back at {self.until} s; wanted two moments in order"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Network:
 
     def __post_init__(self) -> None:
         for name in ("latency", "jitter", "seconds"):
-            _expect(name, getattr(self, name) or 0.0, 0.0, math.inf)
+            _expect(name, getattr(self, name) or 0.0, 0.0, _LONGEST)
         for name in ("loss", "duplication"):
             _expect(name, getattr(self, name), 0.0, 0.99)
         _expect("bandwidth", self.bandwidth, 1.0, math.inf)
@@ -91,7 +104,7 @@ class Network:
         _expect("answers", self.answers, 1, 1000)
         _expect("seed", self.seed, 0, math.inf)
         for name, factor in self.stragglers.items():
-            _expect(f"straggler {name}", factor, 0.0, math.inf)
+            _expect(f"straggler {name}", factor, 0.0, _LONGEST)
         if self.collective not in ("star", "ring"):
             raise PeersError(f"a mean can be come by through a star or a ring, not {self.collective!r}")
 

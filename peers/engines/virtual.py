@@ -110,9 +110,14 @@ def run(starts: Mapping[str, Start[T]], network: Network | None = None) -> Outco
     Raises
     ------
     PeersError
-        If a peer waits for what can never come; those that wait and those that are gone are named.
+        If a peer waits for what can never come; those that wait and those that are gone are named. Or if the network's
+        figures are of somebody else.
     """
-    return _World(starts, network or Network()).run()
+    network = network or Network()
+    strangers = sorted({*network.stragglers, *(outage.name for outage in network.outages)} - set(starts))
+    if strangers:
+        raise PeersError(f"{strangers[0]!r} is slow, or goes, and is no peer of this run; wanted one of its peers")
+    return _World(starts, network).run()
 
 
 @dataclass(eq=False)
@@ -191,9 +196,7 @@ class _World(Generic[T]):
         return begin
 
     def _go(self, name: str) -> None:
-        process = self.processes.get(name)
-        if process is None:
-            raise PeersError(f"an outage is of {name!r}, who is no peer of this run")
+        process = self.processes[name]
         if process.steps is None or process.finished:
             return
         process.steps.close()

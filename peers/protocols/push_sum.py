@@ -62,7 +62,7 @@ class PushSum:
             before = peer.learner.vector()
             worked = peer.step(round)
             yield worked.report(round)
-            half = memory["sum"] + (peer.learner.vector().astype(np.float64) - before.astype(np.float64))
+            half = memory["sum"] + _moved(peer, before)
             names = yield from _living(peer)
             graph, index = base.graph(self.graph, len(names), peer.seed), names.index(peer.name)
             out = graph.out(index, round)
@@ -80,6 +80,18 @@ class PushSum:
             peer.learner.load_vector(_ratio(memory["sum"], memory["weight"], dtype))
             numbers = {"weight": memory["weight"]}
             yield Report(round, closed=True, counted=tuple(sorted({peer.name, *told})), numbers=numbers)
+
+
+def _moved(peer: Peer, before: Vector) -> NDArray[np.float64]:
+    """Return the step that this round's learning took, as it is to be added to the sum.
+
+    A gradient step is added as it is, as in the paper; batch-norm statistics are no step but new values, and the sum
+    holds them times the weight.
+    """
+    step: NDArray[np.float64] = peer.learner.vector().astype(np.float64) - before.astype(np.float64)
+    if place := peer.learner.parts.get("statistics"):
+        step[place] *= peer.memory["weight"]
+    return step
 
 
 def _living(peer: Peer) -> Generator[Request, Any, tuple[str, ...]]:

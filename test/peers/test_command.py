@@ -176,7 +176,11 @@ def test_the_list_says_which_protocol_runs_where(capsys):
         (["--patience", "inf"], "--patience is inf"),
         (["--straggler", "local1"], "--straggler is 'local1'; wanted NAME=FACTOR"),
         (["--straggler", "local1=slow"], "'slow' of 'local1' is no number"),
-        (["--outage", "local7=3", "--batch-seconds", "1"], "an outage is of 'local7', who is no peer"),
+        (["--outage", "local7=3", "--batch-seconds", "1"], "'local7' is slow, or goes, and is no peer"),
+        (["--straggler", "local9=3"], "'local9' is slow, or goes, and is no peer"),
+        (["--outage", "local1=5-3"], "wanted two moments in order"),
+        (["--outage", "local1=nan"], "wanted two moments in order"),
+        (["--jitter", "inf"], "jitter is inf"),
         (["--input", "nowhere"], "input folder"),
     ],
 )
