@@ -168,9 +168,11 @@ def _fault(peer: Peer, message: Message) -> str:
     """Say what is wrong with a message; nothing if it may be used."""
     if message.sender not in peer.others:
         return "its sender is not of this run"
-    # Weights are shares of a whole that is 1 for each peer at most: nobody can have more than all.
-    if not 0 <= message.weight <= len(peer.names):
-        return f"its weight is {message.weight:g}; wanted a number from 0 to {len(peer.names)}"
+    # A weight is a share of a whole that is 1 for each peer, of which nobody can have more than all; or what the peer
+    # joined with.
+    most = max(len(peer.names), peer.weights[message.sender])
+    if not 0 <= message.weight <= most:
+        return f"its weight is {message.weight:g}; wanted a number from 0 to {most:g}"
     if message.values is None:
         return ""
     wanted = peer.learner.manifest.size

@@ -52,7 +52,8 @@ class Leader:
         Cycles that a follower may be ahead of the slowest one when it is answered.
     together : bool
         Whether the run is over when all have done, together, as many cycles as there are rounds for each; otherwise
-        when each has done its rounds.
+        when each has done its rounds. Together, a peer whom losses or an outage cut off may end with an earlier mean
+        than the others: the last exact mean of a whole run makes them one again.
     first : str
         Who leads at first; by default the first peer without samples, or the first of all.
     """
