@@ -5,7 +5,9 @@ import os
 import sys
 from pathlib import Path
 
+# The repository last inserted, so first: test/ has folders of the same names as its packages.
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import ONNX Runtime themselves, too
 
 

@@ -54,6 +54,7 @@ class PushSum:
         """Learn at z, push shares of x and w, add what came; who is gone is no longer in the graph.
 
         What went to such a peer would be lost in every round: the weights would tend to 0, and steps over them grow.
+        So whoever is through must stay until all are, as the last mean of a whole run sees to.
         """
         memory, dtype = peer.memory, peer.learner.dtype
         memory.setdefault("sum", peer.learner.vector().astype(np.float64))
@@ -96,8 +97,11 @@ def _moved(peer: Peer, before: Vector) -> NDArray[np.float64]:
 
 def _living(peer: Peer) -> Generator[Request, Any, tuple[str, ...]]:
     """Return the names of those who are there, sorted."""
-    alive = yield Alive()
-    return tuple(name for name in peer.names if name in alive)
+    alive: tuple[str, ...] = yield Alive()
+    if len(alive) == len(peer.names):
+        return peer.names
+    there = set(alive)
+    return tuple(name for name in peer.names if name in there)
 
 
 def _ratio(total: NDArray[np.float64], weight: float, dtype: np.dtype[np.floating]) -> Vector:

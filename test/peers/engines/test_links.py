@@ -34,7 +34,8 @@ class Queues:
             self._queue(*two).put(None)
 
     def _queue(self, sender, receiver):
-        return self.every.setdefault((sender, receiver), queue.Queue())
+        # As a connection's buffers: what the other side does not take in fills them, and then the sender waits.
+        return self.every.setdefault((sender, receiver), queue.Queue(8))
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+# The repository last inserted, so first: test/ has a folder of the same name as the package `peers`.
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 import alike
 from quadratic import Quadratic
 
