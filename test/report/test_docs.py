@@ -125,6 +125,7 @@ def _options(parser):
 
 def understood(words):
     """Check words after `coinstac-meshnet`: all of them, or the verb where a sentence names no more."""
+    words = [word for word in words if word != "--help"]
     if words == ["VERB", "..."]:
         return
     assert words[0] in subparsers(), words
