@@ -14,6 +14,7 @@ import pytest
 import torch
 from consortium import consortium, database
 
+from computation.federation import shares
 from computation.model import architecture, network, vector
 from computation.scans.drawing.sampling import PatchSampler
 from computation.scans.store.opening import open_store
@@ -57,12 +58,9 @@ def test_fault_03_five_channels_are_five():
 
 def test_fault_04_sites_weigh_as_much_as_they_bring(run):
     centre = run.handlers["remote"]._run
-    offers = {site: reply["output"] for site, _, reply in run.log if site in ("local0", "local1")}
-    assert [len(offers), centre.offers["local0"].scans["train"], centre.offers["local1"].scans["train"]] == [2, 3, 1]
-    from computation.wire.messages import RoundOffer
-
-    last = RoundOffer(1, "ok", "", 1, 0.0, "ab" * 32)
-    assert centre.weight("local0", last) == 3 * centre.weight("local1", last)
+    assert [centre.offers[site].scans["train"] for site in ("local0", "local1")] == [3, 1]
+    first, second = (shares.weight(centre.settings, centre.offers[site], 1) for site in ("local0", "local1"))
+    assert first == 3 * second
 
 
 def test_fault_05_the_largest_site_finishes_its_epochs(run):
