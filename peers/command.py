@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from computation import terminal
-from computation.errors import PeersError, SimulatorError
+from computation.errors import PeersError
 from computation.terminal import shown
 
 if TYPE_CHECKING:
@@ -209,13 +209,9 @@ def ordered(options: argparse.Namespace, chosen: Choice, patience: float) -> Ord
     from simulator import inputspec
 
     path = options.inputspec or Path("inputspec.json")
-    places = [path.parent / "test" / "input", path.parent / "input"]
-    inputs = options.input or next((place for place in places if place.is_dir()), None)
-    if inputs is None:
-        raise SimulatorError("there is no test/input or input folder beside the inputspec; name one with --input")
     return plan.order(
         inputspec.read(path),
-        inputs=inputs,
+        inputs=options.input or inputspec.inputs_beside(path),
         output=options.output,
         peers=options.peers,
         choice=chosen,

@@ -5,12 +5,12 @@ Each message's values get fresh noise, `x_j + xi` with `xi ~ N(0, sigma^2 I)`, o
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 from peers.peer import Peer
 from peers.protocols.base import Rule, within
-from peers.requests import Message, Send, Steps
+from peers.requests import Message, Request, Send, Steps, passed_on
 
 __all__ = ["Noisy", "noisy"]
 
@@ -65,17 +65,15 @@ def noisy(steps: Steps, sigma: float, peer: Peer) -> Steps:
     peer : Peer
         Whose it is; its chance draws the noise.
     """
-    answer: Any = None
-    number = 0
-    while True:
-        try:
-            request = steps.send(answer)
-        except StopIteration:
-            return
-        if sigma and isinstance(request, Send) and request.message.values is not None:
-            number += 1
-            request = replace(request, message=_with_noise(request.message, sigma, peer, f"{request.to}\0{number}"))
-        answer = yield request
+    numbers = itertools.count(1)
+
+    def change(request: Request) -> Request:
+        if not (sigma and isinstance(request, Send) and request.message.values is not None):
+            return request
+        which = f"{request.to}\0{next(numbers)}"
+        return replace(request, message=_with_noise(request.message, sigma, peer, which))
+
+    return passed_on(steps, change)
 
 
 def _with_noise(message: Message, sigma: float, peer: Peer, which: str) -> Message:

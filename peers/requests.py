@@ -6,9 +6,9 @@ pair that does not fit before anything has begun.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from computation.errors import PeersError
 from computation.wire.payload import Vector
@@ -34,8 +34,12 @@ __all__ = [
     "Send",
     "Steps",
     "Wait",
+    "driven",
+    "passed_on",
     "require",
 ]
+
+T = TypeVar("T")
 
 COLLECTIVE, POINT, PUBSUB, CONTENT, MEMBERSHIP, MEASUREMENT = (
     "collective",
@@ -203,6 +207,31 @@ Request: TypeAlias = Mean | Broadcast | Send | Poll | Wait | Publish | Put | Get
 
 #: A protocol at work; it ends when the peer has done all its rounds.
 Steps: TypeAlias = Generator[Request, Any, None]
+
+
+def driven(steps: Generator[Request, Any, T], perform: Callable[[Request], Any]) -> T:
+    """Perform a generator's requests one after the other, to its end; return its result."""
+    answer: Any = None
+    try:
+        while True:
+            answer = perform(steps.send(answer))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
+
+
+def passed_on(steps: Generator[Request, Any, T], change: Callable[[Request], Request]) -> Generator[Request, Any, T]:
+    """Pass a generator's requests on, as `change` makes them, or only sees them; and the answers as they are."""
+    answer: Any = None
+    while True:
+        try:
+            request = steps.send(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        answer = yield change(request)
 
 
 def require(protocol: str, needs: Iterable[str], engine: str, offers: Iterable[str]) -> None:

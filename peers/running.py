@@ -212,7 +212,7 @@ def _summary(order: Order, ends: list[str]) -> dict[str, Any]:
         "protocol": str(order.choice),
         "engine": "torchrun",
         "seconds": round(max(one["seconds"] for one in found.values()), 3),
-        "traffic": {**vars(traffic.total()), "busiest_peer_bytes": traffic.busiest, "links": traffic.as_json()},
+        "traffic": traffic.summary(),
         "outages": ends,
     }
 

@@ -94,13 +94,12 @@ def _run(order: Order) -> str:
 
 def _summary(order: Order, outcome: virtual.Outcome[Outcome]) -> dict[str, Any]:
     first = outcome.values[min(outcome.values)]
-    total = outcome.traffic.total()
     return {
         **first.summary,
         "protocol": str(order.choice),
         "engine": "virtual",
         "virtual_seconds": outcome.seconds,
         "seconds_per_batch": outcome.seconds_per_batch,
-        "traffic": {**vars(total), "busiest_peer_bytes": outcome.traffic.busiest, "links": outcome.traffic.as_json()},
+        "traffic": outcome.traffic.summary(),
         "outages": [f"{event.name} {event.what} at {event.seconds:.3f} s" for event in outcome.events],
     }

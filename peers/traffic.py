@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Count", "Traffic"]
 
@@ -90,6 +91,10 @@ class Traffic:
         """Bytes through the peer, or the centre, through which most went, in and out together."""
         ends = {name for link in self.links for name in link}
         return max((self.sent(name).bytes + self.received(name).bytes for name in ends), default=0)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the whole system's counts and each link's, for the summary of a run."""
+        return {**vars(self.total()), "busiest_peer_bytes": self.busiest, "links": self.as_json()}
 
     def as_json(self) -> list[dict[str, str | int]]:
         """Return one plain record for each link, sorted by sender and receiver."""

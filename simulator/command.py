@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
         return
     path = options.inputspec or Path("inputspec.json")
     spec = inputspec.read(path)
-    inputs = options.input or _inputs_beside(path)
+    inputs = options.input or inputspec.inputs_beside(path)
     docker = _docker(options)
     simulate(
         spec,
@@ -216,14 +216,3 @@ def _tell_how_to_go_on(observer: RunProgress, output: Path, console: Console) ->
         command = f"coinstac-meshnet simulate --resume --output {shlex.quote(str(output))}"
         text = f"kept up to iteration {observer.kept}; to go on: {command}"
         console.print(f"[yellow]{shown(text)}", soft_wrap=True, highlight=False)
-
-
-def _inputs_beside(spec: Path) -> Path:
-    """Return the input folder that goes with an inputspec, in coinstac-simulator's places."""
-    places = [spec.parent / "test" / "input", spec.parent / "input"]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise SimulatorError(
-        "there is no test/input or input folder beside the inputspec; name one with --input", str(spec)
-    )

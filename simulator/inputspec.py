@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from computation.errors import SimulatorError
 from computation.wire.reader import MANY
 
-__all__ = ["Spec", "fulfil", "read"]
+__all__ = ["Spec", "fulfil", "inputs_beside", "read"]
 
 #: `{variable: {"value": ...}}`, or one such object for each site.
 Spec: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -82,3 +82,14 @@ def _check(name: Any, value: Any) -> None:
             "false, null, and lists and objects of them",
             str(error),
         ) from error
+
+
+def inputs_beside(spec: Path) -> Path:
+    """Return the input folder that goes with an inputspec, in coinstac-simulator's places."""
+    places = [spec.parent / "test" / "input", spec.parent / "input"]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise SimulatorError(
+        "there is no test/input or input folder beside the inputspec; name one with --input", str(spec)
+    )

@@ -32,7 +32,7 @@ from peers.engines.network import Network
 from peers.learners import ModuleLearner
 from peers.noise import noisy
 from peers.peer import Peer
-from peers.requests import Report, Steps
+from peers.requests import Report, Request, Steps, passed_on
 
 _RATE, _DECAY = 0.01, 1e-4
 #: Parts of a run after each of which the models are looked at.
@@ -107,15 +107,12 @@ class Bench:
         return lambda: (peer, self._watched(noisy(rule(peer), self.arm.noise, peer), peer))
 
     def _watched(self, steps: Steps, peer: Peer) -> Steps:
-        answer: Any = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration:
-                return
+        def see(request: Request) -> Request:
             if isinstance(request, Report):
                 self._hear(request, peer)
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)
 
     def _hear(self, report: Report, peer: Peer) -> None:
         if report.loss is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "load_gradient",
     "manifest",
     "parameters",
+    "parts",
     "scatter",
     "statistics",
 ]
@@ -68,6 +69,12 @@ def manifest(model: nn.Module, policy: str) -> Manifest:
 
 def _manifest(tensors: Iterable[tuple[str, Tensor]]) -> Manifest:
     return Manifest(tuple((name, tuple(tensor.shape)) for name, tensor in tensors))
+
+
+def parts(parameters: Manifest, travelling: Manifest) -> dict[str, slice]:
+    """Return where the parameters are in a vector that travels, and behind them the statistics if it has some."""
+    size, whole = parameters.size, travelling.size
+    return {"parameters": slice(0, size), **({"statistics": slice(size, whole)} if whole > size else {})}
 
 
 def gather(model: nn.Module, manifest: Manifest) -> Vector:

@@ -53,6 +53,7 @@ from peers.requests import (
     Report,
     Request,
     Wait,
+    driven,
 )
 from peers.swarm.channel import Channel
 from peers.swarm.store import Store
@@ -455,15 +456,13 @@ class Wire:
 
 def run(steps: Generator[Request, Any, T], wire: Wire, told: Callable[[Report], None] = lambda report: None) -> T:
     """Perform a protocol's requests on the network until it ends; `told` hears of its reports."""
-    answer: Any = None
-    while True:
-        try:
-            request = steps.send(answer)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+
+    def perform(request: Request) -> Any:
         if isinstance(request, Report):
             told(request)
-        answer = wire.perform(request)
+        return wire.perform(request)
+
+    return driven(steps, perform)
 
 
 def _gossip() -> GossipSub:

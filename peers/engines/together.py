@@ -6,6 +6,7 @@ Each is made of messages that take their time like all others, so what it costs 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from computation.errors import PeersError
-from computation.strategies.average import weighted_mean
+from computation.strategies.average import normalised, weighted_mean
 from computation.wire import payload
 from computation.wire.payload import Vector
 from peers import collectives
@@ -48,7 +49,7 @@ def together(first: Mean | Broadcast, world: World, over: Callable[[], Any]) -> 
 
 
 @dataclass(eq=False)
-class Together:
+class Together(ABC):
     """One collective: peers come one by one, and each gets its answer when it is there."""
 
     first: Any
@@ -66,9 +67,9 @@ class Together:
         self.here[name] = request
         self.begin(name)
 
+    @abstractmethod
     def begin(self, name: str) -> None:
         """Do what can be done now that this peer has come."""
-        raise NotImplementedError
 
     def answer(self, name: str, values: Vector | None) -> None:
         """Give one peer its answer."""
@@ -108,8 +109,8 @@ class _Star(Together):
 def _mean(requests: list[Mean]) -> Vector | None:
     """Return the mean in the order given, or nothing where all weights are zero."""
     counted = [one for one in requests if one.weight > 0]
-    total = math.fsum(one.weight for one in counted)
-    return weighted_mean([one.values for one in counted], [one.weight / total for one in counted]) if counted else None
+    shares = normalised([one.weight for one in counted])
+    return weighted_mean([one.values for one in counted], shares) if counted else None
 
 
 @dataclass(eq=False)

@@ -61,6 +61,7 @@ from peers.requests import (
     Request,
     Send,
     Wait,
+    driven,
 )
 from peers.traffic import Count, Traffic
 
@@ -164,15 +165,7 @@ class Group:
         self._patience = peer.patience
         _world().set_timeout(timedelta(seconds=peer.patience))
         self._links.start(message.longest(peer.learner.manifest, peer.learner.dtype))
-        answer: Any = None
-        try:
-            while True:
-                answer = self._perform(peer, steps.send(answer))
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        finally:
-            steps.close()
+        return driven(steps, lambda request: self._perform(peer, request))
 
     def _perform(self, peer: Peer, request: Request) -> Any:
         match request:

@@ -34,6 +34,7 @@ from peers.requests import (
     Send,
     Steps,
     Wait,
+    driven,
 )
 from peers.traffic import Count, Traffic
 
@@ -229,14 +230,7 @@ class Group:
         longest = message.longest(peer.learner.manifest, peer.learner.dtype) + _ENVELOPE
         if longest > self._options.longest:
             raise PeersError(f"a message of this run may have {longest} bytes; wanted at most {self._options.longest}")
-        answer: Any = None
-        try:
-            while True:
-                answer = self._perform(peer, steps.send(answer))
-        except StopIteration as end:
-            return end.value
-        finally:
-            steps.close()
+        return driven(steps, lambda request: self._perform(peer, request))
 
     def _perform(self, peer: Peer, request: Request) -> Any:
         match request:

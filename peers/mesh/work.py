@@ -22,7 +22,7 @@ from peers.mesh import data, models
 from peers.mesh.keys import Known, Pair
 from peers.peer import Peer
 from peers.protocols.leader import Leader
-from peers.requests import Message, Report, Steps
+from peers.requests import Message, Report, Request, Steps, passed_on
 
 __all__ = ["LEADER", "Work", "checked_model"]
 
@@ -172,15 +172,13 @@ class Work:
 
     def _watched(self, steps: Steps, peer: Peer) -> Steps:
         """Keep each mean, so that there is one to give away when the leader has gone; stop when it is asked for."""
-        answer: Any = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration:
-                return
+
+        def see(request: Request) -> Request:
             if isinstance(request, Report) and request.closed and peer.trains:
                 mean: Vector = np.array(peer.memory["average"])
                 self._mean, self.cycles = mean, request.round
             if self._over.is_set():
                 raise _Stopped("the task was taken back")
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)

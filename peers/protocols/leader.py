@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from computation.checks import parse_json
 from computation.errors import PeersError
-from computation.strategies.average import weighted_mean
+from computation.strategies.average import normalised, weighted_mean
 from computation.wire.messages import MOST_ROUNDS
 from computation.wire.payload import Vector
 from peers.deadlines import Deadline
@@ -150,8 +150,8 @@ class Book:
     def mean(self) -> Vector:
         """Return the mean of the newest models; of models without any weight, the plain one."""
         found = [self.models[name] for name in sorted(self.models)]
-        total = sum(weight for _, weight in found)
-        shares = [weight / total if total else 1 / len(found) for _, weight in found]
+        weights = [weight for _, weight in found]
+        shares = normalised(weights if any(weights) else [1.0] * len(found))
         return weighted_mean([values for values, _ in found], shares)
 
 

@@ -12,7 +12,7 @@ from peers.engines import virtual
 from peers.engines.network import Network
 from peers.protocols.centred import Centred
 from peers.protocols.ring_broadcast import RingBroadcast
-from peers.requests import Report
+from peers.requests import Report, passed_on
 
 CHANCE = np.random.default_rng(7)
 TARGETS = CHANCE.normal(size=(4, 5))
@@ -21,15 +21,13 @@ WEIGHTS = [1.0, 2.0, 4.0, 9.0]
 
 def held(steps, log):
     """Carry requests on and write down the learner's model at the end of each round."""
-    answer = None
-    while True:
-        try:
-            request = steps.send(answer)
-        except StopIteration:
-            return
+
+    def see(request):
         if isinstance(request, Report) and request.closed:
             log(request)
-        answer = yield request
+        return request
+
+    return passed_on(steps, see)
 
 
 @pytest.mark.parametrize("collective", ["star", "ring"])

@@ -23,7 +23,7 @@ from peers.protocols.centred import Centred
 from peers.protocols.gossip import Gossip
 from peers.protocols.leader import Leader
 from peers.protocols.ring_broadcast import RingBroadcast
-from peers.requests import Mean, Send
+from peers.requests import Mean, Send, passed_on
 
 SCANS = ((2, 1, 1), (4, 1, 1))
 
@@ -165,16 +165,12 @@ def forging(topic, change):
     """Return steps that send another text on a topic."""
 
     def forged(steps):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return end.value
+        def told(request):
             if isinstance(request, Send) and request.message.topic == topic:
-                message = replace(request.message, text=change(request.message.text))
-                request = replace(request, message=message)
-            answer = yield request
+                return replace(request, message=replace(request.message, text=change(request.message.text)))
+            return request
+
+        return passed_on(steps, told)
 
     return forged
 
@@ -366,15 +362,12 @@ def test_a_peer_that_fails_in_a_round_costs_only_itself_the_round(tmp_path, made
     runs = Runs(tmp_path, made, Centred(GradientMean()))
 
     def failing(steps):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return end.value
+        def see(request):
             trainer = runs.courses["local1"].site.trainer
             trainer.gradient = partial(gradient, trainer)
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)
 
     def gradient(trainer, round):
         if round == 2:
@@ -393,16 +386,13 @@ def test_an_absurd_last_model_is_left_out_and_its_sender_named(tmp_path, made):
     runs = Runs(tmp_path, made, Gossip(0.0), names=("local0", "local1", "local2"))
 
     def absurd(steps):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return end.value
+        def told(request):
             if isinstance(request, Send) and request.message.topic == "last":
                 message = replace(request.message, values=np.full_like(request.message.values, 1e20))
-                request = replace(request, message=message)
-            answer = yield request
+                return replace(request, message=message)
+            return request
+
+        return passed_on(steps, told)
 
     ended = runs.run(local1=runs.start("local1", absurd))
     assert ended["local0"].digest == ended["local2"].digest
@@ -421,13 +411,7 @@ def asking(change):
     """Return steps that bring something else to every mean."""
 
     def asked(steps):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return end.value
-            answer = yield change(request) if isinstance(request, Mean) else request
+        return passed_on(steps, lambda request: change(request) if isinstance(request, Mean) else request)
 
     return asked
 

@@ -16,7 +16,7 @@ from peers.noise import noisy
 from peers.protocols.gossip import Gossip
 from peers.protocols.mixing import Mixing
 from peers.protocols.push_sum import PushSum
-from peers.requests import Message, Poll, Report, Send, Wait
+from peers.requests import Message, Poll, Report, Send, Wait, passed_on
 
 peers = st.integers(2, 9)
 probabilities = st.sampled_from((0.01, 0.1, 0.5, 1.0))
@@ -209,15 +209,12 @@ def lying(change, liar="p0001"):
     """Return steps of which one peer's models travel changed."""
 
     def lied(steps, peer):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration:
-                return
+        def told(request):
             if peer.name == liar and isinstance(request, Send) and request.message.values is not None:
-                request = replace(request, message=replace(request.message, **change(request.message)))
-            answer = yield request
+                return replace(request, message=replace(request.message, **change(request.message)))
+            return request
+
+        return passed_on(steps, told)
 
     return lied
 

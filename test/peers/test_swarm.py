@@ -17,7 +17,7 @@ from peers.engines import virtual
 from peers.engines.network import Network, Outage
 from peers.peer import Peer
 from peers.protocols.swarm import Swarm
-from peers.requests import Get, Message, Poll, Publish, Put, Report, Wait
+from peers.requests import Get, Message, Poll, Publish, Put, Report, Wait, passed_on
 from peers.swarm import words
 from peers.swarm.known import Known
 from peers.swarm.words import HashList, Offer, Use
@@ -29,17 +29,14 @@ def watched(said, reports=None):
     """Wrap a protocol so that all that it publishes and reports is written down, in the order of virtual time."""
 
     def wrapped(steps, peer):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration:
-                return
+        def see(request):
             if isinstance(request, Publish):
                 said.append((peer.name, words.read(request.topic, request.text)))
             if isinstance(request, Report) and request.closed and reports is not None:
                 reports.append((peer.clock(), peer.name, dict(request.numbers), request.counted))
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)
 
     return wrapped
 

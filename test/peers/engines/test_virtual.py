@@ -28,6 +28,7 @@ from peers.requests import (
     Report,
     Send,
     Wait,
+    passed_on,
     require,
 )
 
@@ -193,15 +194,12 @@ def test_gossip_goes_on_without_a_peer_that_goes_and_with_it_when_it_comes_back(
     network = Network(latency=0.01, seconds=1.0, outages=(Outage("p0001", 3.5, 8.0), Outage("p0003", 6.2)))
 
     def closing(steps, peer):
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration:
-                return
+        def see(request):
             if isinstance(request, Report) and request.closed:
                 peer.done = request.round
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)
 
     outcome = virtual.run(here.starts(protocol, closing), network)
     assert [(event.name, event.what) for event in outcome.events] == [

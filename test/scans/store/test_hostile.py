@@ -93,10 +93,13 @@ def test_a_statement_without_end_is_given_up(tools, monkeypatch):
 def test_a_reader_that_takes_its_time_is_not_interrupted(tools, monkeypatch):
     monkeypatch.setattr(guarded, "_ALLOWANCE", 0.1)
     connection = schema.connect(tools.database())
+    seen = 0
     for _ in connection.rows(f"{ENDLESS} x FROM c LIMIT 3"):
+        seen += 1
         until = time.thread_time() + 0.2
         while time.thread_time() < until:
             pass
+    assert seen == 3
 
 
 # --- pages that lead back to themselves ------------------------------------------------------------------------------
