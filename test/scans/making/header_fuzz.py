@@ -7,7 +7,6 @@ many left out, the reasons, the slowest scan, and the most memory that the proce
 import gzip
 import json
 import logging
-import resource
 import shutil
 import sys
 import time
@@ -17,6 +16,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from peak import kilobytes
 
 from computation.scans.making.ingest import import_table
 
@@ -156,7 +158,7 @@ def main(folder, seed, count):
         reasons.update(" ".join(scan.reason.split()[:6]) for scan in summary.left_out)
         times += seconds
         shutil.rmtree(place)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = kilobytes() / 1e6
     found = {"taken": taken, "left_out": sum(reasons.values()), "reasons": reasons.most_common()}
     print(json.dumps({**found, "slowest_s": max(times), "total_s": sum(times), "peak_gb": peak}))
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -122,14 +123,16 @@ def test_an_immense_file_is_refused_by_its_header_in_little_memory(tools, kind):
     with path.open("r+b") as file:
         file.truncate(352 + 2 * int(np.prod(dim[1:])))
     script = f"""if True:
-        import resource, pathlib
+        import pathlib, sys
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from peak import kilobytes
         from computation.errors import ImportScanError
         from computation.scans.making import images
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = kilobytes()
         try:
             images.load(pathlib.Path({str(path)!r}))
         except ImportScanError as error:
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error.public)
+            print(kilobytes() - before, error.public)
     """
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     kilobytes, _, reason = shown.partition(" ")
