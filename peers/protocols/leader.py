@@ -279,7 +279,11 @@ class _Member:
         self.silence = 0 if came or self._leads else self.silence + (seconds > 0)
         if self.silence > _MOST_SILENCE:
             raise PeersError(f"{self.leader} leads and has long said nothing; wanted an answer: look at its log")
+        if self.silence:  # a share can have come to one who was not there, or who did not lead any more
+            yield from self._offer()
         for message in came:
+            if self.over:  # what came with the last share is too late: whoever had the last mean is gone
+                return
             yield from self._understand(message)
 
     def _understand(self, message: Message) -> Steps:
@@ -297,7 +301,7 @@ class _Member:
     def _told(self, message: Message) -> Steps:
         """Hear who leads; of two claims the later term counts, and of one term who is first in order."""
         named, term = message.text, message.round
-        if named not in self.order or (named != self.peer.name and named not in self.alive):
+        if named not in self.order or named not in (yield Peers()):
             return
         if (-term, self.order.index(named)) > (-self.term, self.order.index(self.leader)):
             return

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from quadratic import cohort
 
@@ -13,7 +13,7 @@ from peers.engines import virtual
 from peers.engines.network import Network, Outage
 from peers.protocols.centred import Centred
 from peers.protocols.leader import MEAN, SHARE, Leader
-from peers.requests import Message, Poll, Report, Send, Wait
+from peers.requests import Message, Peers, Poll, Report, Send, Wait
 
 seeds = st.integers(0, 2**31)
 
@@ -174,6 +174,8 @@ def test_o23_the_leader_comes_back_and_follows():
 
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, bound=st.integers(0, 5), aggregator=st.booleans(), together=st.booleans())
+@example(seed=163, bound=1, aggregator=True, together=False)
+@example(seed=137, bound=3, aggregator=False, together=True)
 def test_whoever_goes_and_comes_back_the_run_ends_and_those_who_are_there_agree(seed, bound, aggregator, together):
     here, watch = led(4, rounds=8, aggregator=aggregator, patience=20.0), Watch()
     chance = np.random.default_rng(seed)
@@ -193,6 +195,27 @@ def test_whoever_goes_and_comes_back_the_run_ends_and_those_who_are_there_agree(
     # A run that is over for all together can be over for one who was cut off before the last mean: see `Leader`.
     assert len(held) == 1 or (together and bound)
     assert np.isfinite(here.vectors()).all()
+
+
+def test_a_share_that_comes_with_the_one_that_ends_the_run_changes_no_last_mean():
+    here = led(3, aggregator=False, rounds=1)
+    peer = here.peers["p0000"]
+    steps = Leader(3, together=True)(peer)
+    shares = [Message(SHARE, 1, np.full(5, float(k)), 1.0, sender=f"p000{k}") for k in (1, 2)]
+    late = Message(SHARE, 2, np.full(5, 9.0), 1.0, sender="p0001")
+    lasts, answer = [], None
+    with pytest.raises(StopIteration):
+        while True:
+            request = steps.send(answer)
+            answer = None
+            if isinstance(request, Peers):
+                answer = peer.names
+            elif isinstance(request, (Poll, Wait)):
+                answer, shares = [*shares, late], []
+            elif isinstance(request, Send) and '"last": true' in request.message.text:
+                lasts.append(request.message.values)
+    assert len(lasts) == 2
+    assert all((last == peer.learner.vector()).all() for last in lasts)
 
 
 def test_four_followers_one_five_times_slower_against_a_barrier_every_cycle():
