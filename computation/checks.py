@@ -7,7 +7,7 @@ import math
 import sys
 from typing import Any, NoReturn
 
-__all__ = ["is_digest", "is_encodable", "is_number", "is_text", "parse_json"]
+__all__ = ["is_digest", "is_encodable", "is_number", "is_plain_name", "is_text", "parse_json"]
 
 #: Objects and lists within each other: ours have at most eight, and Python's own limit depends on who calls.
 _DEEPEST = 32
@@ -93,6 +93,11 @@ def is_number(value: Any) -> bool:
 def is_text(value: Any, longest: int) -> bool:
     """Tell whether a JSON value is a printable text of at most `longest` characters."""
     return isinstance(value, str) and len(value) <= longest and value.isprintable()
+
+
+def is_plain_name(value: Any) -> bool:
+    """Tell whether a folder, and a sentence, can be made of a name; one of at most 200 characters."""
+    return is_text(value, 200) and value not in ("", ".", "..") and "/" not in value
 
 
 def is_digest(value: Any) -> bool:

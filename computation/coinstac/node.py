@@ -134,7 +134,8 @@ class Service:
         begin: Callable[[Folders], Run],
         examine: Callable[[Any], object] = lambda inputs: None,
     ) -> None:
-        self._mode, self._phases, self._begin, self._examine = mode, phases, begin, examine
+        self.mode = mode
+        self._phases, self._begin, self._examine = phases, begin, examine
         self._iteration = 0
         self._token = ""
         self._node: _Node
@@ -164,7 +165,7 @@ class Service:
         return {**reply, "cache": {"run": self._run.name, "token": self._token}}
 
     def _start(self, folders: Folders) -> None:
-        self._node = _Node(self._mode)
+        self._node = _Node(self.mode)
         for phase, repeats in self._phases:
             self._node.add_phase(phase, multi_iterations=repeats)
         self._run = self._node.cache["run"] = self._begin(folders)

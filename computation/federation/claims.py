@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from computation.checks import is_text
+from computation.checks import is_plain_name
 from computation.errors import ContributionError, MessageError
 from computation.model import vector
 from computation.settings import Settings
@@ -28,7 +28,7 @@ _LARGEST_LOSS = 1e18
 
 def check_name(site: str) -> None:
     """Refuse a name of which no folder can be made, and no sentence; raises `MessageError`."""
-    if not is_text(site, 200) or site in ("", ".", "..") or "/" in site:
+    if not is_plain_name(site):
         raise MessageError("a site's id is no plain name; wanted at most 200 characters and no '/'", repr(site)[:200])
 
 
