@@ -282,9 +282,8 @@ class _Member:
         if self.silence:  # a share can have come to one who was not there, or who did not lead any more
             yield from self._offer()
         for message in came:
-            if self.over:  # what came with the last share is too late: whoever had the last mean is gone
-                return
-            yield from self._understand(message)
+            if not self.over:  # what came with the last share is too late: whoever had the last mean is gone
+                yield from self._understand(message)
 
     def _understand(self, message: Message) -> Steps:
         if message.topic == MEAN:
