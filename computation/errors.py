@@ -11,6 +11,7 @@ __all__ = [
     "ConsensusError",
     "ContributionError",
     "DeviceError",
+    "IdentityError",
     "ImportScanError",
     "MeshNetError",
     "MessageError",
@@ -20,6 +21,7 @@ __all__ = [
     "QuorumError",
     "ResumeError",
     "ScanError",
+    "ServiceError",
     "SettingsError",
     "SimulatorError",
     "StoreError",
@@ -112,3 +114,11 @@ class SimulatorError(MeshNetError):
 
 class PeersError(MeshNetError):
     """A run without a centre could not be started or did not finish."""
+
+
+class ServiceError(MeshNetError):
+    """The service refuses what was asked of it, or cannot do it now."""
+
+
+class IdentityError(ServiceError):
+    """Nobody knows who is asking: no token, or one that is malformed, unknown, expired or revoked."""

@@ -37,6 +37,7 @@ FLOORS = {
     "entry": 9,
     "simulator": 10,
     "peers": 11,
+    "service": 11,
     "commands": 12,
     "cli": 13,
 }
@@ -44,7 +45,7 @@ FLOORS = {
 
 def _room(module: str) -> str | None:
     parts = module.split(".")
-    if parts[0] in ("simulator", "sqlite_fixtures", "peers"):
+    if parts[0] in ("simulator", "sqlite_fixtures", "peers", "service"):
         return parts[0]
     return parts[1] if parts[0] == "computation" and len(parts) > 1 else None
 
@@ -64,7 +65,9 @@ def _imports(path: Path) -> set[str]:
     return modules
 
 
-SOURCES = sorted(path for room in ("computation", "simulator", "peers") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(
+    path for room in ("computation", "simulator", "peers", "service") for path in (ROOT / room).rglob("*.py")
+)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -89,6 +92,11 @@ def test_light_rooms_do_not_import_torch(module):
 @pytest.mark.parametrize("module", ["topology", "counts", "splits", "requests", "peer", "deadlines"])
 def test_light_files_of_peers_do_not_import_torch(module):
     assert _is_light(f"peers.{module}")
+
+
+@pytest.mark.parametrize("module", ["identity.principal"])
+def test_light_files_of_the_service_do_not_import_torch(module):
+    assert _is_light(f"service.{module}")
 
 
 def _is_light(module: str) -> bool:

@@ -1,0 +1,1 @@
+"""Who is asking: local accounts and site credentials, or Amazon Cognito."""
