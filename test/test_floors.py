@@ -94,7 +94,7 @@ def test_light_files_of_peers_do_not_import_torch(module):
     assert _is_light(f"peers.{module}")
 
 
-@pytest.mark.parametrize("module", ["identity.principal"])
+@pytest.mark.parametrize("module", ["identity.principal", "protocol.transitions", "store.memory", "blobs.base"])
 def test_light_files_of_the_service_do_not_import_torch(module):
     assert _is_light(f"service.{module}")
 
@@ -115,6 +115,12 @@ def test_peers_know_a_simulators_folders_and_results_only():
     for path in (ROOT / "peers").rglob("*.py"):
         seen = {".".join(module.split(".")[:2]) for module in _imports(path) if _within(module, "simulator")}
         assert seen <= known, path.name
+
+
+def test_the_service_and_the_peers_stand_beside_each_other():
+    for own, others in (("service", ("peers", "simulator", "neuroflame")), ("peers", ("service", "neuroflame"))):
+        for path in (ROOT / own).rglob("*.py"):
+            assert not [one for one in _imports(path) for other in others if _within(one, other)], path.name
 
 
 def test_zeromq_and_the_mesh_alone_import_their_libraries():

@@ -1,0 +1,1 @@
+"""Where files are kept: one contract, and an implementation for each place."""

@@ -1,0 +1,256 @@
+"""The state machine of a run and its steps: from one record to the next, or a refusal; pure.
+
+``draft -> inviting -> running {open -> aggregating -> published -> next open} -> completed | failed | aborted``, and
+from running to paused and back. Each function returns the record with its version raised by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+from service.protocol.records import ENDED, Membership, Result, Run, RunState, Step
+from service.protocol.refusals import Conflict, Gone
+from service.protocol.spec import Spec
+
+__all__ = [
+    "abort",
+    "answered",
+    "cancelled",
+    "claimed",
+    "closing",
+    "ended",
+    "extended",
+    "first",
+    "following",
+    "invite",
+    "lengthened",
+    "moved",
+    "pause",
+    "published",
+    "refuse_if_ended",
+    "resume",
+    "resumed",
+    "start",
+    "touched",
+]
+
+#: From which states a run may come to each.
+_FROM: Mapping[RunState, tuple[RunState, ...]] = {
+    "draft": (),
+    "inviting": ("draft",),
+    "running": ("inviting", "paused"),
+    "paused": ("running",),
+    "completed": ("running", "paused"),
+    "failed": ("running", "paused"),
+    "aborted": ("draft", "inviting", "running", "paused"),
+}
+
+V = TypeVar("V", Run, Step, Membership)
+
+
+def moved(record: V, **changes: Any) -> V:
+    """Return a record with changes, and the next version."""
+    return replace(record, **changes, version=record.version + 1)
+
+
+def refuse_if_ended(run: Run) -> None:
+    """Refuse whatever is asked of a run that has ended.
+
+    Raises
+    ------
+    Gone
+        With the state.
+    """
+    if run.state in ENDED:
+        raise Gone("run_ended", f"the run is {run.state}; nothing changes it any more", state=run.state)
+
+
+def _to(run: Run, state: RunState, now: int, **changes: Any) -> Run:
+    refuse_if_ended(run)
+    if run.state not in _FROM[state]:
+        wanted = " or ".join(_FROM[state])
+        raise Conflict("run_state", f"the run is {run.state}; wanted one that is {wanted}", state=run.state)
+    return moved(run, state=state, changed=now, **changes)
+
+
+def invite(run: Run, now: int) -> Run:
+    """Ask the participants; their joins are collected in step 0."""
+    return _to(run, "inviting", now, step=0)
+
+
+def start(run: Run, accepted: int, now: int) -> Run:
+    """Begin with those who have accepted; the join is closed.
+
+    Raises
+    ------
+    Conflict
+        If the run is not inviting, or fewer than the quorum have accepted.
+    """
+    if run.state != "inviting":
+        refuse_if_ended(run)
+        raise Conflict("run_state", f"the run is {run.state}; wanted one that is inviting", state=run.state)
+    if accepted < run.wanted.quorum:
+        text = f"{accepted} sites have accepted; wanted the quorum of {run.wanted.quorum}"
+        raise Conflict("quorum", text, accepted=accepted, quorum=run.wanted.quorum)
+    return _to(run, "running", now)
+
+
+def pause(run: Run, now: int) -> Run:
+    """Take no more commits until `resume`; what is being aggregated is still published."""
+    return _to(run, "paused", now, paused=now, reason="paused")
+
+
+def resume(run: Run, now: int) -> Run:
+    """Go on."""
+    if run.state != "paused":
+        refuse_if_ended(run)
+        raise Conflict("run_state", f"the run is {run.state}; wanted one that is paused", state=run.state)
+    return _to(run, "running", now, paused=0, reason="")
+
+
+def abort(run: Run, now: int, detail: str = "") -> Run:
+    """End the run without a result."""
+    return _to(run, "aborted", now, reason="aborted", detail=detail)
+
+
+def ended(run: Run, state: Literal["completed", "failed"], now: int, reason: str = "", detail: str = "") -> Run:
+    """End the run with a result, or because it cannot go on."""
+    return _to(run, state, now, reason=reason, detail=detail, paused=0)
+
+
+def first(run: Run, now: int) -> Step:
+    """Return the join, which waits until its coordinator starts the run."""
+    return Step(run.id, 0, "join", tuple(sorted(one.site for one in run.wanted.participants)), now)
+
+
+def touched(step: Step) -> Step:
+    """Return a step with nothing but its version changed: who began to commit before must look again."""
+    return moved(step)
+
+
+def resumed(step: Step, run: Run, now: int) -> Step:
+    """Give an open step the time back that a pause took."""
+    later = now - run.paused if step.state == "open" and step.deadline else 0
+    return moved(step, deadline=step.deadline + later)
+
+
+def cancelled(step: Step) -> Step:
+    """Return a step that its run will not come back to; one that is published stays."""
+    return moved(step, state="cancelled") if step.active else step
+
+
+def closing(run: Run, step: Step, committed: Collection[str], waited: Collection[str], now: int) -> str:
+    """Say what is to be done with an open step.
+
+    Parameters
+    ----------
+    run : Run
+        Whose it is.
+    step : Step
+        The step.
+    committed : collection of str
+        Sites whose updates count.
+    waited : collection of str
+        Expected sites that may still come.
+    now : int
+        The server's time.
+
+    Returns
+    -------
+    str
+        `wait`; `close`; `extend`, since the deadline passed below the quorum; or `fail`, since that happened too often.
+    """
+    if step.state != "open" or run.state != "running":
+        return "wait"
+    enough = len(committed) >= run.wanted.quorum
+    if step.number == 0:
+        # `start` has seen to the quorum; one that left since may have gone below it.
+        return "close" if enough else "fail"
+    if enough and not set(waited) - set(committed):
+        return "close"
+    if now < step.deadline:
+        return "wait"
+    if enough:
+        return "close"
+    return "extend" if step.extended < run.wanted.extensions else "fail"
+
+
+def extended(step: Step, wanted: Spec, now: int) -> Step:
+    """Let a step wait for as long again."""
+    return moved(step, deadline=now + 1000 * wanted.deadline, extended=step.extended + 1)
+
+
+def claimed(step: Step, owner: str, frozen: Iterable[tuple[str, str]], now: int, lease: int) -> Step:
+    """Give a step to a worker: an open one with the list that it freezes, an abandoned one with the list that it has.
+
+    Raises
+    ------
+    Conflict
+        If another worker holds it, or nothing is left to do.
+    """
+    if step.state == "open":
+        counted = tuple(sorted(frozen))
+    elif step.state == "aggregating" and step.lease <= now:
+        counted = step.frozen
+    else:
+        raise Conflict("claimed", f"the step is {step.state}, attempt {step.attempt}; wanted one that nobody holds")
+    return moved(step, state="aggregating", owner=owner, attempt=step.attempt + 1, lease=now + lease, frozen=counted)
+
+
+def lengthened(step: Step, owner: str, attempt: int, now: int, lease: int) -> Step:
+    """Hold a claim for longer.
+
+    Raises
+    ------
+    Conflict
+        If it is no longer this worker's.
+    """
+    _expect_owner(step, owner, attempt)
+    return moved(step, lease=now + lease)
+
+
+def published(step: Step, owner: str, attempt: int, result: Result) -> Step:
+    """Close a step with its result.
+
+    Raises
+    ------
+    Conflict
+        If the claim is no longer this worker's: another attempt has been made, or the run has ended.
+    """
+    _expect_owner(step, owner, attempt)
+    return moved(step, state="published", result=result)
+
+
+def _expect_owner(step: Step, owner: str, attempt: int) -> None:
+    if (step.state, step.owner, step.attempt) != ("aggregating", owner, attempt):
+        seen = f"{step.state}, attempt {step.attempt}"
+        raise Conflict("fenced", f"the step is {seen}; wanted attempt {attempt}, which has been given up", step=seen)
+
+
+def following(
+    step: Step, result: Result, phase: Literal["train", "finish"], round: int, model: str, **opening: Any
+) -> Step:
+    """Return the step after a published one.
+
+    Parameters
+    ----------
+    step, result : Step and Result
+        What was published.
+    phase, round, model : str, int, str
+        Of the messages that are to come.
+    **opening
+        `expected`, `opened` and `deadline`.
+    """
+    return Step(step.run, step.number + 1, phase, round=round, model=model, base=result.digest, **opening)
+
+
+def answered(member: Membership, step: Step, inactive_after: int) -> Membership:
+    """Count whether an expected site's update was in a step; the same record where nothing changes."""
+    if member.site not in step.expected or member.state != "accepted":
+        return member
+    if member.site in dict(step.frozen):
+        return moved(member, missed=0) if member.missed else member
+    missed = member.missed + 1
+    return moved(member, missed=missed, state="inactive" if missed >= inactive_after else "accepted")
