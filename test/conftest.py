@@ -18,7 +18,12 @@ def pytest_configure(config):
 
 
 #: Extras whose tests are left out where they are not installed, and what shows it.
-EXTRAS = {"mesh": ("zmq", "pyftpdlib", "OpenSSL")}
+EXTRAS = {
+    "mesh": ("zmq", "pyftpdlib", "OpenSSL"),
+    "service": ("starlette", "uvicorn", "jinja2", "multipart", "argon2", "httpx", "jwt", "cryptography"),
+    "aws": ("boto3", "mangum"),
+    "dev-service": ("schemathesis", "playwright"),
+}
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -23,14 +23,14 @@ class Principal:
         Some of `ROLES`.
     name : str
         What others may read.
-    since : float
-        When it logged in, in seconds since 1970.
+    since : int
+        When it logged in, in milliseconds since 1970.
     """
 
     sub: str
     roles: frozenset[str]
     name: str = ""
-    since: float = 0.0
+    since: int = 0
 
     def __post_init__(self) -> None:
         if not self.sub or not self.roles <= set(ROLES):
