@@ -46,7 +46,17 @@ class Join(Phase):
         return offer.as_json()
 
 
-class Train(Phase):
+class _Site(Phase):
+    @property
+    def missed(self) -> bool:
+        """Whether the others have closed this step already: then there is nothing to compute for it.
+
+        Never so on COINSTAC, where nobody goes on without a site; see `Carried.call`.
+        """
+        return self.state.get("missed") is True
+
+
+class Train(_Site):
     """Take over the plan or apply the last round's combination, and contribute to the next."""
 
     def compute(self) -> dict[str, Any]:
@@ -57,17 +67,18 @@ class Train(Phase):
             run.start(run.receive("model", MODEL, 0))
         else:
             run.absorb(foreign.read(_CENTRE, Verdict.parse, self.input))
-        return run.contribute().as_json()
+        return (run.miss() if self.missed else run.contribute()).as_json()
 
 
-class Finish(Phase):
+class Finish(_Site):
     """Apply the last combination and count; then receive the results and confirm them."""
 
     def compute(self) -> dict[str, Any]:
         """Answer one of the two last iterations."""
         run: SiteRun = self.run
         if not run.ended:
-            return run.finish(foreign.read(_CENTRE, Verdict.parse, self.input)).as_json()
+            verdict = foreign.read(_CENTRE, Verdict.parse, self.input)
+            return run.finish(verdict, missed=self.missed).as_json()
         announced = foreign.read(_CENTRE, Results.parse, self.input)
         return run.deliver(
             announced, {name: run.receive(name, MODEL, run.round) for name in ("final", "best")}

@@ -120,7 +120,14 @@ class Carried:
         """Folder of the results."""
         return self._output
 
-    def call(self, iteration: int, message: Mapping[str, Any], files: Mapping[str, Any] | None = None) -> Answer:
+    def call(
+        self,
+        iteration: int,
+        message: Mapping[str, Any],
+        files: Mapping[str, Any] | None = None,
+        *,
+        missed: bool = False,
+    ) -> Answer:
         """Answer one call.
 
         Parameters
@@ -132,6 +139,9 @@ class Carried:
             of arrival.
         files : mapping, optional
             What came with it. A site's: bytes by name. The centre's: bytes by name, by site.
+        missed : bool
+            Whether the centre has answered this call without this site already. The site then takes over what came and
+            computes nothing, and nobody needs its answer: so one that was away goes through the calls that it missed.
 
         Returns
         -------
@@ -148,7 +158,7 @@ class Carried:
         self._expect(iteration)
         # A call that is repeated is answered from where the last one began.
         cache = self._caches[iteration > self.iteration]
-        request = self._request(iteration, message, cache)
+        request = self._request(iteration, message, cache, missed)
         arrivals = self._arrivals(message, files or {})
         with _written("input"):
             self._clear()
@@ -201,9 +211,9 @@ class Carried:
                 "or the last again, and a folder of its own for each run"
             )
 
-    def _request(self, iteration: int, message: Mapping[str, Any], cache: Mapping[str, Any]) -> str:
+    def _request(self, iteration: int, message: Mapping[str, Any], cache: Mapping[str, Any], missed: bool) -> str:
         places = {name: str(self._folder / name) for name in _FOLDERS} | {"output": str(self._output)}
-        state = {"clientId": self._client, "iteration": iteration}
+        state: dict[str, Any] = {"clientId": self._client, "iteration": iteration, "missed": missed}
         state |= {f"{name}Directory": place for name, place in places.items()}
         data = {"input": message, "cache": cache, "state": state}
         try:

@@ -312,6 +312,14 @@ class SiteRun:
         )
         return self.offer
 
+    def miss(self) -> RoundOffer:
+        """Leave out a round that was closed while this site was away; only its model, of the round before, goes on."""
+        if self._validates(self.round - 1):
+            self._keep_statistics(self.round - 1)
+        self.tracker.notice("skipped", "a round was closed while this site was away", round=self.round)
+        self.offer = RoundOffer(self.round, "skipped", "absent", 0, 0.0, self.trainer.digest())
+        return self.offer
+
     def limit(self, began: float) -> None:
         """Give the round that began at this moment the time that the owner allows."""
         self.trainer.deadline = began + self.settings.time_limit if self.settings.time_limit else None
@@ -325,10 +333,13 @@ class SiteRun:
 
     def validate(self, after: int) -> Evaluation | None:
         """Count voxels with the model as it stands, which is the one after a round, where that is to be validated."""
-        if after < 1 or after % self.settings.validate_every:
+        if not self._validates(after):
             return None
         self._keep_statistics(after)
         return counting.evaluate(self.trainer, self.tracker, "valid", after + 1)
+
+    def _validates(self, after: int) -> bool:
+        return after > 0 and after % self.settings.validate_every == 0
 
     def _keep_statistics(self, after: int) -> None:
         """Keep the statistics that are about to be validated: they move on with every batch and never travel."""
@@ -338,10 +349,14 @@ class SiteRun:
         if own.size:
             self.statistics[after] = vector.gather(self.trainer.model, own)
 
-    def finish(self, verdict: Verdict) -> FinishOffer:
-        """Apply the last combination like any other, and count once more."""
+    def finish(self, verdict: Verdict, *, missed: bool = False) -> FinishOffer:
+        """Apply the last combination like any other, and count once more, unless nobody waits for that any longer."""
         self.absorb(verdict)
-        return self.count()
+        if not missed:
+            return self.count()
+        self.ended = True
+        self.tracker.notice("skipped", "the last counts were closed while this site was away", round=self.round)
+        return FinishOffer("evaluated", self.trainer.digest(), {})
 
     def count(self) -> FinishOffer:
         """Count with the final model."""

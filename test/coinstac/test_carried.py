@@ -4,55 +4,13 @@ import json
 import os
 
 import pytest
-from consortium import SHORT, consortium, database
+from carriage import SITES, Carriage
+from consortium import SHORT, consortium
 
 from computation import local, remote
 from computation.coinstac.carried import MOST, Carried
 from computation.errors import MeshNetError, MessageError
 from computation.wire.payload import PREFIX
-
-SITES = ("a site", "b")
-
-
-class Carriage:
-    """Two sites and a centre that Carried alone drives."""
-
-    def __init__(self, root, **changes):
-        self.root, self.settings = root, {**SHORT, **changes}
-        self.sides, self.made = {}, {}
-        for index, site in enumerate(SITES):
-            self.made[site] = database(root / "made" / f"{index}.db", seed=index)
-        for side in (*SITES, "centre"):
-            self.restart(side)
-
-    def restart(self, side):
-        if side in self.sides:
-            self.sides[side].close()
-        service = remote.create() if side == "centre" else local.create()
-        lent = {"site.db": self.made[side]} if side in self.made else {}
-        self.sides[side] = Carried(service, self.root / "run" / side, side, lent=lent)
-
-    def run(self, *, between=lambda carriage, side, iteration: None, turn=1):
-        messages, files = dict.fromkeys(SITES, self.settings), {}
-        for iteration in range(1, 60):
-            answers = {}
-            for site in SITES[::turn]:
-                between(self, site, iteration)
-                answers[site] = self.sides[site].call(iteration, messages[site], files)
-            between(self, "centre", iteration)
-            verdict = self.sides["centre"].call(
-                iteration,
-                {site: answer.output for site, answer in answers.items()},
-                {site: answer.files for site, answer in answers.items()},
-            )
-            if verdict.success:
-                return verdict.output["model_digest"]
-            messages, files = dict.fromkeys(SITES, verdict.output), verdict.files
-        raise AssertionError("the run did not end")
-
-    def close(self):
-        for side in self.sides.values():
-            side.close()
 
 
 @pytest.fixture
