@@ -20,6 +20,7 @@ def pytest_configure(config):
 #: Extras whose tests are left out where they are not installed, and what shows it.
 EXTRAS = {
     "mesh": ("zmq", "pyftpdlib", "OpenSSL"),
+    "swarm": ("libp2p", "cryptography"),
     "service": ("starlette", "uvicorn", "jinja2", "multipart", "argon2", "httpx", "jwt", "cryptography"),
     "aws": ("boto3", "mangum"),
     "dev-service": ("schemathesis", "playwright"),

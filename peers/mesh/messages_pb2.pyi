@@ -34,7 +34,7 @@ class Node(_message.Message):
     disk: float
     busy: bool
     round_trip: float
-    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., key: _Optional[bytes] = ..., role: _Optional[str] = ..., device: _Optional[str] = ..., memory: _Optional[float] = ..., cores: _Optional[int] = ..., latitude: _Optional[float] = ..., longitude: _Optional[float] = ..., placed: _Optional[bool] = ..., disk: _Optional[float] = ..., busy: _Optional[bool] = ..., round_trip: _Optional[float] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., key: _Optional[bytes] = ..., role: _Optional[str] = ..., device: _Optional[str] = ..., memory: _Optional[float] = ..., cores: _Optional[int] = ..., latitude: _Optional[float] = ..., longitude: _Optional[float] = ..., placed: bool = ..., disk: _Optional[float] = ..., busy: bool = ..., round_trip: _Optional[float] = ...) -> None: ...
 
 class DiscoveryRequest(_message.Message):
     __slots__ = ("peersRequested", "device", "memory", "cores", "latitude", "longitude", "placed", "distance")
@@ -54,7 +54,7 @@ class DiscoveryRequest(_message.Message):
     longitude: float
     placed: bool
     distance: float
-    def __init__(self, peersRequested: _Optional[int] = ..., device: _Optional[str] = ..., memory: _Optional[float] = ..., cores: _Optional[int] = ..., latitude: _Optional[float] = ..., longitude: _Optional[float] = ..., placed: _Optional[bool] = ..., distance: _Optional[float] = ...) -> None: ...
+    def __init__(self, peersRequested: _Optional[int] = ..., device: _Optional[str] = ..., memory: _Optional[float] = ..., cores: _Optional[int] = ..., latitude: _Optional[float] = ..., longitude: _Optional[float] = ..., placed: bool = ..., distance: _Optional[float] = ...) -> None: ...
 
 class DiscoveryResponse(_message.Message):
     __slots__ = ("callerAddr", "availablePeers", "redirect", "redirectKey")
@@ -74,7 +74,7 @@ class Registration(_message.Message):
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     node: Node
     leave: bool
-    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., leave: _Optional[bool] = ...) -> None: ...
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., leave: bool = ...) -> None: ...
 
 class RegistrationResponse(_message.Message):
     __slots__ = ("callerAddr", "lease", "redirect", "redirectKey")
@@ -134,7 +134,7 @@ class TaskRequest(_message.Message):
     raw: bool
     staleness: int
     aggregations: int
-    def __init__(self, numWorkers: _Optional[int] = ..., leaderUuid: _Optional[str] = ..., assignedWorkers: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., numEpochs: _Optional[int] = ..., glob: _Optional[str] = ..., indexFile: _Optional[str] = ..., task: _Optional[str] = ..., model: _Optional[str] = ..., configuration: _Optional[str] = ..., batchSize: _Optional[int] = ..., learningRate: _Optional[float] = ..., seed: _Optional[int] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., user: _Optional[str] = ..., password: _Optional[str] = ..., certificate: _Optional[str] = ..., dataBytes: _Optional[float] = ..., step: _Optional[str] = ..., raw: _Optional[bool] = ..., staleness: _Optional[int] = ..., aggregations: _Optional[int] = ...) -> None: ...
+    def __init__(self, numWorkers: _Optional[int] = ..., leaderUuid: _Optional[str] = ..., assignedWorkers: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., numEpochs: _Optional[int] = ..., glob: _Optional[str] = ..., indexFile: _Optional[str] = ..., task: _Optional[str] = ..., model: _Optional[str] = ..., configuration: _Optional[str] = ..., batchSize: _Optional[int] = ..., learningRate: _Optional[float] = ..., seed: _Optional[int] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., user: _Optional[str] = ..., password: _Optional[str] = ..., certificate: _Optional[str] = ..., dataBytes: _Optional[float] = ..., step: _Optional[str] = ..., raw: bool = ..., staleness: _Optional[int] = ..., aggregations: _Optional[int] = ...) -> None: ...
 
 class TaskResponse(_message.Message):
     __slots__ = ("state", "complete", "status", "reason", "metrics", "lease", "addresses", "seconds")
@@ -154,7 +154,7 @@ class TaskResponse(_message.Message):
     lease: float
     addresses: _containers.RepeatedScalarFieldContainer[str]
     seconds: float
-    def __init__(self, state: _Optional[bytes] = ..., complete: _Optional[bool] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., metrics: _Optional[str] = ..., lease: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, state: _Optional[bytes] = ..., complete: bool = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., metrics: _Optional[str] = ..., lease: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class ModelStateDictParams(_message.Message):
     __slots__ = ("state", "complete")
@@ -162,7 +162,7 @@ class ModelStateDictParams(_message.Message):
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     state: bytes
     complete: bool
-    def __init__(self, state: _Optional[bytes] = ..., complete: _Optional[bool] = ...) -> None: ...
+    def __init__(self, state: _Optional[bytes] = ..., complete: bool = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
     __slots__ = ("note",)

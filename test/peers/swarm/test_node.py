@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("libp2p", reason="the extra `swarm` is not installed")
+pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
 
 from computation.cli import main
 from computation.errors import PeersError
