@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ __all__ = [
     "PREFIX",
     "Manifest",
     "Payload",
+    "Shapes",
     "Vector",
     "decode",
     "digest",
@@ -115,6 +116,20 @@ class Manifest:
         """SHA-256 of names and shapes, in hexadecimal."""
         text = json.dumps([[name, list(shape)] for name, shape in self.entries], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Shapes(Protocol):
+    """What a reader must know of a manifest; a centre's other half knows no more than this of it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names and shapes, in hexadecimal."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of values in the flat vector."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -265,7 +280,7 @@ def decode(
     *,
     kind: int,
     round: int,
-    manifest: Manifest,
+    manifest: Shapes,
     dtype: type[np.floating] | np.dtype[np.floating],
     model: str = "",
     site: str = "",

@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "File",
     "Membership",
+    "Phase",
     "Presence",
     "Record",
     "Result",
@@ -30,6 +31,7 @@ __all__ = [
 
 RunState = Literal["draft", "inviting", "running", "paused", "completed", "failed", "aborted"]
 StepState = Literal["open", "aggregating", "published", "cancelled"]
+Phase = Literal["join", "train", "finish", "done"]
 #: States of a run that nothing leaves.
 ENDED: tuple[RunState, ...] = ("completed", "failed", "aborted")
 #: What a site may say of itself while it is busy.
@@ -209,7 +211,7 @@ class Step:
     state : str
         `open`, `aggregating`, `published`; or `cancelled`, where the run ended before.
     phase : str
-        Of the sites' messages: `join`, `train` or `finish`.
+        Of the sites' messages: `join`, `train`, then `finish` with the last counts, and `done`.
     round : int
         That the messages are of; 0 unless the phase is `train`.
     model : str
@@ -240,7 +242,7 @@ class Step:
 
     run: str
     number: int
-    phase: Literal["join", "train", "finish"]
+    phase: Phase
     expected: tuple[str, ...]
     opened: int
     state: StepState = "open"

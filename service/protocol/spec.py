@@ -18,9 +18,9 @@ from service.protocol.refusals import Malformed
 
 __all__ = ["Participant", "Spec", "is_site", "is_subject"]
 
-#: Sites of one run; the centre's messages name each of them in every round.
-_MOST_SITES = 200
-_MOST_VIEWERS = 200
+#: Everybody is invited in one change of the store, which DynamoDB bounds to a hundred records.
+_MOST_SITES = 64
+_MOST_VIEWERS = 24
 #: Seconds that one step may take: a week, for sites that train at night.
 _LONGEST_STEP = 7 * 86_400
 _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

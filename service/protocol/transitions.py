@@ -23,8 +23,9 @@ __all__ = [
     "ended",
     "extended",
     "first",
-    "following",
+    "froze",
     "invite",
+    "joined",
     "lengthened",
     "moved",
     "pause",
@@ -132,7 +133,7 @@ def touched(step: Step) -> Step:
 
 def resumed(step: Step, run: Run, now: int) -> Step:
     """Give an open step the time back that a pause took."""
-    later = now - run.paused if step.state == "open" and step.deadline else 0
+    later = now - max(run.paused, step.opened) if step.state == "open" and step.deadline else 0
     return moved(step, deadline=step.deadline + later)
 
 
@@ -182,21 +183,23 @@ def extended(step: Step, wanted: Spec, now: int) -> Step:
     return moved(step, deadline=now + 1000 * wanted.deadline, extended=step.extended + 1)
 
 
-def claimed(step: Step, owner: str, frozen: Iterable[tuple[str, str]], now: int, lease: int) -> Step:
-    """Give a step to a worker: an open one with the list that it freezes, an abandoned one with the list that it has.
+def claimed(step: Step, owner: str, now: int, lease: int) -> Step:
+    """Give a worker a step that is to be closed, or that another has abandoned: no more commits come into it.
 
     Raises
     ------
     Conflict
         If another worker holds it, or nothing is left to do.
     """
-    if step.state == "open":
-        counted = tuple(sorted(frozen))
-    elif step.state == "aggregating" and step.lease <= now:
-        counted = step.frozen
-    else:
+    if step.state != "open" and (step.state != "aggregating" or step.lease > now):
         raise Conflict("claimed", f"the step is {step.state}, attempt {step.attempt}; wanted one that nobody holds")
-    return moved(step, state="aggregating", owner=owner, attempt=step.attempt + 1, lease=now + lease, frozen=counted)
+    return moved(step, state="aggregating", owner=owner, attempt=step.attempt + 1, lease=now + lease)
+
+
+def froze(step: Step, counted: Iterable[tuple[str, str]]) -> Step:
+    """Fix the sites and updates that count, once, after the last one can have come."""
+    assert step.state == "aggregating" and not step.frozen, step.state
+    return moved(step, frozen=tuple(sorted(counted)))
 
 
 def lengthened(step: Step, owner: str, attempt: int, now: int, lease: int) -> Step:
@@ -229,23 +232,6 @@ def _expect_owner(step: Step, owner: str, attempt: int) -> None:
         raise Conflict("fenced", f"the step is {seen}; wanted attempt {attempt}, which has been given up", step=seen)
 
 
-def following(
-    step: Step, result: Result, phase: Literal["train", "finish"], round: int, model: str, **opening: Any
-) -> Step:
-    """Return the step after a published one.
-
-    Parameters
-    ----------
-    step, result : Step and Result
-        What was published.
-    phase, round, model : str, int, str
-        Of the messages that are to come.
-    **opening
-        `expected`, `opened` and `deadline`.
-    """
-    return Step(step.run, step.number + 1, phase, round=round, model=model, base=result.digest, **opening)
-
-
 def answered(member: Membership, step: Step, inactive_after: int) -> Membership:
     """Count whether an expected site's update was in a step; the same record where nothing changes."""
     if member.site not in step.expected or member.state != "accepted":
@@ -254,3 +240,8 @@ def answered(member: Membership, step: Step, inactive_after: int) -> Membership:
         return moved(member, missed=0) if member.missed else member
     missed = member.missed + 1
     return moved(member, missed=missed, state="inactive" if missed >= inactive_after else "accepted")
+
+
+def joined(step: Step, site: str) -> Step:
+    """Wait in an open step for one site more."""
+    return moved(step, expected=tuple(sorted({*step.expected, site})))

@@ -1,0 +1,282 @@
+"""What a worker does: find steps that are ready or overdue, claim one, and publish what the centre answered.
+
+Any number of workers may do so at once. A claim is a compare-and-set with a lease; whoever takes an abandoned one over
+has the next attempt and the same frozen list, and the one before can publish nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.cases.desk import Desk, again, event
+from service.protocol import Conflict, File, Membership, Result, Run, Step, Update, digest_of
+from service.protocol import transitions as to
+from service.protocol.course import Course
+from service.store.base import Change, Create, Replace
+
+__all__ = ["MOST_ATTEMPTS", "Claim", "active", "claim", "publish", "renew", "result", "stumble"]
+
+#: Attempts at one step before its run fails: what fails so often fails for ever.
+MOST_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A step that a worker holds.
+
+    Attributes
+    ----------
+    run, step : Run and Step
+        As they were claimed.
+    updates : tuple of Update
+        Those of the frozen list, by site.
+    """
+
+    run: Run
+    step: Step
+    updates: tuple[Update, ...]
+
+
+def active(desk: Desk) -> Iterator[str]:
+    """Yield the ids of the runs that have a step to look at; the look is `claim`."""
+    cursor = ""
+    while True:
+        steps, cursor = desk.store.active(cursor, 100)
+        yield from (step.run for step in steps)
+        if not cursor:
+            return
+
+
+def claim(desk: Desk, run: str, owner: str, lease: int) -> Claim | None:
+    """Claim a run's newest step if it is ready or abandoned, and do what its deadline asks for.
+
+    Parameters
+    ----------
+    desk : Desk
+        The desk.
+    run : str
+        Which run; one that is not there, or stands still, is none.
+    owner : str
+        The worker, by a name that no other has.
+    lease : int
+        Milliseconds after which others may take the claim over.
+
+    Returns
+    -------
+    Claim or None
+        None where there is nothing to aggregate, or another worker has it.
+    """
+    try:
+        return again(lambda: _claim(desk, run, owner, lease))
+    except Conflict:
+        return None
+
+
+def _claim(desk: Desk, id: str, owner: str, lease: int) -> Claim | None:
+    run, now = desk.store.run(id), desk.clock()
+    step = desk.store.step(id, run.step) if run and run.step >= 0 else None
+    if run is None or step is None or run.state not in ("running", "paused") or not step.active:
+        return None
+    if step.state == "aggregating" and step.attempt >= MOST_ATTEMPTS and step.lease <= now:
+        _fail(desk, run, step, "attempts", f"the centre failed {step.attempt} times at step {step.number}")
+        return None
+    if step.state == "open" and not _closes(desk, run, step, now):
+        return None
+    held = to.claimed(step, owner, now, lease)
+    desk.store.write(Replace(held), event(desk, id, "claimed", "service", step.number, attempt=held.attempt))
+    return _frozen(desk, run, held)
+
+
+def _frozen(desk: Desk, run: Run, step: Step) -> Claim | None:
+    """Fix the list of what counts: now that the step is not open any more, nothing can be added to it."""
+    updates = _counting(desk, step)
+    if not step.frozen:
+        if not updates:
+            _fail(desk, run, step, "quorum", f"all sites have left in step {step.number}")
+            return None
+        step = to.froze(step, ((one.site, one.digest) for one in updates))
+        desk.store.write(Replace(step))
+    counted = dict(step.frozen)
+    return Claim(run, step, tuple(one for one in desk.store.updates(run.id, step.number) if one.site in counted))
+
+
+def _taking_part(desk: Desk, step: Step) -> set[str]:
+    return {one.site for one in desk.store.memberships(step.run) if one.state == "accepted"} & set(step.expected)
+
+
+def _counting(desk: Desk, step: Step) -> tuple[Update, ...]:
+    """Return the updates of those who still take part."""
+    sites = _taking_part(desk, step)
+    return tuple(one for one in desk.store.updates(step.run, step.number) if one.site in sites)
+
+
+def _closes(desk: Desk, run: Run, step: Step, now: int) -> bool:
+    """Tell whether an open step is to be closed; past its deadline, extend it or fail its run."""
+    committed, waited = {one.site for one in _counting(desk, step)}, _taking_part(desk, step)
+    what = to.closing(run, step, committed, waited, now)
+    if what == "extend":
+        later = to.extended(step, run.wanted, now)
+        desk.store.write(Replace(later), event(desk, run.id, "extended", "service", step.number, sites=len(committed)))
+        desk.ring(run.id)
+    if what == "fail":
+        text = f"{len(committed)} sites had committed to step {step.number}; wanted the quorum of {run.wanted.quorum}"
+        _fail(desk, run, step, "quorum", text)
+    return what == "close"
+
+
+def renew(desk: Desk, claim: Claim, lease: int) -> None:
+    """Hold a claim for longer.
+
+    Raises
+    ------
+    Conflict
+        If it is not this worker's any more.
+    """
+
+    def once() -> None:
+        _, step = _still(desk, claim)
+        desk.store.write(Replace(to.lengthened(step, claim.step.owner, claim.step.attempt, desk.clock(), lease)))
+
+    again(once)
+
+
+def result(desk: Desk, message: str, files: tuple[File, ...], state: str, last: bool) -> Result:
+    """Return the result that a message and its files make up; equal ones have equal digests."""
+    told = digest_of([message, [[file.name, file.size, file.sha256] for file in files], last])
+    return Result(message, files, state, told, last, desk.clock())
+
+
+def publish(desk: Desk, claim: Claim, made: Result, course: Course | None, payload: int = 0) -> Run:
+    """Publish what the centre answered, and open the next step or end the run.
+
+    Parameters
+    ----------
+    desk, claim : Desk, Claim
+        The desk, and what this worker claimed.
+    made : Result
+        The answer; its blobs are there.
+    course : Course or None
+        What comes next; None where the run has succeeded.
+    payload : int
+        Bytes of a payload, where this step said so.
+
+    Returns
+    -------
+    Run
+        As it stands then. A publication that had happened already, by the same bytes, is as good.
+
+    Raises
+    ------
+    Conflict
+        If the claim is not this worker's any more.
+    """
+
+    def once() -> Run:
+        run, step = _still(desk, claim)
+        if step.state == "published":
+            return _expect_same(run, step, made)
+        closed = to.published(step, claim.step.owner, claim.step.attempt, made)
+        members = [one for one in desk.store.memberships(run.id) if one.role == "site"]
+        judged = [to.answered(one, closed, run.wanted.inactive_after) for one in members]
+        missing = [new for new, old in zip(judged, members, strict=True) if new is not old]
+        after, following = _after(desk, run, closed, course, payload, judged)
+        desk.store.write(
+            Replace(after),
+            Replace(closed),
+            *(Create(one) for one in following),
+            *(Replace(one) for one in missing),
+            *_told(desk, after, closed, missing),
+        )
+        desk.ring(run.id)
+        return after
+
+    return again(once)
+
+
+def _still(desk: Desk, claim: Claim) -> tuple[Run, Step]:
+    """Return run and step as they are now."""
+    run, step = desk.store.run(claim.run.id), desk.store.step(claim.run.id, claim.step.number)
+    if run is None or step is None:
+        raise Conflict("fenced", "the run has been deleted; nothing of it is published any more")
+    return run, step
+
+
+def _expect_same(run: Run, step: Step, made: Result) -> Run:
+    """Take a publication that happened, by this worker or another, for this one if it says the same."""
+    if step.result is None or step.result.digest != made.digest:
+        raise Conflict("fenced", "another attempt has published something else; what is published stays")
+    return run
+
+
+def _after(
+    desk: Desk, run: Run, closed: Step, course: Course | None, payload: int, members: list[Membership]
+) -> tuple[Run, list[Step]]:
+    now = desk.clock()
+    if course is None:
+        return to.ended(run, "completed", now), []
+    joined = set(dict(closed.frozen)) if closed.number == 0 else {one.site for one in members}
+    expected = sorted(one.site for one in members if one.state == "accepted" and one.site in joined)
+    assert closed.result is not None
+    following = Step(
+        run.id,
+        closed.number + 1,
+        course.phase,
+        tuple(expected),
+        now,
+        round=course.round,
+        model=course.model,
+        base=closed.result.digest,
+        deadline=now + 1000 * run.wanted.deadline,
+    )
+    planned = {
+        "rounds": course.rounds or run.rounds,
+        "manifest": course.manifest or run.manifest,
+        "payload": payload or run.payload,
+    }
+    return to.moved(run, step=following.number, changed=now, **planned), [following]
+
+
+def _told(desk: Desk, run: Run, closed: Step, judged: list[Membership]) -> list[Change]:
+    counted = [site for site, _ in closed.frozen]
+    assert closed.result is not None
+    lines = [event(desk, run.id, "published", "service", closed.number, sites=counted, digest=closed.result.digest)]
+    if away := [one.site for one in judged if one.state == "inactive"]:
+        lines.append(event(desk, run.id, "inactive", "service", closed.number, sites=away))
+    if run.state == "completed":
+        lines.append(event(desk, run.id, "completed", "service", closed.number))
+    return [*lines]
+
+
+def stumble(desk: Desk, claim: Claim, text: str) -> None:
+    """Give a claim back after a failure, so that the next attempt can be made at once; the last one fails the run.
+
+    Parameters
+    ----------
+    desk, claim : Desk, Claim
+        The desk, and what this worker claimed.
+    text : str
+        What every site may read of the failure.
+    """
+
+    def once() -> None:
+        run, step = _still(desk, claim)
+        if (step.state, step.owner, step.attempt) != ("aggregating", claim.step.owner, claim.step.attempt):
+            return
+        if step.attempt >= MOST_ATTEMPTS:
+            _fail(desk, run, step, "centre", text)
+            return
+        freed = to.moved(step, lease=desk.clock())
+        desk.store.write(Replace(freed), event(desk, run.id, "attempt failed", "service", step.number, why=text[:300]))
+        desk.ring(run.id)
+
+    again(once)
+
+
+def _fail(desk: Desk, run: Run, step: Step, reason: str, text: str) -> None:
+    desk.store.write(
+        Replace(to.ended(run, "failed", desk.clock(), reason, text[:600])),
+        Replace(to.cancelled(step)),
+        event(desk, run.id, "failed", "service", step.number, reason=reason, why=text[:600]),
+    )
+    desk.ring(run.id)

@@ -1,0 +1,124 @@
+"""What anybody in a run may see of it; an administrator sees every run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.blobs.base import Signed
+from service.cases.desk import Desk, content_key, newest, seat
+from service.identity.principal import Principal
+from service.protocol import Event, File, Forbidden, Membership, Presence, Run, Step, Unknown
+from service.store.base import Page
+
+__all__ = ["Member", "content", "events", "link", "members", "own", "run", "runs", "step", "steps"]
+
+#: Most records of one page.
+_MOST = 200
+#: Seconds for which a file may be fetched.
+_FETCHED = 900
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody in a run, as the others may see it.
+
+    Attributes
+    ----------
+    membership : Membership
+        Who.
+    presence : Presence or None
+        When it was last heard of; None if never.
+    committed : int
+        When its update to the newest step came; 0 if it has not.
+    """
+
+    membership: Membership
+    presence: Presence | None
+    committed: int
+
+
+def run(desk: Desk, who: Principal, id: str) -> Run:
+    """Return a run."""
+    return seat(desk, who, id).run
+
+
+def own(desk: Desk, who: Principal, id: str) -> Membership | None:
+    """Return what the caller is in a run; None for an administrator that is nothing in it."""
+    return seat(desk, who, id).member
+
+
+def runs(desk: Desk, who: Principal, after: str = "", limit: int = 50) -> Page[Run]:
+    """Return the caller's runs, newest first; an administrator's are all."""
+    limit = max(1, min(limit, _MOST))
+    if who.has("administrator"):
+        return desk.store.runs(after, limit)
+    members, cursor = desk.store.memberships_of(who.sub, after, limit)
+    found = [desk.store.run(one.run) for one in members if one.state != "removed"]
+    return tuple(one for one in found if one is not None), cursor
+
+
+def members(desk: Desk, who: Principal, id: str) -> tuple[Member, ...]:
+    """Return who is in a run and what each is doing, the sites by name, then the others."""
+    at = seat(desk, who, id)
+    presences = {one.subject: one for one in desk.store.presences(id)}
+    committed = {one.site: one.committed for one in desk.store.updates(id, at.run.step)} if at.run.step >= 0 else {}
+    found = [Member(one, presences.get(one.subject), committed.get(one.site, 0)) for one in desk.store.memberships(id)]
+    return tuple(sorted(found, key=lambda one: (one.membership.site == "", one.membership.site, one.membership.role)))
+
+
+def step(desk: Desk, who: Principal, id: str, number: int = -1) -> Step:
+    """Return a step, by default the newest.
+
+    Raises
+    ------
+    Unknown
+        If there is none of that number.
+    """
+    at = seat(desk, who, id)
+    if number == -1:
+        return newest(desk, at.run)
+    found = desk.store.step(id, number) if 0 <= number <= at.run.step else None
+    if found is None:
+        raise Unknown("step", f"the run has no step {str(number)[:20]}; it stands at {at.run.step}")
+    return found
+
+
+def steps(desk: Desk, who: Principal, id: str, after: str = "", limit: int = 50) -> Page[Step]:
+    """Return a run's steps, oldest first."""
+    seat(desk, who, id)
+    return desk.store.steps(id, after, max(1, min(limit, _MOST)))
+
+
+def events(desk: Desk, who: Principal, id: str, after: str = "", limit: int = 50) -> Page[Event]:
+    """Return a run's audit trail, oldest first."""
+    seat(desk, who, id)
+    return desk.store.events(id, after, max(1, min(limit, _MOST)))
+
+
+def link(desk: Desk, who: Principal, id: str, number: int, name: str) -> tuple[File, Signed]:
+    """Return a file of a published result, and where to fetch it.
+
+    Raises
+    ------
+    Unknown
+        If there is no such result or file.
+    """
+    file = _file(desk, who, id, number, name)
+    return file, desk.blobs.sign_get(content_key(id, file.sha256), desk.clock(), _FETCHED, name)
+
+
+def content(desk: Desk, who: Principal, id: str, number: int, name: str) -> bytes:
+    """Return the bytes of such a file; errors as for `link`."""
+    file = _file(desk, who, id, number, name)
+    return desk.blobs.read(content_key(id, file.sha256), file.size)
+
+
+def _file(desk: Desk, who: Principal, id: str, number: int, name: str) -> File:
+    at = seat(desk, who, id)
+    if at.member is not None and at.member.state in ("invited", "declined"):
+        raise Forbidden("not_accepted", "only sites that have accepted the run may have its models")
+    result = step(desk, who, id, number).result
+    found = next((file for file in result.files if file.name == name), None) if result else None
+    if found is None:
+        raise Unknown("file", "there is no such file in a published result of this run")
+    return found

@@ -1,0 +1,146 @@
+"""What only a file can do wrong: other programs, other versions, rights, full disks, killed processes."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+from full_disk import small_files
+
+from service.protocol import Run, identifier
+from service.protocol.transitions import moved
+from service.store.base import Create, Replace, StoreBroken
+from service.store.sqlite import SqliteStore
+
+A = identifier(1_000)
+RUN = Run(A, "anna", "draft", "{}", "d" * 64, 1, 1)
+
+
+def test_the_file_is_its_owners_alone(tmp_path):
+    store = SqliteStore(tmp_path / "made" / "service.db")
+    store.write(Create(RUN))
+    for path in (tmp_path / "made").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600, path.name
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path):
+    (tmp_path / "service.db").touch(0o644)
+    SqliteStore(tmp_path / "service.db")
+    assert (tmp_path / "service.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_written_outlives_the_store(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+    store.write(Create(RUN))
+    store.close()
+    assert SqliteStore(tmp_path / "service.db").run(A) == RUN
+
+
+def test_a_newer_version_is_refused(tmp_path):
+    SqliteStore(tmp_path / "service.db").close()
+    with sqlite3.connect(tmp_path / "service.db") as other:
+        other.execute("PRAGMA user_version = 2")
+    other.close()
+    with pytest.raises(StoreBroken, match="version 2; this program knows 1"):
+        SqliteStore(tmp_path / "service.db")
+
+
+def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path):
+    with sqlite3.connect(tmp_path / "service.db") as other:
+        other.execute("CREATE TABLE mine (x)")
+    other.close()
+    before = (tmp_path / "service.db").read_bytes()
+    with pytest.raises(StoreBroken, match="another program's"):
+        SqliteStore(tmp_path / "service.db")
+    assert (tmp_path / "service.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 4000])
+def test_a_damaged_file_is_refused(tmp_path, content):
+    (tmp_path / "service.db").write_bytes(content)
+    with pytest.raises(StoreBroken):
+        SqliteStore(tmp_path / "service.db")
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
+    (tmp_path / "service.db").mkdir()
+    with pytest.raises(StoreBroken):
+        SqliteStore(tmp_path / "service.db")
+
+
+def test_a_file_that_takes_no_writing_says_so(tmp_path):
+    SqliteStore(tmp_path / "service.db").close()
+    store = SqliteStore(tmp_path / "service.db")
+    with store.transaction() as connection:
+        connection.execute("SELECT 1")
+    store._connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreBroken, match="free some space, mend its rights"):
+        store.write(Create(RUN))
+    assert store.run(A) is None
+
+
+def test_a_full_disk_loses_nothing_that_was_written(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+    store.write(Create(RUN))
+    later = [Create(Run(identifier(number), "x", "draft", "{}" * 5_000, "", 1, 1)) for number in range(2_000, 2_030)]
+    with small_files(200_000), pytest.raises(StoreBroken, match="free some space"):
+        store.write(*later)
+    assert [run.id for run in store.runs("", 9)[0]] == [A]
+    store.write(*later)
+    assert len(store.runs("", 99)[0]) == 31
+
+
+def test_two_processes_share_one_file(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+    store.write(Create(RUN))
+    code = (
+        "import sys; from pathlib import Path; from service.store.sqlite import SqliteStore;"
+        "from service.store.base import Replace; from service.protocol.transitions import moved;"
+        "s = SqliteStore(Path(sys.argv[1])); s.write(Replace(moved(s.run(sys.argv[2]), owner='bert')))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "service.db"), A], check=True)
+    assert store.run(A).owner == "bert"
+
+
+def test_a_writer_that_is_killed_in_the_middle_leaves_nothing_of_it(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+    store.write(Create(RUN))
+    code = (
+        "import sys; from pathlib import Path; from service.store.sqlite import SqliteStore\n"
+        "s = SqliteStore(Path(sys.argv[1]))\n"
+        "with s.transaction() as c:\n"
+        "    c.execute('DELETE FROM run'); print('in', flush=True); sys.stdin.read()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "service.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout.readline() == b"in\n"
+    assert store.run(A) == RUN
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdin.close(), child.stdout.close()
+    store.write(Replace(moved(RUN, owner="bert")))
+    assert store.run(A).owner == "bert"
+
+
+def test_twenty_writers_wait_for_each_other(tmp_path):
+    store, failures = SqliteStore(tmp_path / "service.db"), []
+
+    def work(number):
+        own = SqliteStore(tmp_path / "service.db")
+        try:
+            for index in range(10):
+                own.write(Create(Run(identifier(number * 100 + index), "x", "draft", "{}", "", 1, 1)))
+        except StoreBroken as error:
+            failures.append(error)
+        own.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(store.runs("", 1000)[0]) == 200
