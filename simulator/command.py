@@ -15,7 +15,7 @@ from rich.console import Console
 from computation import terminal
 from computation.errors import MeshNetError, SimulatorError
 from computation.terminal import shown
-from simulator import embedded, inputspec
+from simulator import embedded, inputspec, nvflare
 from simulator.begun import refuse_others
 from simulator.changes import Changes, add_options, asked
 from simulator.containers.engine import DockerEngine
@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the interrupted run in --output, with all that it began with"
     )
     add_options(parser)
-    parser.add_argument("--engine", choices=("process", "docker"), help="what the nodes run in; default: process")
+    parser.add_argument(
+        "--engine", choices=("process", "docker", "nvflare"), help="what the nodes run in; default: process"
+    )
     docker = parser.add_argument_group("with --engine docker")
     docker.add_argument("--image", help=f"default: {IMAGE}")
     docker.add_argument("--gpus", help="for each site: all, a number, or device=0,1; default: none")
@@ -92,6 +94,9 @@ def run(options: argparse.Namespace) -> None:
     spec = inputspec.read(path)
     inputs = options.input or inputspec.inputs_beside(path)
     docker = _docker(options)
+    if options.engine == "nvflare":
+        _on_nvflare(spec, inputs, options)
+        return
     simulate(
         spec,
         inputs=inputs,
@@ -101,6 +106,16 @@ def run(options: argparse.Namespace) -> None:
         docker=docker,
         changes=asked(options),
     )
+
+
+def _on_nvflare(spec: inputspec.Spec, inputs: Path, options: argparse.Namespace) -> None:
+    """Run the consortium as NeuroFLAME would; there is nothing to go on with if it is interrupted."""
+    if options.shuffle is not None:
+        raise SimulatorError("--shuffle is not for --engine nvflare: there answers come in whatever order they come")
+    console = terminal.console()
+    console.print("provisioning and starting the nodes; their words are in the output folder's logs/")
+    result = nvflare.run(spec, inputs=inputs, output=options.output, sites=options.sites, changes=asked(options))
+    _show(result, options.output, console)
 
 
 def _docker(options: argparse.Namespace) -> DockerOptions | None:
@@ -203,12 +218,16 @@ def _shown(work: Callable[[Observer], Result], output: Path, console: Console) -
         except (MeshNetError, KeyboardInterrupt):
             _tell_how_to_go_on(observer, output, console)
             raise
+    _show(result, output, console)
+    return result
+
+
+def _show(result: Result, output: Path, console: Console) -> None:
     console.print(table(result.summary(), "Simulated run"))
     layout = Layout(output)
     for note in notes(layout, result.sites):
         console.print(f"[yellow]{shown(note)}", soft_wrap=True, highlight=False)
     console.print(f"summary: {shown(layout.summary)}", soft_wrap=True, highlight=False)
-    return result
 
 
 def _tell_how_to_go_on(observer: RunProgress, output: Path, console: Console) -> None:

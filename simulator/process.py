@@ -210,6 +210,11 @@ class NodeProcess:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Exit status of a process that has ended; None before."""
+        return self._process.poll() if self._process else None
+
     def start(self) -> None:
         """Start the process, or start it again.
 

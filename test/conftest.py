@@ -19,6 +19,7 @@ def pytest_configure(config):
 
 #: Extras whose tests are left out where they are not installed, and what shows it.
 EXTRAS = {
+    "nvflare": ("nvflare",),
     "mesh": ("zmq", "pyftpdlib", "OpenSSL"),
     "swarm": ("libp2p", "cryptography"),
     "service": ("starlette", "uvicorn", "jinja2", "multipart", "argon2", "httpx", "jwt", "cryptography"),

@@ -36,6 +36,7 @@ FLOORS = {
     "remote": 8,
     "entry": 9,
     "simulator": 10,
+    "neuroflame": 11,
     "peers": 11,
     "service": 11,
     "commands": 12,
@@ -45,7 +46,7 @@ FLOORS = {
 
 def _room(module: str) -> str | None:
     parts = module.split(".")
-    if parts[0] in ("simulator", "sqlite_fixtures", "peers", "service"):
+    if parts[0] in ("simulator", "sqlite_fixtures", "neuroflame", "peers", "service"):
         return parts[0]
     return parts[1] if parts[0] == "computation" and len(parts) > 1 else None
 
@@ -66,7 +67,9 @@ def _imports(path: Path) -> set[str]:
 
 
 SOURCES = sorted(
-    path for room in ("computation", "simulator", "peers", "service") for path in (ROOT / room).rglob("*.py")
+    path
+    for room in ("computation", "simulator", "neuroflame", "peers", "service")
+    for path in (ROOT / room).rglob("*.py")
 )
 
 
@@ -118,7 +121,12 @@ def test_peers_know_a_simulators_folders_and_results_only():
 
 
 def test_the_service_and_the_peers_stand_beside_each_other():
-    for own, others in (("service", ("peers", "simulator", "neuroflame")), ("peers", ("service", "neuroflame"))):
+    rooms = {
+        "service": ("peers", "simulator", "neuroflame"),
+        "peers": ("service", "neuroflame"),
+        "neuroflame": ("peers", "service", "simulator"),
+    }
+    for own, others in rooms.items():
         for path in (ROOT / own).rglob("*.py"):
             assert not [one for one in _imports(path) for other in others if _within(one, other)], path.name
 
@@ -139,3 +147,10 @@ def test_libp2p_is_imported_by_its_engine_and_the_swarm_alone():
     for path in SOURCES:
         if any(_within(module, name) for module in _imports(path) for name in ("libp2p", "trio", "multiaddr")):
             assert path == ROOT / "peers/engines/libp2p.py" or path.parent == ROOT / "peers/swarm", path.name
+
+
+def test_four_files_alone_import_nvflare():
+    heavy = [path for path in SOURCES if any(_within(module, "nvflare") for module in _imports(path))]
+    assert {str(path.relative_to(ROOT)) for path in heavy} == {
+        f"neuroflame/{name}.py" for name in ("executor", "controller", "kits", "session")
+    }

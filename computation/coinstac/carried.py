@@ -182,7 +182,9 @@ class Carried:
         for path in (self._output, *(self._folder / name for name in _FOLDERS)):
             path.mkdir(parents=True, exist_ok=True)
         for name, path in lent.items():
-            with replacing(self._folder / "base" / name) as link:
+            place = self._folder / "base" / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(place) as link:
                 link.unlink(missing_ok=True)
                 link.symlink_to(path.absolute())
 

@@ -1,0 +1,130 @@
+"""The centre's container: a server, the job, and an exit status that says how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from computation.errors import MeshNetError
+from computation.files import replacing
+from neuroflame import kits, parameters
+from neuroflame.places import ENDED, FAILED, Places, Timing
+from neuroflame.processes import Child, check_version, copy_kit, private_folder, stoppable
+
+__all__ = ["main"]
+
+_TURN = 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Lead a run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line; what the platform mounts by default.
+
+    Returns
+    -------
+    int
+        0 if the run succeeded, 1 if it failed, 2 for what was wrong before it began.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with stoppable(), private_folder() as folder:
+            return _run(options, folder)
+    except MeshNetError as error:
+        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="The centre of a run on NeuroFLAME.")
+    parser.add_argument("--runkit", type=Path, default=Path("/workspace/runKit"))
+    parser.add_argument("--output", type=Path, help="keep the centre's results here; the platform mounts nothing")
+    add_timing(parser)
+    return parser
+
+
+def add_timing(parser: argparse.ArgumentParser) -> None:
+    """Declare an option for each limit of `Timing`."""
+    for name, seconds in vars(Timing()).items():
+        parser.add_argument(f"--{name}", type=float, default=seconds, metavar="SECONDS")
+
+
+def timing(options: argparse.Namespace) -> Timing:
+    """Return the limits that were given."""
+    return Timing(**{name: getattr(options, name) for name in vars(Timing())})
+
+
+def _run(options: argparse.Namespace, folder: Path) -> int:
+    if note := check_version():
+        print(f"coinstac-meshnet: {note}", flush=True)
+    parameters.read(options.runkit / "parameters.json")
+    sites = _sites(options.runkit)
+    output = options.output or folder / "output"
+    output.mkdir(parents=True, exist_ok=True)
+    server, admin = folder / "server", folder / "admin"
+    for kit in (server, admin):
+        copy_kit(options.runkit / kit.name, kit)
+    kits.rule_server(server, folder / "storage")
+    places = Places(
+        "centre",
+        folder,
+        (options.runkit / "parameters.json").absolute(),
+        output.absolute(),
+        None,
+        sites,
+        timing(options),
+    )
+    child = Child(server, places)
+    try:
+        said = _lead(options.runkit / "job", admin, child, places)
+    finally:
+        child.close()
+        child.keep_log(output)
+    return _ended(said, output)
+
+
+def _sites(runkit: Path) -> tuple[str, ...]:
+    try:
+        meta = json.loads((runkit / "job" / "meta.json").read_text(encoding="utf-8"))
+        return tuple(site for site in meta["deploy_map"]["app"] if site != "server")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MeshNetError("the run kit holds no job of this computation; provision again", str(error)) from error
+
+
+def _lead(job: Path, admin: Path, child: Child, places: Places) -> dict[str, Any]:
+    from neuroflame.session import Administrator
+
+    logging.basicConfig(filename=child.log, level=logging.WARNING)  # NVFlare's words are not for this script's stderr
+    session = Administrator(admin, lambda: child.alive)
+    try:
+        session.wait_for(places.sites, places.timing.joining)
+        print(f"coinstac-meshnet: all {len(places.sites)} sites are there", flush=True)
+        number = session.submit(job)
+        while not (word := session.status(number)):
+            session.check()
+            time.sleep(_TURN)
+        places.status.say(FAILED, f"the centre's job process has ended ({word[:60]}); look at its log")
+    except MeshNetError as error:
+        places.status.say(FAILED, error.public)
+    finally:
+        session.close()
+    return places.status.read()
+
+
+def _ended(said: dict[str, Any], output: Path) -> int:
+    if said["state"] != ENDED:
+        print(f"coinstac-meshnet: the run failed: {said['reason']}", file=sys.stderr)
+        return 1
+    with replacing(output / "run.json") as partial:
+        partial.write_text(json.dumps({"output": said["output"], "rounds": said["rounds"]}), encoding="utf-8")
+    print("coinstac-meshnet: the run has succeeded", flush=True)
+    return 0

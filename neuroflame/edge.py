@@ -1,0 +1,169 @@
+"""A site's container: NVFlare's client, and an exit status and a sentence that say how the run ended here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from computation.errors import MeshNetError, SettingsError, unwritable
+from neuroflame import data, kits, parameters
+from neuroflame.central import add_timing, timing
+from neuroflame.places import ENDED, FAILED, RUNNING, Places
+from neuroflame.processes import Child, check_version, copy_kit, is_alive, private_folder, stoppable
+
+__all__ = ["main"]
+
+_TURN = 0.5
+_PROBE = 5.0  # seconds between two looks at whether the centre's port is open
+_LEAVING = 20.0  # seconds for NVFlare's client to go by itself
+_DEAD = 5.0  # seconds in which a job process that has gone may still have said why
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Take part in a run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line; what the platform mounts by default.
+
+    Returns
+    -------
+    int
+        0 if the run succeeded, 1 if it failed, 2 for what was wrong before it began.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with stoppable(), private_folder() as folder:
+            return _run(options, folder)
+    except MeshNetError as error:
+        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="A site of a run on NeuroFLAME.")
+    parser.add_argument("--runkit", type=Path, default=Path("/workspace/runKit"))
+    parser.add_argument("--data", type=Path, default=Path("/workspace/data"))
+    parser.add_argument("--output", type=Path, default=Path("/workspace/output"))
+    add_timing(parser)
+    return parser
+
+
+def _run(options: argparse.Namespace, folder: Path) -> int:
+    if note := check_version():
+        print(f"coinstac-meshnet: {note}", flush=True)
+    told = parameters.read(options.runkit / "parameters.json")
+    data.resolve(options.data, told.settings)  # what a member can mend is said at once, to this member
+    _writable(options.output)
+    site, host, port = _whereabouts(options.runkit)
+    kit = folder / "kit"
+    copy_kit(options.runkit, kit)
+    kits.rule_site(kit)
+    places = Places(
+        site,
+        folder,
+        (options.runkit / "parameters.json").absolute(),
+        options.output.absolute(),
+        options.data.absolute(),
+        timing=timing(options),
+    )
+    child = Child(kit, places, site)
+    try:
+        said = _Watch(child, places, (host, port)).until_over()
+    finally:
+        child.close()
+        child.keep_log(options.output)
+    if said["state"] == ENDED:
+        print("coinstac-meshnet: the run has succeeded", flush=True)
+        return 0
+    print(f"coinstac-meshnet: the run failed: {said['reason']}", file=sys.stderr)
+    return 1
+
+
+def _writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(unwritable("output"), str(error)) from error
+
+
+def _whereabouts(kit: Path) -> tuple[str, str, int]:
+    """Return the site's id, and where the centre is."""
+    try:
+        script = (kit / "startup" / "sub_start.sh").read_text(encoding="utf-8")
+        raw = json.loads((kit / "startup" / "fed_client.json").read_text(encoding="utf-8"))
+        host, _, port = str(raw["servers"][0]["service"]["target"]).rpartition(":")
+        found = re.search(r"\buid=([A-Za-z0-9_-]{1,63})\b", script)
+        if found is None:
+            raise ValueError("no uid")
+        return found[1], host, int(port)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise SettingsError("the run kit is none of a site; provision the run again", str(error)) from error
+
+
+class _Watch:
+    """Looks at the job process, at NVFlare's client and at the centre's port until one of them says that it is over."""
+
+    def __init__(self, child: Child, places: Places, centre: tuple[str, int]) -> None:
+        self._child, self._places, self._centre = child, places, centre
+        self._reached, self._probed = time.monotonic(), 0.0
+        self._ever = False
+        self._gone = 0.0
+
+    def until_over(self) -> dict[str, Any]:
+        """Return how it ended."""
+        while self._places.status.read()["state"] not in (ENDED, FAILED):
+            if sentence := self._fault():
+                self._places.status.say(FAILED, sentence)
+            time.sleep(_TURN)
+        end = time.monotonic() + _LEAVING
+        while self._child.alive and time.monotonic() < end:
+            time.sleep(_TURN)
+        return self._places.status.read()
+
+    def _fault(self) -> str:
+        if not self._child.alive:
+            # The job process writes its end before NVFlare's client goes; here there is none.
+            return "" if self._ended() else "the run was ended at the centre before its end, and no reason came"
+        return self._job_fault() or self._centre_fault()
+
+    def _ended(self) -> bool:
+        return self._places.status.read()["state"] in (ENDED, FAILED)
+
+    def _job_fault(self) -> str:
+        said = self._places.status.read()
+        if said["state"] != RUNNING or is_alive(said["pid"]):
+            self._gone = 0.0
+            return ""
+        self._gone = self._gone or time.monotonic()
+        over = time.monotonic() - self._gone > _DEAD and not self._ended()
+        return "this site's job process has ended before the run did; look at nvflare.log" if over else ""
+
+    def _centre_fault(self) -> str:
+        now = time.monotonic()
+        if now - self._probed < _PROBE:
+            return ""
+        self._probed = now
+        if _is_open(self._centre):
+            self._reached, self._ever = now, True
+        limit = self._places.timing.silence if self._ever else self._places.timing.joining
+        return f"the centre cannot be reached for {limit:g} s" if now - self._reached > limit else ""
+
+
+def _is_open(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=5.0).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""NVFlare's own processes: started by us and not by its shell scripts, in a private folder, with a log of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata, util
+from pathlib import Path
+from types import FrameType
+
+from computation import isolation
+from computation.errors import MeshNetError
+from computation.orphans import die_with_parent
+from neuroflame.places import Places
+
+__all__ = ["WANTED", "Child", "check_version", "copy_kit", "is_alive", "private_folder", "stoppable"]
+
+#: The version that this was measured with.
+WANTED = "2.8.0"
+_CLIENT = "nvflare.private.fed.app.client.client_train"
+_SERVER = "nvflare.private.fed.app.server.server_train"
+_SET = ("secure_train=true", "org=meshnet", "config_folder=config")
+_PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
+_LONGEST_LOG = 64 * 2**20
+
+
+def check_version() -> str:
+    """Return a sentence about NVFlare's version if it is another than was tested; empty if it is that.
+
+    Raises
+    ------
+    MeshNetError
+        If NVFlare is not installed.
+    """
+    if util.find_spec("nvflare") is None:
+        raise MeshNetError("NVFlare is not installed; install the extra: pip install 'coinstac-meshnet[nvflare]'")
+    found = metadata.version("nvflare")
+    return "" if found == WANTED else f"NVFlare is {found}; this computation was tested with {WANTED}"
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Lend a folder that only this user may enter; NVFlare passes its path through command lines without quotes."""
+    place = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="meshnet-", dir="/tmp" if any(map(str.isspace, place)) else place) as name:
+        yield Path(name)
+
+
+def copy_kit(source: Path, target: Path) -> None:
+    """Copy a startup kit to where NVFlare may write beside it: what is mounted may be read-only.
+
+    Raises
+    ------
+    MeshNetError
+        If it is missing.
+    """
+    try:
+        for name in ("startup", "local"):
+            shutil.copytree(source / name, target / name)
+        (target / "transfer").mkdir()
+    except OSError as error:
+        raise MeshNetError("the run kit is missing or not whole; provision the run again", str(error)) from error
+
+
+class Child:
+    """NVFlare's server or client process.
+
+    Parameters
+    ----------
+    kit : Path
+        Its startup kit, in a private folder.
+    places : Places
+        What the job process that it will start must know.
+    site : str
+        A site's id; empty for the centre.
+    """
+
+    def __init__(self, kit: Path, places: Places, site: str = "") -> None:
+        self.log = places.folder / "nvflare.log"
+        module, config = (_CLIENT, "fed_client.json") if site else (_SERVER, "fed_server.json")
+        self._process = self._start(
+            [module, "-m", str(kit), "-s", config, "--set", *_SET, *([f"uid={site}"] if site else [])],
+            kit,
+            places.tell(),
+        )
+
+    def _start(self, arguments: Sequence[str], folder: Path, told: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **isolation.variables(), **told, "PYTHONUNBUFFERED": "1"}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-u", "-m", *arguments],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(),
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it, and the job process that it started."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def keep_log(self, output: Path) -> None:
+        """Leave the log among this node's own results, where it is of use; it goes nowhere else."""
+        with suppress(OSError):
+            if self.log.stat().st_size <= _LONGEST_LOG:
+                shutil.copyfile(self.log, output / self.log.name)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this container is there, and not only waiting to be collected."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn SIGTERM, which a container's first process would not feel, into an orderly end with status 143."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
