@@ -7,6 +7,7 @@ knows meanwhile, and does in each, is `centre.CentreRun`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from computation.coinstac.node import Phase, Service
@@ -23,9 +24,15 @@ __all__ = ["create"]
 T = TypeVar("T")
 
 
-def create() -> Service:
-    """Return the handler of the centre's calls."""
-    return Service("remote", [(Join, False), (Train, True), (Finish, True)], CentreRun, _examine)
+def create(run: str = "") -> Service:
+    """Return the handler of the centre's calls.
+
+    Parameters
+    ----------
+    run : str, optional
+        What the run is called where it has a name already; a new random one by default.
+    """
+    return Service("remote", [(Join, False), (Train, True), (Finish, True)], partial(CentreRun, called=run), _examine)
 
 
 def _examine(inputs: Mapping[str, Any]) -> None:

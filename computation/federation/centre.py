@@ -50,10 +50,12 @@ class CentreRun:
     ----------
     folders : Folders
         COINSTAC's directories.
+    called : str, optional
+        Name that the run gets; a random one by default.
     """
 
-    def __init__(self, folders: Folders) -> None:
-        self.folders = folders
+    def __init__(self, folders: Folders, called: str = "") -> None:
+        self.folders, self._called = folders, called
         self.tracker = Tracker(folders.output)
         self.offers: dict[str, JoinOffer] = {}
         self.joined: dict[str, Any] = {}
@@ -98,7 +100,7 @@ class CentreRun:
         self._build(agreed.rounds)
         self._start_from_given()
         self.contributed = dict.fromkeys(sorted(offers), 0)
-        self.plan = planning.plan(uuid.uuid4().hex, offers, agreed, self.learner)
+        self.plan = planning.plan(self._called or uuid.uuid4().hex, offers, agreed, self.learner)
         self._track()
         self.tracker.event("plan", **self.plan.as_json(), settings=self.settings.as_json())
         for note in self.plan.notes:

@@ -141,10 +141,12 @@ def renew(desk: Desk, claim: Claim, lease: int) -> None:
     again(once)
 
 
-def result(desk: Desk, message: str, files: tuple[File, ...], state: str, last: bool) -> Result:
+def result(
+    desk: Desk, message: str, files: tuple[File, ...], papers: tuple[File, ...], state: str, last: bool
+) -> Result:
     """Return the result that a message and its files make up; equal ones have equal digests."""
     told = digest_of([message, [[file.name, file.size, file.sha256] for file in files], last])
-    return Result(message, files, state, told, last, desk.clock())
+    return Result(message, files, papers, state, told, last, desk.clock())
 
 
 def publish(desk: Desk, claim: Claim, made: Result, course: Course | None, payload: int = 0) -> Run:

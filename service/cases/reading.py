@@ -96,7 +96,7 @@ def events(desk: Desk, who: Principal, id: str, after: str = "", limit: int = 50
 
 
 def link(desk: Desk, who: Principal, id: str, number: int, name: str) -> tuple[File, Signed]:
-    """Return a file of a published result, and where to fetch it.
+    """Return a file or paper of a published result, and where to fetch it.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _file(desk: Desk, who: Principal, id: str, number: int, name: str) -> File:
     if at.member is not None and at.member.state in ("invited", "declined"):
         raise Forbidden("not_accepted", "only sites that have accepted the run may have its models")
     result = step(desk, who, id, number).result
-    found = next((file for file in result.files if file.name == name), None) if result else None
+    found = next((file for file in (*result.files, *result.papers) if file.name == name), None) if result else None
     if found is None:
         raise Unknown("file", "there is no such file in a published result of this run")
     return found

@@ -62,7 +62,8 @@ def load(kind: type[R], text: str) -> R:
 def _result(raw: dict[str, Any] | None) -> Result | None:
     if raw is None:
         return None
-    return Result(**{**raw, "files": tuple(File(**file) for file in raw["files"])})
+    lists = {name: tuple(File(**file) for file in raw[name]) for name in ("files", "papers")}
+    return Result(**{**raw, **lists})
 
 
 def _pairs(raw: list[list[str]]) -> tuple[tuple[str, str], ...]:

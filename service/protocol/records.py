@@ -180,8 +180,10 @@ class Result:
         Its message, as canonical JSON.
     files : tuple of File
         What travels with it; the blob of each is named by its content.
+    papers : tuple of File
+        What is for people, such as the report at the end; it may differ between two attempts at the same step.
     state : str
-        Key of the blob from which a cold worker restores the centre.
+        Key of the blob from which a cold worker restores the centre; empty at the end.
     digest : str
         SHA-256 of message and files: what the next step's updates are based on.
     last : bool
@@ -192,6 +194,7 @@ class Result:
 
     message: str
     files: tuple[File, ...]
+    papers: tuple[File, ...]
     state: str
     digest: str
     last: bool

@@ -27,7 +27,15 @@ from service.store.base import Contended, Create, Drop, Hold, Put, Replace
 A, B = identifier(1_000), identifier(2_000)
 RUN = Run(A, "anna", "draft", "{}", "d" * 64, 1, 1)
 STEP = Step(A, 3, "train", ("a", "b"), 10, frozen=(("a", "x"),), round=2)
-RESULT = Result("{}", (File("__cx_model.bin", 5, "e" * 64),), "runs/x/state", "f" * 64, False, 12)
+RESULT = Result(
+    "{}",
+    (File("__cx_model.bin", 5, "e" * 64),),
+    (File("index.html", 9, "e" * 64),),
+    "runs/x/state",
+    "f" * 64,
+    False,
+    12,
+)
 STORED = Stored("__cx_contribution.bin", 5, "e" * 64, "runs/x")
 UPDATE = Update(A, 3, "a", "site-a", '{"loss":1.5}', (STORED,), "d" * 64, 11)
 UPLOAD = Upload(A, 3, "a", "site-a", B, STORED, 900)

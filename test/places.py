@@ -1,0 +1,113 @@
+"""Runs of the service without a network: real handlers at the sites, real cases, a real worker."""
+
+import hashlib
+import json
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from consortium import SHORT, database
+
+from computation import local
+from computation.coinstac.carried import Carried
+from service.cases import committing, coordinator, reading
+from service.cases.committing import Content
+from service.identity.principal import Principal
+
+ANNA = Principal("anna", frozenset({"coordinator"}))
+ROOT = Principal("root", frozenset({"administrator"}))
+EVE = Principal("eve", frozenset({"coordinator", "site", "viewer"}))
+
+
+def who(name):
+    return Principal(f"site-{name}", frozenset({"site"}))
+
+
+def spec(sites=2, **changes):
+    settings = {name: value for name, value in {**SHORT, **changes.pop("settings", {})}.items() if name != "data"}
+    names = [f"local{index}" for index in range(sites)]
+    return {
+        "name": "a run",
+        "settings": settings,
+        "participants": [{"subject": f"site-{name}", "site": name} for name in names],
+        **changes,
+    }
+
+
+def send(desk, run, number, name, content, principal, size=None, sha256=None):
+    """Reserve an upload and send it to its URL."""
+    sha256 = sha256 or hashlib.sha256(content).hexdigest()
+    upload, signed = committing.reserve(desk, principal, run, number, name, size or len(content), sha256)
+    query = dict(parse_qsl(urlsplit(signed.url).query, keep_blank_values=True))
+    with desk.blobs.incoming(upload.file.key, query, desk.clock()) as incoming:
+        incoming.write(content)
+    return upload
+
+
+class Site:
+    """A site: COINSTAC's handler, and what a client of the service does around it."""
+
+    def __init__(
+        self, desk, folder: Path, name: str, run: str, *, seed=0, inline=True, make=local.create, scans=(2, 1, 1)
+    ):
+        self.desk, self.name, self.run, self.inline = desk, name, run, inline
+        self.who = who(name)
+        data = database(folder / "made" / name / "site.db", seed=seed, scans=scans)
+        self.handler = Carried(make(), folder / "sites" / name, name, lent={"site.db": data})
+        self.answers = {}
+
+    def content(self, number, message, files):
+        """Let the handler answer, and return what is to be committed."""
+        answer = self.handler.call(number + 1, message, files)
+        base = "" if number == 0 else reading.step(self.desk, self.who, self.run, number).base
+        if self.inline:
+            return Content(answer.output, base, inline=answer.files)
+        sent = [send(self.desk, self.run, number, name, data, self.who).id for name, data in answer.files.items()]
+        return Content(answer.output, base, sent)
+
+    def accept(self):
+        run = reading.run(self.desk, self.who, self.run)
+        message = {**run.wanted.settings, "data": ["site.db"]}
+        return committing.accept(self.desk, self.who, self.run, run.digest, self.content(0, message, {}))
+
+    def published(self, number):
+        """Return message and files of a published step."""
+        result = reading.step(self.desk, self.who, self.run, number).result
+        return json.loads(result.message), {
+            file.name: reading.content(self.desk, self.who, self.run, number, file.name) for file in result.files
+        }
+
+    def prepare(self, number):
+        """Compute what is to be committed to a step."""
+        return self.content(number, *self.published(number - 1))
+
+    def commit(self, number):
+        return committing.commit(self.desk, self.who, self.run, number, self.prepare(number))
+
+
+def begun(desk, folder, sites=2, *, changes=None, **options):
+    """Make a run, let its sites accept, and start it."""
+    run = coordinator.create(desk, ANNA, spec(sites, **(changes or {})))
+    coordinator.invite(desk, ANNA, run.id)
+    made = [Site(desk, folder, f"local{index}", run.id, seed=index, **options) for index in range(sites)]
+    for one in made:
+        one.accept()
+    coordinator.start(desk, ANNA, run.id)
+    return run.id, made
+
+
+def go(desk, worker, run, sites, most=100):
+    """Go on with a run to its end, one step after the other."""
+    for _ in range(most):
+        worker.work(run)
+        now = reading.run(desk, ROOT, run)
+        if now.state != "running":
+            return now
+        for one in sites:
+            one.commit(now.step)
+    raise AssertionError("the run did not end")
+
+
+def digest(desk, run):
+    """Return the digest of a run's final model."""
+    step = reading.run(desk, ROOT, run).step
+    return json.loads(reading.step(desk, ROOT, run, step).result.message)["model_digest"]

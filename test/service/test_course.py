@@ -1,0 +1,30 @@
+"""Whole runs: the service ends with the bits that COINSTAC's own course ends with."""
+
+import pytest
+from consortium import consortium
+from places import ANNA, begun, digest, go
+
+from service.cases import reading
+from service.embedded import desk as opened
+from service.worker import Worker
+
+
+@pytest.fixture
+def desk(tmp_path):
+    made = opened(tmp_path / "data")
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize(
+    ("sites", "settings"), [(2, {}), (3, {"strategy": "fedavg", "local_steps": 2}), (2, {"norm": "batch"})], ids=str
+)
+def test_a_run_ends_with_the_model_of_coinstacs_course(desk, tmp_path, sites, settings):
+    wanted = consortium(tmp_path / "loop", sites, changes=settings).run()["model_digest"]
+    run, made = begun(desk, tmp_path, sites, changes={"settings": settings})
+    with Worker(desk, tmp_path / "work") as worker:
+        assert go(desk, worker, run, made).state == "completed"
+    assert digest(desk, run) == wanted
+    names = {file.name for file in reading.step(desk, ANNA, run).result.papers}
+    assert names == {"index.html", "model-card.md", "journal.jsonl", "metrics.csv"}
+    assert not list((tmp_path / "work").iterdir())
