@@ -10,7 +10,20 @@ from service.identity.principal import Principal
 from service.protocol import Event, File, Forbidden, Membership, Presence, Run, Step, Unknown
 from service.store.base import Page
 
-__all__ = ["Member", "content", "events", "link", "members", "own", "run", "runs", "step", "steps"]
+__all__ = [
+    "Member",
+    "content",
+    "ending",
+    "events",
+    "link",
+    "members",
+    "own",
+    "run",
+    "runs",
+    "standing",
+    "step",
+    "steps",
+]
 
 #: Most records of one page.
 _MOST = 200
@@ -35,6 +48,33 @@ class Member:
     membership: Membership
     presence: Presence | None
     committed: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands, for somebody in it.
+
+    Attributes
+    ----------
+    run, member, step : Run, Membership or None, Step
+        The run, what the caller is in it, and its newest step.
+    committed : str
+        Digest of the caller's update to that step; empty where there is none.
+    """
+
+    run: Run
+    member: Membership | None
+    step: Step
+    committed: str
+
+
+def standing(desk: Desk, who: Principal, id: str) -> Standing:
+    """Return where a run stands; raises `Unknown` for a draft, which stands nowhere."""
+    at = seat(desk, who, id)
+    step = newest(desk, at.run)
+    site = at.member.site if at.member else ""
+    update = desk.store.update(id, step.number, site) if site else None
+    return Standing(at.run, at.member, step, update.digest if update else "")
 
 
 def run(desk: Desk, who: Principal, id: str) -> Run:
@@ -87,6 +127,13 @@ def steps(desk: Desk, who: Principal, id: str, after: str = "", limit: int = 50)
     """Return a run's steps, oldest first."""
     seat(desk, who, id)
     return desk.store.steps(id, after, max(1, min(limit, _MOST)))
+
+
+def ending(desk: Desk, who: Principal, id: str) -> Step | None:
+    """Return the step with which a run published its final and best model, if it has come so far."""
+    last = seat(desk, who, id).run.step
+    found = (desk.store.step(id, number) for number in range(max(0, last - 1), last + 1))
+    return next((one for one in found if one and one.phase == "finish" and one.result), None)
 
 
 def events(desk: Desk, who: Principal, id: str, after: str = "", limit: int = 50) -> Page[Event]:

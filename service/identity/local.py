@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from computation.errors import IdentityError
 from service.clock import Clock, now
 from service.identity import tokens
+from service.identity.accounts import Accounts
 from service.identity.passwords import Passwords
 from service.identity.principal import Principal
 from service.identity.records import Account, Records, Session
@@ -64,6 +65,7 @@ class Local:
         self.passwords = passwords or Passwords()
         self._access, self._refresh = 1000 * access, 1000 * refresh
         self._throttle = Throttle(records, clock)
+        self.accounts = Accounts(records, clock, self.passwords)
 
     def login(self, name: str, password: str, address: str = "") -> Tokens:
         """Begin a session.
@@ -167,7 +169,7 @@ class Local:
         if credential is None or credential.revoked:
             raise IdentityError(_UNKNOWN)
         account = self._active(credential.sub)
-        return Principal(account.sub, account.roles & {"site"}, account.name, credential.made)
+        return Principal(account.sub, account.roles & {"site"}, account.name, credential.made, machine=True)
 
     def _active(self, sub: str) -> Account:
         account = self.records.account(sub)

@@ -25,12 +25,15 @@ class Principal:
         What others may read.
     since : int
         When it logged in, in milliseconds since 1970.
+    machine : bool
+        Whether it is a program with a credential of its own, and nobody sits before it.
     """
 
     sub: str
     roles: frozenset[str]
     name: str = ""
     since: int = 0
+    machine: bool = False
 
     def __post_init__(self) -> None:
         if not self.sub or not self.roles <= set(ROLES):

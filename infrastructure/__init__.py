@@ -1,1 +1,0 @@
-"""The service on AWS: Terraform, and what builds the zip that it sends."""

@@ -1,0 +1,160 @@
+"""From a request to its answer: the same for every operation."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from computation.errors import IdentityError
+from service.clock import now
+from service.identity.principal import Principal
+from service.protocol import canonical, identifier
+from service.web import bodies, problems
+from service.web.operations import Call, Operation, Reply
+from service.web.problems import Problem
+from service.web.served import Served
+from service.web.waiting import Waiting
+
+__all__ = ["LOG", "Answering", "told"]
+
+#: One line for each request: its id, verb, route, status, time, and where it failed. No address that a request named,
+#: no body, no header, no name and no subject is ever in one.
+LOG = logging.getLogger("service")
+
+_NOBODY = Principal("nobody", frozenset())
+
+
+class Answering:
+    """Answers requests for operations.
+
+    Parameters
+    ----------
+    served : Served
+        What is served.
+    waiting : Waiting
+        Where requests wait for news.
+    """
+
+    def __init__(self, served: Served, waiting: Waiting) -> None:
+        self.served, self.waiting = served, waiting
+
+    def endpoint(self, path: str, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers a path, whatever the verb."""
+
+        async def endpoint(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
+            return await told(request, path, lambda: self._answer(request, operations[method]))
+
+        return endpoint
+
+    async def _answer(self, request: Request, operation: Operation) -> Response:
+        token = "" if operation.open else bodies.bearer(request) or self.served.token_of(request)
+        if not operation.open and not token:
+            raise IdentityError("there is no token; wanted the header Authorization: Bearer and one: log in")
+        query = bodies.read_query(request, operation)
+        if operation.keyed:
+            bodies.idempotency_key(request)
+        # Nobody's megabytes are read before it is known who sends them.
+        who = _NOBODY if operation.open else await run_in_threadpool(self.served.verifier.verify, token)
+        body = await bodies.read_body(request, operation)
+        address = request.client.host if request.client else ""
+        call = Call(
+            self.served, who, _named(request.path_params), query, body, request.headers, token, address
+        )  # fmt: skip
+        return await self._patiently(request, operation, call)
+
+    async def _patiently(self, request: Request, operation: Operation, call: Call) -> Response:
+        """Answer at once, or as soon as there is news, or when the time is up."""
+        until = time.monotonic() + min(call.query.get("wait", 0), self.served.longest_wait)
+        reply = await run_in_threadpool(operation.handler, call)
+        response = _response(request, reply)
+        if not _is_old(reply, response) or time.monotonic() >= until or self.waiting.full:
+            return response
+        with self.waiting.of(call.run) as event:
+            while True:
+                event.clear()
+                reply = await run_in_threadpool(operation.handler, call)
+                response = _response(request, reply)
+                left = until - time.monotonic()
+                if not _is_old(reply, response) or left <= 0 or await request.is_disconnected():
+                    return response
+                await self.waiting.ring(event, left)
+
+
+def _named(path: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands in the path's braces, if a store can be asked for it."""
+    if not all(str(value).isprintable() and len(str(value)) <= 200 for value in path.values()):
+        raise Problem(404, "unknown", "there is nothing of that name")
+    return {name: str(value) for name, value in path.items()}
+
+
+def _is_old(reply: Reply, response: Response) -> bool:
+    return reply.pending or response.status_code == 304
+
+
+def _response(request: Request, reply: Reply) -> Response:
+    headers = {"Cache-Control": "no-store", **reply.headers}
+    if reply.body is None:
+        return Response(status_code=reply.status, headers=headers)
+    content = canonical(reply.body).encode()
+    if request.method in ("GET", "HEAD") and reply.status == 200:
+        # The client may keep it, but asks each time: whether it may still see it is decided anew.
+        headers = {**headers, "Cache-Control": "private, no-cache", "ETag": _tag(content)}
+        if headers["ETag"] in _tags(request):
+            return Response(status_code=304, headers=headers)
+    return Response(content, reply.status, headers, "application/json")
+
+
+def _tag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def _tags(request: Request) -> list[str]:
+    given = request.headers.get("if-none-match", "")
+    return [one.strip().removeprefix("W/") for one in given.split(",")]
+
+
+async def told(request: Request, route: str, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """Answer, turn what goes wrong into a problem, give the request an id, and write its line into the log.
+
+    Parameters
+    ----------
+    request : Request
+        The request.
+    route : str
+        What the log calls it; never its own path.
+    answer : callable
+        Answers it.
+    """
+    identity, begun, failure = identifier(now()), time.monotonic(), ""
+    try:
+        response = await answer()
+    except Exception as error:
+        problem = problems.from_error(error)
+        response = problems.response(problem, identity)
+        failure = _where(error) if problem.status >= 500 else problem.code
+    response.headers["X-Request-Id"] = identity
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    LOG.log(
+        logging.ERROR if response.status_code >= 500 else logging.INFO,
+        "request=%s method=%s route=%s status=%d ms=%d%s",
+        identity, request.method if request.method.isalpha() else "?", route, response.status_code,
+        1000 * (time.monotonic() - begun), f" why={failure}" if failure else "",
+    )  # fmt: skip
+    return response
+
+
+def _where(error: BaseException) -> str:
+    """Say which kind of exception came from which lines; its text can hold anything."""
+    lines = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    cause = f"<-{type(error.__cause__).__name__}" if error.__cause__ else ""
+    return f"{type(error).__name__}{cause}@{'>'.join(lines[-6:])}"

@@ -1,0 +1,139 @@
+"""What a site does in a run, step by step. A round of these paths is a step: 0 is the join, 1 the first training round.
+
+A site accepts with what its handler answers to the join; then, for each n, it waits for the result of step n, gives it
+to its handler, and commits what that answers to step n + 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from service.cases import committing, reading
+from service.cases.committing import Content
+from service.protocol import Gone, Malformed, Run, Step
+from service.protocol.records import ENDED
+from service.web import views
+from service.web.operations import Call, Operation, Reply, page_query, ref
+
+__all__ = ["OPERATIONS", "result_file"]
+
+#: Bytes of the largest file that may come inside an answer.
+_MOST_INLINE = 2**20
+#: Bytes of a body with a message and small files.
+_LARGEST = 2 * 2**20
+#: Seconds after which it is worth asking again for a result.
+_AGAIN = "1"
+
+
+def current(call: Call) -> Reply:
+    """Say where a run stands."""
+    return Reply(views.standing(reading.standing(call.served.desk, call.who, call.run)))
+
+
+def steps(call: Call) -> Reply:
+    """List a run's steps."""
+    desk, query = call.served.desk, call.query
+    found, cursor = reading.steps(desk, call.who, call.run, query["after"], query["limit"])
+    return Reply({"items": [views.step(one) for one in found], "cursor": cursor})
+
+
+def step(call: Call) -> Reply:
+    """Show a step."""
+    return Reply(views.step(reading.step(call.served.desk, call.who, call.run, call.number)))
+
+
+def reserve(call: Call) -> Reply:
+    """Reserve room for a file."""
+    told = call.body["name"], call.body["size"], call.body["sha256"]
+    return Reply(views.upload(*committing.reserve(call.served.desk, call.who, call.run, call.number, *told)), 201)
+
+
+def accept(call: Call) -> Reply:
+    """Consent to a run."""
+    content = _content(call, "")
+    update, new = committing.accept(call.served.desk, call.who, call.run, call.body["consent"], content)
+    return Reply(views.update(update), 201 if new else 200)
+
+
+def commit(call: Call) -> Reply:
+    """Commit an update."""
+    content = _content(call, call.body["base"])
+    update, new = committing.commit(call.served.desk, call.who, call.run, call.number, content)
+    return Reply(views.update(update), 201 if new else 200)
+
+
+def _content(call: Call, base: str) -> Content:
+    try:
+        inline = {
+            name: base64.b64decode(text.encode("ascii", "strict"), validate=True)
+            for name, text in call.body.get("inline", {}).items()
+        }
+    except (binascii.Error, ValueError):
+        raise Malformed("inline", "a file in the body is no base64; wanted RFC 4648's, padded") from None
+    return Content(call.body["message"], base, call.body.get("uploads", []), inline)
+
+
+def result(call: Call) -> Reply:
+    """Return what the centre answered to a step, or say that it has not yet."""
+    desk = call.served.desk
+    found = reading.step(desk, call.who, call.run, call.number)
+    if found.result is None:
+        _expect_going_on(reading.run(desk, call.who, call.run), found)
+        return Reply({"number": found.number, "state": found.state}, 202, {"Retry-After": _AGAIN}, pending=True)
+    shown = views.result(found, found.result)
+    files = [result_file(call, found.number, file.name, call.query["inline"]) for file in found.result.files]
+    return Reply({**shown, "files": files})
+
+
+def _expect_going_on(run: Run, step: Step) -> None:
+    if step.state == "cancelled" or run.state in ENDED:
+        text = f"the run has {run.state} before step {step.number} was closed; it has no result"
+        raise Gone(run.state, text, reason=run.reason, detail=run.detail)
+
+
+def result_file(call: Call, number: int, name: str, inline: int) -> dict[str, object]:
+    """Show a file of a result and where to fetch it, and with it a small one's content."""
+    file, where = reading.link(call.served.desk, call.who, call.run, number, name)
+    shown = {"name": file.name, "size": file.size, "sha256": file.sha256, "fetch": views.signed(where)}
+    if file.size > inline:
+        return shown
+    content = reading.content(call.served.desk, call.who, call.run, number, name)
+    return {**shown, "content": base64.b64encode(content).decode()}
+
+
+_RUN = "/v1/runs/{run}"
+_STEP = _RUN + "/rounds/{number}"
+OPERATIONS = (
+    Operation(
+        "GET", f"{_RUN}/round", "round", "Where a run stands. With If-None-Match, `wait` waits for a change.", current,
+        {200: ref("Standing")}, (404,), waits=True,
+    ),
+    Operation(
+        "GET", f"{_RUN}/rounds", "rounds", "A run's steps, oldest first.", steps, {200: ref("Steps")}, (404,),
+        query=page_query(),
+    ),
+    Operation("GET", _STEP, "step", "A step.", step, {200: ref("Step")}, (404,)),
+    Operation(
+        "POST", f"{_STEP}/uploads", "reserve", "Announce a file, and learn how to send it.", reserve,
+        {201: ref("Upload")}, (403, 404, 409, 410, 429), body=ref("Announcement"),
+    ),
+    Operation(
+        "POST", f"{_RUN}/accept", "accept", "Consent to a run's spec, with what the site brings to the join.", accept,
+        {201: ref("Update"), 200: ref("Update")}, (403, 404, 409, 410, 429), body=ref("Acceptance"), most=_LARGEST,
+    ),
+    Operation(
+        "POST", f"{_STEP}/updates", "commit", "Commit an update; the same once more changes nothing.", commit,
+        {201: ref("Update"), 200: ref("Update")}, (403, 404, 409, 410, 429), body=ref("Commit"), most=_LARGEST,
+    ),
+    Operation(
+        "GET", f"{_STEP}/result", "result", "What the centre answered to a step.", result,
+        {200: ref("Result"), 202: ref("Pending")}, (403, 404, 410), waits=True,
+        query={
+            "inline": {
+                "type": "integer", "minimum": 0, "maximum": _MOST_INLINE, "default": 0,
+                "description": "Files of at most so many bytes come inside the answer.",
+            }
+        },
+    ),
+)  # fmt: skip

@@ -1,0 +1,47 @@
+"""What the web serves: the desk at which cases are handled, who is believed, and what this machine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from service.bell import Bell
+from service.cases.desk import Desk
+from service.identity.local import Local
+from service.identity.principal import Verifier
+
+__all__ = ["Served"]
+
+
+def _no_token(request: Request) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Served:
+    """See above.
+
+    Attributes
+    ----------
+    desk : Desk
+        Where cases are handled.
+    verifier : Verifier
+        Makes principals out of tokens.
+    local : Local, optional
+        Accounts of this service's own; nothing where a user pool keeps them.
+    bell : Bell, optional
+        Says that something has happened; without it whoever waits looks every two seconds.
+    longest_wait : int
+        Seconds that `?wait=` may hold a request; 0 on Lambda, where waiting costs.
+    token_of : callable
+        Where else a request may have its token, such as a page's cookie; empty where it has none.
+    """
+
+    desk: Desk
+    verifier: Verifier
+    local: Local | None = None
+    bell: Bell | None = None
+    longest_wait: int = 25
+    token_of: Callable[[Request], str] = _no_token
