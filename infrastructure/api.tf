@@ -1,0 +1,89 @@
+# The only door. Whatever is not `/healthz` or `/readyz` shows a token that the gateway has checked; the app checks again.
+
+resource "aws_apigatewayv2_api" "this" {
+  name          = var.name
+  protocol_type = "HTTP"
+}
+
+resource "aws_apigatewayv2_authorizer" "token" {
+  api_id           = aws_apigatewayv2_api.this.id
+  name             = "token"
+  authorizer_type  = "JWT"
+  identity_sources = ["$request.header.Authorization"]
+
+  jwt_configuration {
+    issuer   = local.issuer
+    audience = [aws_cognito_user_pool_client.this.id]
+  }
+
+  lifecycle {
+    # An emulator answers with one; authorizers by token have none.
+    ignore_changes = [authorizer_payload_format_version]
+  }
+}
+
+resource "aws_apigatewayv2_integration" "api" {
+  api_id                 = aws_apigatewayv2_api.this.id
+  integration_type       = "AWS_PROXY"
+  integration_uri        = aws_lambda_function.api.invoke_arn
+  payload_format_version = "2.0"
+  timeout_milliseconds   = 30000
+}
+
+resource "aws_apigatewayv2_route" "private" {
+  api_id             = aws_apigatewayv2_api.this.id
+  route_key          = "ANY /v1/{path+}"
+  target             = "integrations/${aws_apigatewayv2_integration.api.id}"
+  authorization_type = "JWT"
+  authorizer_id      = aws_apigatewayv2_authorizer.token.id
+}
+
+resource "aws_apigatewayv2_route" "health" {
+  for_each = toset(["GET /healthz", "GET /readyz"])
+
+  api_id             = aws_apigatewayv2_api.this.id
+  route_key          = each.key
+  target             = "integrations/${aws_apigatewayv2_integration.api.id}"
+  authorization_type = "NONE"
+}
+
+resource "aws_apigatewayv2_stage" "this" {
+  api_id      = aws_apigatewayv2_api.this.id
+  name        = "$default"
+  auto_deploy = true
+
+  default_route_settings {
+    throttling_rate_limit    = var.throttle.rate
+    throttling_burst_limit   = var.throttle.burst
+    detailed_metrics_enabled = true
+  }
+
+  dynamic "access_log_settings" {
+    # An emulator forgets them, and would see a change in every plan.
+    for_each = local.emulated ? [] : [true]
+
+    content {
+      destination_arn = aws_cloudwatch_log_group.access.arn
+      # Who by the token's subject, never the token; no address, no query.
+      format = jsonencode({
+        at          = "$context.requestTime"
+        id          = "$context.requestId"
+        route       = "$context.routeKey"
+        status      = "$context.status"
+        subject     = "$context.authorizer.claims.sub"
+        bytes       = "$context.responseLength"
+        ms          = "$context.responseLatency"
+        refused     = "$context.authorizer.error"
+        integration = "$context.integrationErrorMessage"
+      })
+    }
+  }
+}
+
+resource "aws_lambda_permission" "api" {
+  statement_id  = "gateway"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.api.function_name
+  principal     = "apigateway.amazonaws.com"
+  source_arn    = "${aws_apigatewayv2_api.this.execution_arn}/*/*"
+}

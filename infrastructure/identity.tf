@@ -1,0 +1,82 @@
+# People and sites. Nobody registers alone: an administrator makes each user and puts it into a group.
+
+locals {
+  roles = ["administrator", "coordinator", "site", "viewer"]
+}
+
+resource "aws_cognito_user_pool" "this" {
+  name                = var.name
+  deletion_protection = var.deletion_protection ? "ACTIVE" : "INACTIVE"
+  mfa_configuration   = var.mfa
+
+  admin_create_user_config {
+    allow_admin_create_user_only = true
+  }
+
+  account_recovery_setting {
+    recovery_mechanism {
+      name     = "admin_only"
+      priority = 1
+    }
+  }
+
+  password_policy {
+    minimum_length                   = 16
+    require_lowercase                = true
+    require_numbers                  = true
+    require_symbols                  = false
+    require_uppercase                = true
+    temporary_password_validity_days = 7
+  }
+
+  username_configuration {
+    case_sensitive = false
+  }
+
+  email_configuration {
+    email_sending_account = "COGNITO_DEFAULT"
+  }
+
+  dynamic "software_token_mfa_configuration" {
+    for_each = var.mfa == "OFF" ? [] : [true]
+
+    content {
+      enabled = true
+    }
+  }
+}
+
+resource "aws_cognito_user_group" "role" {
+  for_each = toset(local.roles)
+
+  name         = each.key
+  user_pool_id = aws_cognito_user_pool.this.id
+}
+
+resource "aws_cognito_user_pool_client" "this" {
+  name         = var.name
+  user_pool_id = aws_cognito_user_pool.this.id
+
+  # The password goes to Cognito over TLS, never to this service. A public client: a secret in every hospital is none.
+  explicit_auth_flows           = ["ALLOW_USER_PASSWORD_AUTH", "ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+  generate_secret               = false
+  enable_token_revocation       = true
+  prevent_user_existence_errors = "ENABLED"
+
+  access_token_validity  = 60
+  id_token_validity      = 60
+  refresh_token_validity = var.refresh_days
+
+  token_validity_units {
+    access_token  = "minutes"
+    id_token      = "minutes"
+    refresh_token = "days"
+  }
+}
+
+locals {
+  issuer = "https://cognito-idp.${var.region}.amazonaws.com/${aws_cognito_user_pool.this.id}"
+  # An emulator signs in AWS's name, but its keys lie with it.
+  keys    = local.emulated ? "${var.endpoint}/${aws_cognito_user_pool.this.id}/.well-known/jwks.json" : "${local.issuer}/.well-known/jwks.json"
+  sign_in = local.emulated ? var.endpoint : "https://cognito-idp.${var.region}.amazonaws.com"
+}

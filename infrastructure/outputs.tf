@@ -1,0 +1,51 @@
+# `terraform output -json` into a file: what `join` and an administrator need. Nothing here is secret.
+
+output "url" {
+  description = "Where the service answers."
+  value       = local.emulated ? "${var.endpoint}/_aws/execute-api/${aws_apigatewayv2_api.this.id}/$default" : aws_apigatewayv2_api.this.api_endpoint
+}
+
+output "sign_in" {
+  description = "Where a password becomes a token."
+  value       = local.sign_in
+}
+
+output "issuer" {
+  description = "Who signs tokens."
+  value       = local.issuer
+}
+
+output "client" {
+  description = "Whom tokens are for."
+  value       = aws_cognito_user_pool_client.this.id
+}
+
+output "pool" {
+  description = "Where an administrator makes users."
+  value       = aws_cognito_user_pool.this.id
+}
+
+output "region" {
+  description = "Where everything lies."
+  value       = var.region
+}
+
+output "table" {
+  description = "The table's name."
+  value       = aws_dynamodb_table.this.name
+}
+
+output "bucket" {
+  description = "The bucket's name."
+  value       = aws_s3_bucket.this.id
+}
+
+output "queue" {
+  description = "The queue's address."
+  value       = aws_sqs_queue.steps.url
+}
+
+output "dead_letters" {
+  description = "The address of the queue of notes that could not be worked off."
+  value       = aws_sqs_queue.dead.url
+}
