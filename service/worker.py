@@ -58,6 +58,9 @@ class Worker:
         self.name = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._folder = folder / self.name
         self._warm: OrderedDict[str, Centre] = OrderedDict()
+        self._claims: list[Claim] = []
+        self._closed = threading.Event()
+        threading.Thread(target=self._renew, name="leases", daemon=True).start()
 
     def __enter__(self) -> Worker:
         return self
@@ -67,6 +70,7 @@ class Worker:
 
     def close(self) -> None:
         """Give up all that is kept warm."""
+        self._closed.set()
         for run in list(self._warm):
             self._cool(run)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -135,23 +139,21 @@ class Worker:
 
     @contextmanager
     def _renewing(self, claim: Claim) -> Iterator[None]:
-        """Renew a claim as often as it needs, for as long as this takes; whether it held shows at its publication."""
-        done = threading.Event()
+        """Renew a claim for as long as this takes; whether it held shows at its publication."""
+        self._claims.append(claim)
+        try:
+            yield
+        finally:
+            self._claims.clear()
 
-        def renew() -> None:
-            while not done.wait(self._lease / 3000):
+    def _renew(self) -> None:
+        """Renew what is claimed, three times in each lease, until the end: the work of a thread of its own."""
+        while not self._closed.wait(self._lease / 3000):
+            for claim in list(self._claims):
                 try:
                     closing.renew(self._desk, claim, self._lease)
                 except MeshNetError as error:
                     log.warning("run %s step %d: not renewed: %s", claim.run.id, claim.step.number, error.public)
-
-        thread = threading.Thread(target=renew, name="lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
 
 def serve(worker: Worker, listener: Listener, stopped: threading.Event, tick: float = _TICK) -> None:

@@ -2,17 +2,23 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
+import numpy as np
 from consortium import SHORT, database
 
 from computation import local
 from computation.coinstac.carried import Carried
+from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer
+from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, Payload, encode
 from service.cases import committing, coordinator, reading
 from service.cases.committing import Content
 from service.identity.principal import Principal
 
+FILE = "__cx_contribution.bin"
 ANNA = Principal("anna", frozenset({"coordinator"}))
 ROOT = Principal("root", frozenset({"administrator"}))
 EVE = Principal("eve", frozenset({"coordinator", "site", "viewer"}))
@@ -111,3 +117,89 @@ def digest(desk, run):
     """Return the digest of a run's final model."""
     step = reading.run(desk, ROOT, run).step
     return json.loads(reading.step(desk, ROOT, run, step).result.message)["model_digest"]
+
+
+class Plain:
+    """A site that computes nothing: it says what a site may say, with values from anywhere."""
+
+    def __init__(self, desk, name, run):
+        self.desk, self.name, self.run, self.who = desk, name, run, who(name)
+
+    def joins(self, **changes):
+        run = reading.run(self.desk, ROOT, self.run)
+        nothing = {"valid": 0, "test": 0}
+        offer = JoinOffer(
+            settings=dict(run.wanted.settings),
+            classes=tuple(run.wanted.settings["classes"]),
+            scans={"train": 2, **nothing},
+            labelled=nothing,
+            voxels=nothing,
+            steps=2,
+            preparation={"spacing": "1 mm"},
+            device="cpu",
+            versions={},
+        )
+        return replace(offer, **changes).as_json()
+
+    def accept(self, **changes):
+        digest = reading.run(self.desk, ROOT, self.run).digest
+        return committing.accept(self.desk, self.who, self.run, digest, Content(self.joins(**changes)))
+
+    def values(self, number, seed=0):
+        run = reading.run(self.desk, ROOT, self.run)
+        size = (run.payload - HEADER_BYTES) // 4
+        return np.random.default_rng([number, seed, *self.name.encode()]).normal(size=size).astype("<f4")
+
+    def payload(self, step, values, **changes):
+        run = reading.run(self.desk, ROOT, self.run)
+        shapes = changes.pop("manifest", None) or SimpleNamespace(digest=run.manifest)
+        told = {"model": step.model, "site": self.name, "run": run.id, "round": step.round, "kind": CONTRIBUTION}
+        return encode(Payload(**{**told, **changes}, manifest=shapes, values=values))
+
+    def content(self, number, values=None, *, data=None, base=None, seed=0, **changes):
+        """Return what this site has to say in a step."""
+        step = reading.step(self.desk, ROOT, self.run, number)
+        base = step.base if base is None else base
+        if step.phase != "train":
+            word = "evaluated" if step.phase == "finish" else "done"
+            return Content({**FinishOffer(word, step.model).as_json(), **changes}, base)
+        values = self.values(number, seed) if values is None else values
+        data = self.payload(step, values) if data is None else data
+        offer = RoundOffer(step.round, "ok", "", 1, 1.0, step.model).as_json()
+        return Content({**offer, **changes}, base, inline={FILE: data})
+
+    def commit(self, number, *args, **changes):
+        return committing.commit(self.desk, self.who, self.run, number, self.content(number, *args, **changes))
+
+
+#: A run of five rounds in which nothing is validated.
+BARE = {"epochs": 5, "validate_every": 1000, "model": "meshnet-10x5"}
+
+
+def plain(desk, sites=2, *, settings=None, **changes):
+    """Make a run of sites that compute nothing, and start it."""
+    run = coordinator.create(desk, ANNA, spec(sites, settings={**BARE, **(settings or {})}, **changes)).id
+    coordinator.invite(desk, ANNA, run)
+    made = [Plain(desk, f"local{index}", run) for index in range(sites)]
+    for one in made:
+        one.accept()
+    coordinator.start(desk, ANNA, run)
+    return run, made
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self):
+        self.now = 1_700_000_000_000
+
+    def __call__(self):
+        return self.now
+
+    def pass_(self, seconds):
+        self.now += round(1000 * seconds)
+
+
+def kinds(desk, run):
+    """Return what happened in a run, word by word."""
+    return [event.kind for event in desk.store.events(run, "", 1000)[0]]

@@ -296,6 +296,8 @@ def check_files(who: str, files: Any, largest: int = LARGEST) -> None:
 def _put(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
+        # Some file systems wait for the disk where a new file takes the place of an old one.
+        (folder / name).unlink(missing_ok=True)
         # Under the prefix until it is whole: what a crash leaves behind is then nobody's file.
         with replacing(folder / name, folder / f"{PREFIX}partial-{os.getpid()}") as partial:
             partial.write_bytes(content)

@@ -6,7 +6,7 @@ has the next attempt and the same frozen list, and the one before can publish no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from service.cases.desk import Desk, again, event
@@ -81,39 +81,49 @@ def _claim(desk: Desk, id: str, owner: str, lease: int) -> Claim | None:
     if step.state == "aggregating" and step.attempt >= MOST_ATTEMPTS and step.lease <= now:
         _fail(desk, run, step, "attempts", f"the centre failed {step.attempt} times at step {step.number}")
         return None
-    if step.state == "open" and not _closes(desk, run, step, now):
-        return None
-    held = to.claimed(step, owner, now, lease)
-    desk.store.write(Replace(held), event(desk, id, "claimed", "service", step.number, attempt=held.attempt))
-    return _frozen(desk, run, held)
+    frozen = step.frozen
+    if step.state == "open":
+        counting, waited = _counting(desk, step)
+        if not _closes(desk, run, step, {one.site for one in counting}, waited, now):
+            return None
+        # Where everybody has committed nothing can be added; who leaves or comes back meanwhile changes the version.
+        frozen = _listed(counting) if len(counting) == len(waited) else ()
+    held = to.claimed(step, owner, now, lease, frozen)
+    desk.store.write(Replace(held), *_retold(desk, held))
+    return _held(desk, run, held)
 
 
-def _frozen(desk: Desk, run: Run, step: Step) -> Claim | None:
-    """Fix the list of what counts: now that the step is not open any more, nothing can be added to it."""
-    updates = _counting(desk, step)
+def _retold(desk: Desk, step: Step) -> list[Change]:
+    """Tell of every attempt but the first, which is nothing to tell of."""
+    again = event(desk, step.run, "claimed", "service", step.number, attempt=step.attempt)
+    return [again] if step.attempt > 1 else []
+
+
+def _held(desk: Desk, run: Run, step: Step) -> Claim | None:
+    """Fix the list of what counts, if that is still to be done: nothing can be added to a step that is not open."""
     if not step.frozen:
-        if not updates:
+        counting, _ = _counting(desk, step)
+        if not counting:
             _fail(desk, run, step, "quorum", f"all sites have left in step {step.number}")
             return None
-        step = to.froze(step, ((one.site, one.digest) for one in updates))
+        step = to.froze(step, _listed(counting))
         desk.store.write(Replace(step))
     counted = dict(step.frozen)
     return Claim(run, step, tuple(one for one in desk.store.updates(run.id, step.number) if one.site in counted))
 
 
-def _taking_part(desk: Desk, step: Step) -> set[str]:
-    return {one.site for one in desk.store.memberships(step.run) if one.state == "accepted"} & set(step.expected)
+def _listed(updates: Iterable[Update]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((one.site, one.digest) for one in updates))
 
 
-def _counting(desk: Desk, step: Step) -> tuple[Update, ...]:
-    """Return the updates of those who still take part."""
-    sites = _taking_part(desk, step)
-    return tuple(one for one in desk.store.updates(step.run, step.number) if one.site in sites)
+def _counting(desk: Desk, step: Step) -> tuple[tuple[Update, ...], set[str]]:
+    """Return the updates of those who still take part, and who does."""
+    sites = {one.site for one in desk.store.memberships(step.run) if one.state == "accepted"} & set(step.expected)
+    return tuple(one for one in desk.store.updates(step.run, step.number) if one.site in sites), sites
 
 
-def _closes(desk: Desk, run: Run, step: Step, now: int) -> bool:
+def _closes(desk: Desk, run: Run, step: Step, committed: set[str], waited: set[str], now: int) -> bool:
     """Tell whether an open step is to be closed; past its deadline, extend it or fail its run."""
-    committed, waited = {one.site for one in _counting(desk, step)}, _taking_part(desk, step)
     what = to.closing(run, step, committed, waited, now)
     if what == "extend":
         later = to.extended(step, run.wanted, now)

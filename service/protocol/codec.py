@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, TypeVar
 
-from service.protocol.canonical import canonical
 from service.protocol.records import (
     Answer,
     Event,
@@ -48,7 +46,8 @@ def kind_of(record: Record) -> str:
 
 def dump(record: Record) -> str:
     """Return a record as canonical JSON."""
-    return canonical(asdict(record))
+    # Frozen records have their fields, and nothing else, in their dictionary.
+    return json.dumps(vars(record), default=vars, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def load(kind: type[R], text: str) -> R:

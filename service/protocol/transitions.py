@@ -6,7 +6,7 @@ from running to paused and back. Each function returns the record with its versi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -183,8 +183,10 @@ def extended(step: Step, wanted: Spec, now: int) -> Step:
     return moved(step, deadline=now + 1000 * wanted.deadline, extended=step.extended + 1)
 
 
-def claimed(step: Step, owner: str, now: int, lease: int) -> Step:
+def claimed(step: Step, owner: str, now: int, lease: int, frozen: tuple[tuple[str, str], ...] = ()) -> Step:
     """Give a worker a step that is to be closed, or that another has abandoned: no more commits come into it.
+
+    The list of what counts is given where it is known, and else left to `froze`.
 
     Raises
     ------
@@ -193,13 +195,14 @@ def claimed(step: Step, owner: str, now: int, lease: int) -> Step:
     """
     if step.state != "open" and (step.state != "aggregating" or step.lease > now):
         raise Conflict("claimed", f"the step is {step.state}, attempt {step.attempt}; wanted one that nobody holds")
-    return moved(step, state="aggregating", owner=owner, attempt=step.attempt + 1, lease=now + lease)
+    mine = {"owner": owner, "attempt": step.attempt + 1, "lease": now + lease}
+    return moved(step, state="aggregating", frozen=step.frozen or frozen, **mine)
 
 
-def froze(step: Step, counted: Iterable[tuple[str, str]]) -> Step:
+def froze(step: Step, counted: tuple[tuple[str, str], ...]) -> Step:
     """Fix the sites and updates that count, once, after the last one can have come."""
     assert step.state == "aggregating" and not step.frozen, step.state
-    return moved(step, frozen=tuple(sorted(counted)))
+    return moved(step, frozen=counted)
 
 
 def lengthened(step: Step, owner: str, attempt: int, now: int, lease: int) -> Step:

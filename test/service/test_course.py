@@ -10,7 +10,7 @@ from service.worker import Worker
 
 
 @pytest.fixture
-def desk(tmp_path):
+def embedded(tmp_path):
     made = opened(tmp_path / "data")
     yield made
     made.store.close()
@@ -19,8 +19,8 @@ def desk(tmp_path):
 @pytest.mark.parametrize(
     ("sites", "settings"), [(2, {}), (3, {"strategy": "fedavg", "local_steps": 2}), (2, {"norm": "batch"})], ids=str
 )
-def test_a_run_ends_with_the_model_of_coinstacs_course(desk, tmp_path, sites, settings):
-    wanted = consortium(tmp_path / "loop", sites, changes=settings).run()["model_digest"]
+def test_a_run_ends_with_the_model_of_coinstacs_course(embedded, tmp_path, sites, settings):
+    desk, wanted = embedded, consortium(tmp_path / "loop", sites, changes=settings).run()["model_digest"]
     run, made = begun(desk, tmp_path, sites, changes={"settings": settings})
     with Worker(desk, tmp_path / "work") as worker:
         assert go(desk, worker, run, made).state == "completed"
