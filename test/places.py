@@ -131,10 +131,10 @@ class Plain:
         offer = JoinOffer(
             settings=dict(run.wanted.settings),
             classes=tuple(run.wanted.settings["classes"]),
-            scans={"train": 2, **nothing},
+            scans={"train": 1, **nothing},
             labelled=nothing,
             voxels=nothing,
-            steps=2,
+            steps=1,
             preparation={"spacing": "1 mm"},
             device="cpu",
             versions={},

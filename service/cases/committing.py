@@ -87,6 +87,8 @@ def reserve(
         If the site has reserved very often.
     """
     at = seat(desk, who, run)
+    if type(number) is not int or number < 0:
+        raise Conflict("not_open", "no such step takes commits; wanted the number of the open one")
     step = _open(desk, at, number)
     if not isinstance(name, str) or type(size) is not int or not is_digest(sha256):
         raise Malformed("file", "the file is not announced by name, size in bytes and SHA-256 in hexadecimal")
@@ -266,7 +268,8 @@ def _examine(desk: Desk, at: Seat, step: Step, content: Content, wanted: Update)
             text = "the update answers another result than the run's last one; take the run's results in order"
             raise Conflict("wrong_base", text, base=step.base)
         offer = check(at.run, step, content.message)
-        files = {file.name: content.inline.get(file.name) or _sent(desk, file) for file in wanted.files}
+        inline = content.inline
+        files = {file.name: inline[file.name] if file.name in inline else _sent(desk, file) for file in wanted.files}
         contents.check(at.run, step, at.site, offer, files)
     except Refusal as why:
         _told_once(desk, at, "refused", step.number, why.code)
