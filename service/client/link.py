@@ -1,0 +1,237 @@
+"""Requests to one service: a bearer's token, bounded answers, and attempts until it works or patience is over.
+
+All that comes back is somebody else's: it is read to a limit, never decompressed, never redirected, and it is JSON in
+UTF-8 or nothing. Who asks twice gets one answer, so whatever fails on the way is asked again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import httpx
+
+from computation.checks import is_text, parse_json
+from computation.errors import IdentityError, ServiceError
+from service.client.address import Address
+from service.client.backoff import Backoff
+from service.client.bearer import Bearer
+
+__all__ = ["Link", "Refused"]
+
+#: Bytes of an answer in JSON: a result's message, and small files with it.
+_MOST = 16 * 2**20
+#: Seconds to connect, and to wait for any byte; an answer that is waited for takes so much longer.
+_CONNECT, _SILENCE = 10.0, 30.0
+#: Seconds for a whole answer once it has begun, and bytes a second that come at least: one byte at a time is no answer.
+_WHOLE, _SLOWEST = 60.0, 50_000.0
+#: What a service says when it cannot now; whatever else is no success, it means.
+_LATER = frozenset((408, 425, 429, 500, 502, 503, 504))
+#: Seconds that a service may ask for before the next attempt.
+_LONGEST_PAUSE = 120.0
+
+
+class Refused(ServiceError):
+    """The service refused a request.
+
+    Parameters
+    ----------
+    status : int
+        Of the answer.
+    code : str
+        The refusal's word, for programs.
+    public : str
+        Its sentence.
+    detail : mapping
+        What came with it.
+    """
+
+    def __init__(self, status: int, code: str, public: str, detail: Mapping[str, Any]) -> None:
+        super().__init__(public)
+        self.status, self.code, self.detail = status, code, detail
+
+
+class Link:
+    """One service, as one client sees it; may be used by several threads.
+
+    Parameters
+    ----------
+    address : Address
+        Of the service.
+    bearer : Bearer
+        Whose token is shown.
+    backoff : callable
+        Makes what waits between attempts at one request.
+    told : callable
+        Told in a sentence when the service does not answer, and when it does again.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        bearer: Bearer,
+        backoff: Callable[[], Backoff],
+        told: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self.address, self._bearer = address, bearer
+        self._backoff, self._told = backoff, told
+        # A proxy of the institution's is used, except on the way to this machine.
+        self._http = httpx.Client(
+            follow_redirects=False,
+            trust_env=not address.local,
+            headers={"Accept-Encoding": "identity", "User-Agent": "coinstac-meshnet"},
+            timeout=httpx.Timeout(_SILENCE, connect=_CONNECT),
+        )
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def get(self, path: str, *, wait: float = 0.0, **query: str | int) -> dict[str, Any]:
+        """Return what the service says under one of its paths.
+
+        Parameters
+        ----------
+        path : str
+            Below the service's address.
+        wait : float
+            Seconds that the service may take until there is something to say.
+        **query
+            The query.
+
+        Raises
+        ------
+        Refused
+            If it will not say.
+        IdentityError
+            If it does not know this site, or no longer.
+        ServiceError
+            If it does not answer for too long, or not in JSON.
+        """
+        return self._asked("GET", path, wait, params=query)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, key: str = "") -> dict[str, Any]:
+        """Ask the service to do something; parameters and errors as for `get`, and an idempotency key."""
+        return self._asked("POST", path, 0.0, json=dict(body or {}), headers={"Idempotency-Key": key} if key else {})
+
+    def once(self, path: str, body: Mapping[str, Any]) -> None:
+        """Tell the service something that need not arrive."""
+        with suppress(httpx.HTTPError, ServiceError, _Later):
+            self._send("POST", self.address.url(path), _MOST, json=dict(body), headers=self._bearer.header())
+
+    def put(self, url: str, headers: Mapping[str, str], content: bytes) -> int:
+        """Send a file where the service said, and return the status: 2xx, or 4xx where it must be asked anew."""
+        where = self.address.signed(url)
+        return self._until(lambda: self._send("PUT", where, _MOST, content=content, headers=dict(headers)))[0]
+
+    def fetch(self, url: str, size: int) -> bytes:
+        """Return a file from where the service said.
+
+        Raises
+        ------
+        Refused
+            If the URL is too old, or nothing is there.
+        ServiceError
+            As `get`.
+        """
+        where = self.address.signed(url)
+        status, content = self._until(lambda: self._send("GET", where, size))
+        if status != 200:
+            raise Refused(status, "file", f"a file of the run cannot be fetched (status {status})", {})
+        return content
+
+    def _asked(self, method: str, path: str, wait: float, **given: Any) -> dict[str, Any]:
+        url, extra = self.address.url(path), given.pop("headers", {})
+        timeout = httpx.Timeout(_SILENCE + wait, connect=_CONNECT)
+
+        def attempt() -> tuple[int, bytes]:
+            headers = extra | self._bearer.header()
+            return self._send(method, url, _MOST, headers=headers, timeout=timeout, **given)
+
+        status, content = self._until(attempt)
+        if status == 401 and self._bearer.renew():
+            status, content = self._until(attempt)
+        if status == 304:
+            return {}
+        if status == 401:
+            raise IdentityError("the service does not know these credentials, or no longer; have new ones made")
+        return _read(status, content)
+
+    def _until(self, attempt: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        """Attempt until the service says something that is not `later`."""
+        backoff, lost = self._backoff(), False
+        while True:
+            pause = 0.0
+            try:
+                status, content = attempt()
+                if status not in _LATER:
+                    if lost:
+                        self._told("the service answers again")
+                    return status, content
+                what = f"the service says {status}"
+            except _Later as later:
+                what, pause = f"the service says {later.status}", later.pause
+            except httpx.HTTPError as error:
+                what = f"the service cannot be reached ({type(error).__name__})"
+            if not lost:
+                self._told(f"{what}; asking again")
+            lost = True
+            if not backoff.wait(pause):
+                raise ServiceError(f"{what}, and that for {backoff.patience:.0f} s; start again later: nothing is lost")
+
+    def _send(self, method: str, url: str, most: int, **given: Any) -> tuple[int, bytes]:
+        with self._http.stream(method, url, **given) as answer:
+            if answer.status_code in _LATER:
+                raise _Later(answer.status_code, _pause(answer.headers.get("Retry-After", "")))
+            if answer.headers.get("Content-Encoding", "identity") != "identity":
+                raise ServiceError("the service's answer is compressed, which nobody asked for; tell its administrator")
+            return answer.status_code, _bounded(answer, most)
+
+
+class _Later(Exception):
+    """Not now."""
+
+    def __init__(self, status: int, pause: float) -> None:
+        super().__init__(status)
+        self.status, self.pause = status, pause
+
+
+def _bounded(answer: httpx.Response, most: int) -> bytes:
+    pieces, size = [], 0
+    latest = time.monotonic() + _WHOLE + most / _SLOWEST
+    for piece in answer.iter_raw():
+        size += len(piece)
+        if time.monotonic() > latest:
+            raise httpx.ReadTimeout("an answer came too slowly")
+        if size > most:
+            raise ServiceError(f"the service's answer has more than {most} bytes; wanted less: tell its administrator")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _pause(text: str) -> float:
+    """Return the seconds of a Retry-After header; a date, or nonsense, is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return min(max(seconds, 0.0), _LONGEST_PAUSE) if math.isfinite(seconds) else 0.0
+
+
+def _read(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        value = parse_json(content) if content else {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        if 200 <= status < 300:
+            raise ServiceError("the service's answer is no JSON object; is the URL that of a service of this product?")
+        value = {}
+    if 200 <= status < 300:
+        return value
+    code, detail = value.pop("code", ""), value.pop("detail", "")
+    public = detail if is_text(detail, 1000) and detail else f"the service refused a request (status {status})"
+    raise Refused(status, code if is_text(code, 60) else "", public, value)
