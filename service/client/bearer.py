@@ -19,6 +19,8 @@ __all__ = ["Bearer"]
 _MOST = 64 * 1024
 #: Seconds before its end at which a token is renewed, so that none ends on its way; and that any is believed to last.
 _EARLY, _LONGEST = 60.0, 86_400.0
+#: Seconds that a token is used for where nobody says how long it lasts.
+_USUAL = 300.0
 _POOL = {
     "Content-Type": "application/x-amz-json-1.1",
     "X-Amz-Target": "AWSCognitoIdentityProviderService.InitiateAuth",
@@ -85,15 +87,15 @@ class Bearer:
         token, seconds = answer.get("token"), answer.get("seconds")
         if not is_text(token, 8192) or not token or not str(token).isascii():
             raise IdentityError("the service made no token for the credentials; have new ones made")
-        lasts = float(seconds) if is_number(seconds) and isinstance(seconds, int | float) else 300.0
+        lasts = float(seconds) if is_number(seconds) and isinstance(seconds, int | float) else _USUAL
         # Of a token that lasts for less than two minutes, half that time.
         self._token = str(token)
         self._until = self._clock() + min(max(lasts - _EARLY, lasts / 2, 1.0), _LONGEST)
 
     def _from_service(self) -> dict[str, Any]:
-        body = {"refresh_token": self._credentials.refresh}
-        made = self._ask(self._address.url("/v1/auth/refresh"), {}, body)
-        return {"token": made.get("access_token"), "seconds": made.get("expires_in")}
+        made = self._ask(self._address.url("/v1/auth/refresh"), {}, {"refresh": self._credentials.refresh})
+        # The service says when the token ends by its own clock, which may not be this machine's.
+        return {"token": made.get("access"), "seconds": _USUAL}
 
     def _from_pool(self) -> dict[str, Any]:
         held = self._credentials

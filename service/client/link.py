@@ -90,15 +90,15 @@ class Link:
         """Let go of connections."""
         self._http.close()
 
-    def get(self, path: str, *, wait: float = 0.0, **query: str | int) -> dict[str, Any]:
+    def get(self, path: str, *, seconds: float = 0.0, **query: str | int) -> dict[str, Any]:
         """Return what the service says under one of its paths.
 
         Parameters
         ----------
         path : str
             Below the service's address.
-        wait : float
-            Seconds that the service may take until there is something to say.
+        seconds : float
+            That the service may take longer than usual, since it was asked to wait for news.
         **query
             The query.
 
@@ -111,7 +111,7 @@ class Link:
         ServiceError
             If it does not answer for too long, or not in JSON.
         """
-        return self._asked("GET", path, wait, params=query)
+        return self._asked("GET", path, seconds, params=query)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, key: str = "") -> dict[str, Any]:
         """Ask the service to do something; parameters and errors as for `get`, and an idempotency key."""
@@ -127,7 +127,7 @@ class Link:
         where = self.address.signed(url)
         return self._until(lambda: self._send("PUT", where, _MOST, content=content, headers=dict(headers)))[0]
 
-    def fetch(self, url: str, size: int) -> bytes:
+    def fetch(self, url: str, headers: Mapping[str, str], size: int) -> bytes:
         """Return a file from where the service said.
 
         Raises
@@ -138,14 +138,14 @@ class Link:
             As `get`.
         """
         where = self.address.signed(url)
-        status, content = self._until(lambda: self._send("GET", where, size))
+        status, content = self._until(lambda: self._send("GET", where, size, headers=dict(headers)))
         if status != 200:
             raise Refused(status, "file", f"a file of the run cannot be fetched (status {status})", {})
         return content
 
-    def _asked(self, method: str, path: str, wait: float, **given: Any) -> dict[str, Any]:
+    def _asked(self, method: str, path: str, seconds: float, **given: Any) -> dict[str, Any]:
         url, extra = self.address.url(path), given.pop("headers", {})
-        timeout = httpx.Timeout(_SILENCE + wait, connect=_CONNECT)
+        timeout = httpx.Timeout(_SILENCE + seconds, connect=_CONNECT)
 
         def attempt() -> tuple[int, bytes]:
             headers = extra | self._bearer.header()
@@ -154,8 +154,6 @@ class Link:
         status, content = self._until(attempt)
         if status == 401 and self._bearer.renew():
             status, content = self._until(attempt)
-        if status == 304:
-            return {}
         if status == 401:
             raise IdentityError("the service does not know these credentials, or no longer; have new ones made")
         return _read(status, content)
@@ -232,6 +230,6 @@ def _read(status: int, content: bytes) -> dict[str, Any]:
         value = {}
     if 200 <= status < 300:
         return value
-    code, detail = value.pop("code", ""), value.pop("detail", "")
-    public = detail if is_text(detail, 1000) and detail else f"the service refused a request (status {status})"
-    raise Refused(status, code if is_text(code, 60) else "", public, value)
+    code, detail, more = value.get("code"), value.get("detail"), value.get("details")
+    public = str(detail) if detail and is_text(detail, 1000) else f"the service refused a request (status {status})"
+    raise Refused(status, str(code) if is_text(code, 60) else "", public, more if isinstance(more, dict) else {})

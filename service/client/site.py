@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from computation.coinstac.carried import Answer, Carried
 from computation.errors import ConsensusError, ServiceError
@@ -19,10 +19,12 @@ from service.protocol.records import ENDED
 
 __all__ = ["Run", "RunEnded", "Site"]
 
-#: Seconds that the service may hold a question where the run stands.
+#: Seconds that the service may hold a question for a result.
 _WAIT = 20
 #: Seconds of the pauses where a service answers at once that there is nothing to do: the first, and the longest.
 _SHORTEST, _LONGEST = 0.001, 3.0
+#: Seconds after its commit in which a site is sure that the step after it is still open when it is published.
+_FRESH = 30.0
 #: Refusals of a commit after which the answer is not needed any more, and after which it is sent again later.
 _CLOSED, _LATER = ("round_closed", "other_content"), ("run_paused", "deadline_passed", "not_open", "busy")
 _AWAY = ("inactive", "not_expected")
@@ -35,8 +37,8 @@ class RunEnded(ServiceError):
 class Run(Protocol):
     """What a site asks of a run; `remote.RemoteRun` asks a service."""
 
-    def moment(self, seen: str = "", wait: int = 0) -> Moment:
-        """Return where the run stands; who has seen that already waits for something else, at most so long."""
+    def moment(self) -> Moment:
+        """Return where the run stands."""
         ...
 
     def accept(self, consent: str, answer: Pending) -> None:
@@ -47,12 +49,12 @@ class Run(Protocol):
         """Commit an answer; once more is as good as once."""
         ...
 
-    def told(self, step: int) -> Told:
-        """Return what was published of a step."""
+    def told(self, step: int, wait: int = 0) -> Told | None:
+        """Return what was published of a step, as soon as it is; None if it is not after so many seconds."""
         ...
 
-    def file(self, step: int, told: Told, index: int) -> bytes:
-        """Return a file of it."""
+    def file(self, step: int, told: Told, name: str) -> bytes:
+        """Return a file of it, checked."""
         ...
 
     def rejoin(self) -> None:
@@ -91,6 +93,7 @@ class Site:
         self._run, self._carried, self._journal, self._inputs = run, carried, journal, inputs
         self._told, self._status = told, status
         self._done = -1  # the newest step of which nothing more has to be sent
+        self._kept: tuple[int, Told] | None = None  # the result that was seen last
 
     def join(self, consent: str) -> None:
         """Answer the join, and consent with it; at once if that has been done.
@@ -118,21 +121,35 @@ class Site:
         MeshNetError
             If this site cannot go on; started again, it goes on from where it stands.
         """
-        seen, pause = "", _SHORTEST
+        pause = _SHORTEST
         while True:
-            asked = time.monotonic()
-            at = self._run.moment(seen, _WAIT if seen else 0)
+            at = self._run.moment()
             _refuse_the_end(at)
             if self._go_on(at):
-                seen, pause = "", _SHORTEST
+                pause = _SHORTEST
             elif at.state == "completed":
                 return
             else:
-                self._status("waiting")
-                if time.monotonic() - asked < 1.0:
-                    time.sleep(pause)
-                    pause = min(2 * pause, _LONGEST)
-                seen = at.mark
+                pause = self._wait(at, pause)
+
+    def _wait(self, at: Moment, pause: float) -> float:
+        """Wait until there may be something to do; return how long to pause the next time."""
+        self._status("waiting")
+        asked = time.monotonic()
+        if self._done >= self._answered and self._published(at.step, _WAIT) is not None:
+            return _SHORTEST
+        if time.monotonic() - asked < 1.0:
+            time.sleep(pause)
+        return min(2 * pause, _LONGEST)
+
+    def _published(self, step: int, wait: int) -> Told | None:
+        """Return what was published of a step; nothing if it is not yet, or will never be, as the next look says."""
+        try:
+            return self._run.told(step, wait)
+        except Refused as why:
+            if why.status != 410:
+                raise
+            return None
 
     @property
     def _answered(self) -> int:
@@ -145,9 +162,11 @@ class Site:
             return self._next(at)
         if self._answered > at.step:
             raise ServiceError("the service has forgotten steps of this site; tell its administrator")
-        if self._done >= self._answered or not at.open:
+        if not at.open:
+            self._done = self._answered
+        if self._done >= self._answered:
             return False
-        return self._commit(self._answer(self._answered), at)
+        return self._commit(self._answer(self._answered)) != "later"
 
     def _next(self, at: Moment) -> bool:
         """Answer the step after the last; only take over what was published if the others have closed it."""
@@ -162,8 +181,24 @@ class Site:
             self._call(step, missed=True)
             self._done = step
             return True
-        self._status("training")
-        return self._commit(self._answer(step), at)
+        self._expect_base(at, self._said(step - 1).digest)
+        return self._contribute(step)
+
+    def _contribute(self, step: int) -> bool:
+        """Answer the open step, and those after it for as long as this site is among the first to hear of them."""
+        while True:
+            self._status("training")
+            outcome = self._commit(self._answer(step))
+            if outcome != "sent":
+                return outcome == "closed"
+            since = time.time()
+            self._status("waiting")
+            said = self._published(step, _WAIT)
+            # The clock of the wall: it goes on while a machine sleeps, and then the step after may long be closed.
+            if said is None or said.last or not 0 <= time.time() - since < _FRESH:
+                return True
+            self._kept = step, said
+            step += 1
 
     def _answer(self, step: int) -> Pending:
         """Return the answer to a step: the one that was written down, or a computed one, written down."""
@@ -179,36 +214,44 @@ class Site:
         """Call the handler with what was published before a step; return its answer, and the digest of that."""
         if step == 0:
             return self._carried.call(1, self._inputs), ""
-        said = self._run.told(step - 1)
-        files = {file.name: self._run.file(step - 1, said, index) for index, file in enumerate(said.files)}
+        said = self._said(step - 1)
+        files = {file.name: self._run.file(step - 1, said, file.name) for file in said.files}
         return self._carried.call(step + 1, said.message, files, missed=missed), said.digest
 
-    def _commit(self, answer: Pending, at: Moment) -> bool:
-        """Send an answer; tell whether something has changed by that."""
-        if at.step == answer.step and at.base != answer.base:
+    def _said(self, step: int) -> Told:
+        """Return what was published of a step that is over."""
+        if self._kept is None or self._kept[0] != step:
+            said = self._run.told(step)
+            if said is None:
+                raise ServiceError(f"the service has no result of step {step}, which is over; tell its administrator")
+            self._kept = step, said
+        return self._kept[1]
+
+    def _expect_base(self, at: Moment, base: str) -> None:
+        if at.base != base:
             raise ConsensusError("the service's open step answers another result than this site holds; join anew")
+
+    def _commit(self, answer: Pending) -> Literal["sent", "closed", "later"]:
+        """Send an answer; say whether it counts, is not needed any more, or has to be sent again."""
         self._status("uploading")
         try:
             self._run.commit(answer)
         except Refused as why:
             return self._refused(why, answer)
         self._done = answer.step
-        return True
+        return "sent"
 
-    def _refused(self, why: Refused, answer: Pending) -> bool:
+    def _refused(self, why: Refused, answer: Pending) -> Literal["closed", "later"]:
         if why.code in _CLOSED:
             if why.code == "round_closed":
                 self._told(f"step {answer.step} was closed before this site's answer came; going on with the next")
             self._done = answer.step
-            return True
+            return "closed"
         if why.code in _AWAY:
             self._run.rejoin()
-            return False
-        if why.code in _LATER:
-            return False
-        if why.status == 410:
-            return False  # what has ended, and why, says the next look
-        raise why
+        elif why.code not in _LATER and why.status != 410:  # what has ended, and why, says the next look
+            raise why
+        return "later"
 
 
 def _refuse_the_end(at: Moment) -> None:

@@ -17,7 +17,7 @@ from service.client.backoff import Backoff
 from service.client.bearer import Bearer
 from service.client.credentials import Credentials
 from service.client.link import Link, Refused
-from service.client.replies import Linked
+from service.client.replies import Linked, Signed
 
 TOKEN = "mnc_planted"
 
@@ -83,7 +83,7 @@ def test_patience_ends_with_a_sentence(server):
 
 
 def test_a_refusal_has_its_word_and_its_sentence(server):
-    problem = {"code": "round_closed", "detail": "step 3 is closed", "step": 4}
+    problem = {"code": "round_closed", "detail": "step 3 is closed", "details": {"step": 4}}
     server.on("/v1/x", (409, {"Content-Type": "application/problem+json"}, problem))
     with pytest.raises(Refused, match="step 3 is closed") as caught:
         link(server).post("/v1/x")
@@ -125,7 +125,7 @@ def test_an_answer_without_end_is_cut_off(server):
     with pytest.raises(ServiceError, match="more than"):
         link(server).get("/v1/x")
     with pytest.raises(ServiceError, match="more than 8 bytes"):
-        link(server).fetch("/v1/x", 8)
+        link(server).fetch("/v1/x", {}, 8)
 
 
 def test_a_compressed_answer_is_not_unpacked(server):
@@ -145,18 +145,18 @@ def test_nobody_is_followed_elsewhere(server):
 def test_files_go_and_come_without_the_token(server):
     server.on("/blob", (200, {}, b"content"))
     made = link(server)
-    assert made.fetch("/blob?sig=1", 7) == b"content"
+    assert made.fetch("/blob?sig=1", {}, 7) == b"content"
     assert made.put(f"{server.url}/blob?sig=2", {"If-None-Match": "*"}, b"mine") == 200
     assert bearers(server, "/blob") == [None, None]
     assert server.seen[1][3] == b"mine" and server.seen[1][2]["If-None-Match"] == "*"
     server.on("/blob", (403, {}, b"<Error>"))
     assert made.put("/blob", {}, b"mine") == 403
     with pytest.raises(Refused, match="403"):
-        made.fetch("/blob", 7)
+        made.fetch("/blob", {}, 7)
 
 
 def test_a_file_that_was_altered_is_refused():
-    file = Linked("__cx_a.bin", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    file = Linked("__cx_a.bin", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", Signed("/x"))
     assert file.checked(b"abc") == b"abc"
     for content in (b"abd", b"ab", b"abcd"):
         with pytest.raises(MessageError, match="not the one that the service announced"):
@@ -174,13 +174,13 @@ def test_a_credential_that_was_revoked_ends_it_unless_there_is_a_new_one(server)
 
 
 def test_a_session_is_renewed_overnight(server):
-    server.on("/v1/auth/refresh", *((200, {}, {"access_token": f"mna_{n}", "expires_in": 900}) for n in range(3)))
+    server.on("/v1/auth/refresh", *((200, {}, {"access": f"mna_{n}", "until": 0}) for n in range(3)))
     server.on("/v1/x", (200, {}, {}), (401, {}, b""), (200, {}, {}))
     made = link(server, credentials=Credentials(refresh="mnr_planted"))
     made.get("/v1/x")
     made.get("/v1/x")
     assert bearers(server, "/v1/x") == ["Bearer mna_0", "Bearer mna_0", "Bearer mna_1"]
-    made._bearer._clock = lambda: time.monotonic() + 850
+    made._bearer._clock = lambda: time.monotonic() + 250
     made.get("/v1/x")
     assert bearers(server, "/v1/x")[-1] == "Bearer mna_2"
     assert all(path == "/v1/auth/refresh" or b"planted" not in body for _, path, _, body in server.seen)
@@ -202,7 +202,7 @@ def test_a_user_pool_is_asked_for_tokens(server):
 
 @pytest.mark.parametrize(
     "answer",
-    [(400, {}, b"{}"), (200, {}, b"[]"), (200, {}, {"access_token": "a\r\nX: 1"}), (200, {}, b"0" * 100_000)],
+    [(400, {}, b"{}"), (200, {}, b"[]"), (200, {}, {"access": "a\r\nX: 1"}), (200, {}, b"0" * 100_000)],
     ids=["refused", "nothing", "two headers", "long"],
 )
 def test_who_makes_no_token_is_told(server, answer):
