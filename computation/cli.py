@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     from peers import command as peers
     from peers.mesh import command as mesh
     from peers.swarm import command as swarm
+    from service import command as service
     from simulator import command as simulator
     from simulator import demo
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     peers.add_commands(commands)
     mesh.add_commands(commands)
     swarm.add_commands(commands)
+    service.add_commands(commands)
     settings = commands.add_parser("settings", help="list every setting with its default, range and meaning")
     settings.set_defaults(run=_settings)
     specs = commands.add_parser("specs", help="write compspec.json and inputspec.json from the settings")

@@ -1,0 +1,155 @@
+"""The embedded service: the API on one address, and a worker's process beside it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from computation.errors import ServiceError
+from computation.isolation import variables
+from service.logs import to_file
+from service.place import Place
+from service.supervision import Kept
+from service.web.app import application
+from service.web.served import Served
+
+__all__ = ["Wanted", "serve"]
+
+#: Seconds that requests have to end when the service is ended; those that wait for news wait no longer.
+_FAREWELL = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How to serve.
+
+    Attributes
+    ----------
+    data : Path
+        The data folder.
+    host, port : str, int
+        Address to listen on; port 0 is any free one.
+    certificate, key : Path or None
+        Of TLS, in PEM.
+    proxy : str
+        Address of the proxy before the service, which has the TLS; empty where there is none.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    certificate: Path | None = None
+    key: Path | None = None
+    proxy: str = ""
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def check(self) -> None:
+        """Refuse an address at which passwords and tokens could be read on their way.
+
+        Raises
+        ------
+        ServiceError
+            Saying what to add.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise ServiceError("half of TLS was named; wanted both --tls-certificate and --tls-key")
+        for path in filter(None, (self.certificate, self.key)):
+            if not path.is_file():
+                raise ServiceError("a file of TLS is not there; wanted the certificate and its key, in PEM", str(path))
+        if self.proxy and self.certificate:
+            raise ServiceError("both TLS and a proxy were named; wanted one of them to have the TLS")
+        if not (self.local or self.certificate or self.proxy):
+            raise ServiceError(
+                f"{self.host} is not this machine alone, and there is no TLS: whoever listens has the passwords. "
+                "Add --tls-certificate and --tls-key, or --behind-proxy ADDRESS where a proxy has the TLS"
+            )
+
+
+def serve(wanted: Wanted, ready: Callable[[str], object] = lambda url: None) -> None:
+    """Serve until a signal says stop.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        How.
+    ready : callable
+        Told the URL once the address is the service's own.
+
+    Raises
+    ------
+    ServiceError
+        If the address or the data folder cannot be had, or another process has it.
+    """
+    wanted.check()
+    place = Place(wanted.data)
+    with ExitStack() as stack:
+        stack.enter_context(place.held())
+        door = stack.enter_context(_listening(wanted))
+        to_file(place.log)
+        shutil.rmtree(place.work, ignore_errors=True)  # of workers that were killed
+        bell = place.bell()
+        local = place.local()
+        app = application(Served(place.desk(bell), local, local=local, bell=bell))
+        stack.enter_context(_worker(place))
+        host, port = door.getsockname()[:2]
+        scheme = "https" if wanted.certificate else "http"
+        # What uvicorn has caught it raises again when it has ended; then everything here ends in order.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        ready(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        uvicorn.Server(_config(app, wanted)).run(sockets=[door])
+
+
+@contextmanager
+def _listening(wanted: Wanted) -> Iterator[socket.socket]:
+    try:
+        where = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        door = socket.socket(where[0], socket.SOCK_STREAM)
+    except OSError as error:
+        raise ServiceError(f"{wanted.host} is no address of this machine; wanted one", str(error)) from None
+    with door:
+        # A port of a service that has just ended may be had again at once.
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(where[4])
+            door.listen(2048)
+        except OSError as error:
+            text = f"port {wanted.port} of {wanted.host} cannot be had ({error.strerror}); end what uses it, or --port"
+            raise ServiceError(text, str(error)) from None
+        yield door
+
+
+def _worker(place: Place) -> Kept:
+    environment = {**os.environ, **variables()}
+    return Kept([sys.executable, "-m", "service.working", str(place.folder.absolute())], environment, "worker")
+
+
+def _config(app: Callable[..., object], wanted: Wanted) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # uvicorn's own protocols of ASGI are narrower than ASGI
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(wanted.proxy),
+        forwarded_allow_ips=wanted.proxy or None,
+        ssl_certfile=wanted.certificate,
+        ssl_keyfile=wanted.key,
+        timeout_graceful_shutdown=_FAREWELL,
+        backlog=2048,
+    )
