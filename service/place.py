@@ -14,7 +14,6 @@ from service.blobs.files import Files
 from service.cases.desk import Desk
 from service.identity.accounts import Accounts
 from service.identity.local import Local
-from service.identity.passwords import Passwords
 from service.identity.records import Records
 from service.store.sqlite import SqliteStore
 
@@ -64,8 +63,7 @@ class Place:
 
     def accounts(self) -> Accounts:
         """Open the accounts to change them; errors as for `desk`."""
-        local = self.local()
-        return Accounts(local.records, local.clock, Passwords())
+        return self.local().accounts
 
     @contextmanager
     def held(self) -> Iterator[None]:

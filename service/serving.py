@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from computation.errors import ServiceError
 from computation.isolation import variables
@@ -140,9 +141,9 @@ def _worker(place: Place) -> Kept:
     return Kept([sys.executable, "-m", "service.working", str(place.folder.absolute())], environment, "worker")
 
 
-def _config(app: Callable[..., object], wanted: Wanted) -> uvicorn.Config:
+def _config(app: Starlette, wanted: Wanted) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]  # uvicorn's own protocols of ASGI are narrower than ASGI
+        app,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -27,8 +27,8 @@ __all__ = ["Asked", "join"]
 
 #: Names under which the handler finds what a site has.
 _DATABASE, _MODEL = "scans.db", "start"
-#: In the output folder: the handler's own folder and the journal.
-_FOLDER = ".joined"
+#: In the output folder: what is needed to go on, and what is left for people.
+_FOLDER, _RESULTS = "work", "results"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ class _Joining:
             self._folder.mkdir(parents=True, exist_ok=True)
             begun = Begun(found.id, found.site, found.spec.digest)
         self._expect_same(begun, found)
-        with Carried(self._make(), self._folder, begun.site, output=self._asked.output, lent=self._lent()) as carried:
+        with Carried(
+            self._make(), self._folder, begun.site, output=self._asked.output / _RESULTS, lent=self._lent()
+        ) as carried:
             journal.begin(begun)
             self._work(found, carried, journal)
         return True
@@ -162,7 +164,7 @@ class _Joining:
             self._told(f"taking part in {found.spec.name!r} as {found.site}; this can be stopped and started again")
             site.work()
             pulse.status("finished")
-        self._told("the run is over; the results are in the output folder")
+        self._told(f"the run is over; the results are in {_RESULTS}/ of the output folder: begin with index.html")
 
 
 def _expect_invited(found: Invitation) -> None:
