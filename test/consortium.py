@@ -12,7 +12,7 @@ COLOURS = ("#000000", "#ffffff", "#808080")
 SHORT = {
     "model": "meshnet-10x5",
     "epochs": 2,
-    "patch_size": 12,
+    "patch_size": 8,
     "validate_every": 2,
     "learning_rate": 0.01,
     "seed": 3,
@@ -20,7 +20,7 @@ SHORT = {
 }
 
 
-def database(path: Path, *, scans=(2, 1, 1), side=16, seed=0, names=CLASSES, damage=None, stripped=None) -> Path:
+def database(path: Path, *, scans=(2, 1, 1), side=12, seed=0, names=CLASSES, damage=None, stripped=None) -> Path:
     """Write a database of spheres in spheres: train, valid and test scans of `side` voxels a side."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = tuple((*(float(3 * (row == column)) for column in range(3)), 0.0) for row in range(3))

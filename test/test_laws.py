@@ -40,7 +40,7 @@ def _digests(loop, client):
 
 def _sampler(store, site, settings):
     """Draw what the site draws."""
-    drawn = {"patch_size": (12, 12, 12), "batch_size": 1, "seed": settings.seed, "place": settings.sampling}
+    drawn = {"patch_size": settings.patch_size, "batch_size": 1, "seed": settings.seed, "place": settings.sampling}
     return PatchSampler(store, "train", site=site, **drawn)
 
 
@@ -164,7 +164,7 @@ def test_two_runs_give_the_same_bits(tmp_path, strategy):
 
 def test_every_arrival_order_gives_the_same_bits(tmp_path):
     """All 24 orders of four sites, one of them per round of one run, against the sorted order."""
-    changes = {"epochs": 24, "patch_size": 8, "validate_every": 100}
+    changes = {"epochs": 24, "validate_every": 100}
     scans = [(1, 0, 0)] * 4
     straight = consortium(tmp_path / "straight", 4, changes=changes, scans=scans)
     shuffled = consortium(tmp_path / "shuffled", 4, changes=changes, scans=scans)

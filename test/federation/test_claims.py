@@ -40,7 +40,7 @@ HUGE = [2**40, 2**40, 2**40]
         (3, lambda m: {**m, "samples": 2}, "site local1 says 2 sub-volumes in round 2; wanted at most 1"),
         (3, lambda m: {**m, "unreadable": 9}, "site local1 says 9 unreadable scans in round 2; wanted at most 1"),
         (3, counts(), "site local1 sent counts in round 2, in which nothing is validated"),
-        (4, counts(intersection=HUGE, predicted=HUGE, truth=HUGE), "site local1 counted .* it joined with 4096 voxels"),
+        (4, counts(intersection=HUGE, predicted=HUGE, truth=HUGE), "site local1 counted .* it joined with 1728 voxels"),
         (4, counts(scans=2), "site local1 counted .* voxels of 2 scans .* 1 labelled scans"),
         (4, counts(round=1), "site local1 evaluated round 1 in 3 classes; wanted round 2"),
         (
@@ -73,7 +73,7 @@ def test_more_than_was_joined_at_the_end_names_its_site(tmp_path, split):
 
 def test_another_truth_than_at_first_is_not_believed(tmp_path):
     """A site that calls everything background from its second validation on would have a Dice of 1."""
-    size = 16**3
+    size = 12**3
     perfect = [size, 0, 0]
     loop = consortium(tmp_path, changes={"epochs": 3})
     lie(loop, "local1", counts(intersection=perfect, predicted=perfect, truth=perfect), lambda now: now == 6)

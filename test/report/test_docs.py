@@ -1,13 +1,17 @@
 """What the pages tell people must hold: links lead somewhere, commands are understood, and the cheap ones are run."""
 
 import argparse
+import contextlib
 import functools
 import importlib.util
+import io
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import unittest.mock
 from pathlib import Path
 
 import nibabel as nib
@@ -106,14 +110,21 @@ def commands(page):
     return [words for words in found if words]
 
 
+@functools.cache
+def our_parser():
+    return _parser()
+
+
+@functools.cache
 def subparsers():
-    action = next(action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    action = next(action for action in our_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return action.choices
 
 
+@functools.cache
 def known_options(verb):
     """Return the options of a verb, and of the verbs below it."""
-    return set(_options(subparsers()[verb]))
+    return frozenset(_options(subparsers()[verb]))
 
 
 def _options(parser):
@@ -130,7 +141,7 @@ def understood(words):
         return
     assert words[0] in subparsers(), words
     if len(words) > 1:
-        parsed = _parser().parse_args(words)
+        parsed = our_parser().parse_args(words)
         settings = {*options(Settings), *options(Member)}
         assert {setting.partition("=")[0] for setting in getattr(parsed, "setting", None) or ()} <= settings
 
@@ -147,8 +158,16 @@ def a_make_target(words):
 
 @functools.cache
 def help_of(module):
-    words = [sys.executable, "-m", module, "--help"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    """Return what a module prints when it is run with `--help`; here, where all that it imports has been imported."""
+    shown = io.StringIO()
+    with (
+        unittest.mock.patch.object(sys, "argv", [module, "--help"]),
+        contextlib.redirect_stdout(shown),
+        pytest.raises(SystemExit) as ended,
+    ):
+        runpy.run_module(module, run_name="__main__")
+    assert not ended.value.code
+    return shown.getvalue()
 
 
 def a_python_program(words):

@@ -96,7 +96,8 @@ def test_what_is_missing_is_named_but_for_the_one_left_out(shelf, empty):
 
     assert said().returncode == 0
     install.pip(empty, checked)
-    assert said().returncode == 1 and "halved 1.0 requires absent, which is not installed." in said().stderr
+    wrong = said()
+    assert wrong.returncode == 1 and "halved 1.0 requires absent, which is not installed." in wrong.stderr
 
 
 def test_an_unknown_extra_is_refused():

@@ -141,16 +141,16 @@ def test_a_deadline_ends_the_training_with_the_model_it_has(tmp_path, capsys):
 
 
 def test_a_run_starts_from_an_earlier_one_in_the_same_folder(tmp_path, capsys):
-    spec = prepared(tmp_path)
-    assert simulate(spec, "--output", tmp_path / "run", "--sites", 2) == 0
-    first = Layout(tmp_path / "run").output("local1")
+    spec = prepared(tmp_path, sites=1)
+    assert simulate(spec, "--output", tmp_path / "run", "--sites", 1) == 0
+    first = Layout(tmp_path / "run").output("local0")
     digest = json.loads((first / "model" / "best.json").read_text())["digest"]
-    assert simulate(spec, "--output", tmp_path / "run", "--sites", 2, "--initial-model", first) == 0
+    assert simulate(spec, "--output", tmp_path / "run", "--sites", 1, "--initial-model", first) == 0
     page = (Layout(tmp_path / "run").output(CENTRE) / "journal.jsonl").read_text()
     assert f'"model": "{digest}"' in page
     words = [word for name, value in SHORT.items() if name != "data" for word in ("--setting", f"{name}={value}")]
     db, alone = tmp_path / "input" / "local0" / RUN / "site.db", tmp_path / "alone"
-    model = tmp_path / "run" / "earlier-runs" / "0001" / "output" / "local1" / RUN
+    model = tmp_path / "run" / "earlier-runs" / "0001" / "output" / "local0" / RUN
     assert main(["train", str(db), "--output", str(alone), "--initial-model", str(model), *words]) == 0
     assert f'"model": "{digest}"' in (Layout(alone).output(CENTRE) / "journal.jsonl").read_text()
     capsys.readouterr()
@@ -212,13 +212,12 @@ NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHON
 def test_a_run_succeeds_where_there_is_no_utf8(tmp_path, terminal):
     """A spinner, a dash, or a letter of a path or a class name that cannot be shown ends nothing."""
     home = tmp_path / "Prüf — 脳"
-    spec = prepared(home, sites=2, classes=["background", "weiße Substanz", "graue — Substanz"])
-    for index in range(2):
-        path = home / "input" / f"local{index}" / RUN / "site.db"
-        names = ("background", "weiße Substanz", "graue — Substanz")
-        path.unlink()
-        database(path, seed=index, names=names)
-    command = [*CLI, "simulate", str(spec), "--sites", "2", "--output", str(home / "Lauf")]
+    names = ("background", "weiße Substanz", "graue — Substanz")
+    spec = prepared(home, sites=1, classes=list(names))
+    path = home / "input" / "local0" / RUN / "site.db"
+    path.unlink()
+    database(path, names=names)
+    command = [*CLI, "simulate", str(spec), "--sites", "1", "--output", str(home / "Lauf")]
     environment = {**os.environ, **NO_UTF8}
     if terminal:
         ours, theirs = pty.openpty()

@@ -14,7 +14,7 @@ import pytest
 
 from computation.errors import PeersError
 from peers.counts import ring_sent, ring_whole
-from peers.engines import virtual
+from peers.engines import torchrun, virtual
 from peers.engines.launch import launch
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -171,8 +171,10 @@ def test_peers_that_gossip_end_though_one_stands_still(tmp_path):
     assert [one.log.read_text() for one in ended] == [""] * 3
 
 
-def test_a_collective_names_who_was_killed(tmp_path):
-    launch({name: command("collective_kill", tmp_path, FOUR) for name in FOUR}, tmp_path, one_for_all=False)
+def test_a_collective_names_who_was_killed_and_so_does_the_launcher(tmp_path):
+    """Whoever launches is told who failed first, and how; the others have said why they ended."""
+    with pytest.raises(PeersError, match="local3 was killed by SIGKILL"):
+        launch({name: command("collective_kill", tmp_path, FOUR) for name in FOUR}, tmp_path, patience=60)
     for name in FOUR[:3]:
         found = seen(tmp_path, "collective_kill", name)
         assert "came to nothing: local3 is gone; wanted all 4" in str(found["error"])
@@ -200,42 +202,41 @@ def free():
         return one.getsockname()[1]
 
 
-def as_slurm(tmp_path, ranks, **options):
-    """Start processes as `srun` would and return what they saw; nobody else keeps a meeting point."""
-    names, plain = FOUR[:2], {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "MASTER"))}
-    words = command("mail", tmp_path, names, **options)
-    started = [subprocess.Popen(words, env={**plain, "SLURM_PROCID": str(rank), "SLURM_NTASKS": "2"}) for rank in ranks]
-    assert [process.wait(120) for process in started] == [0] * len(ranks)
-    return [seen(tmp_path, "mail", names[rank]) for rank in ranks]
+def slurm(rank):
+    """Return what `srun` says to one of two processes."""
+    return {"SLURM_PROCID": str(rank), "SLURM_NTASKS": "2"}
 
 
 def test_it_runs_under_slurm_with_a_master(tmp_path):
-    one, two = as_slurm(tmp_path, [0, 1], master=f"127.0.0.1:{free()}")
+    """Nobody else keeps a meeting point."""
+    names, plain = FOUR[:2], {key: value for key, value in os.environ.items() if not key.startswith(("RANK", "MASTER"))}
+    words = command("mail", tmp_path, names, master=f"127.0.0.1:{free()}")
+    started = [subprocess.Popen(words, env={**plain, **slurm(rank)}) for rank in (0, 1)]
+    assert [process.wait(120) for process in started] == [0, 0]
+    one, two = (seen(tmp_path, "mail", name) for name in names)
     assert one["run"] == two["run"]
 
 
-def test_who_never_starts_is_named(tmp_path):
-    (one,) = as_slurm(tmp_path, [0], master=f"127.0.0.1:{free()}", patience=1)
-    assert "of 2 peers local1 did not come" in str(one["error"])
+def alone(monkeypatch, rank, port):
+    """Come as one of two of whom the other does not, and return what is said of that."""
+    for name, value in slurm(rank).items():
+        monkeypatch.setenv(name, value)
+    options = torchrun.Options(FOUR[:2], master=f"127.0.0.1:{port}", patience=1)
+    with pytest.raises(PeersError) as told, torchrun.joined(options):
+        pass
+    return str(told.value)
 
 
-def test_a_master_that_never_starts_is_named(tmp_path):
-    (one,) = as_slurm(tmp_path, [1], master=f"127.0.0.1:{free()}", patience=1)
-    assert "local0 (rank 0) does not answer" in str(one["error"])
+def test_who_never_starts_is_named(monkeypatch):
+    assert "of 2 peers local1 did not come" in alone(monkeypatch, 0, free())
 
 
-def test_a_port_that_is_taken_is_named(tmp_path):
+def test_a_master_that_never_starts_is_named(monkeypatch):
+    assert "local0 (rank 0) does not answer" in alone(monkeypatch, 1, free())
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        (one,) = as_slurm(tmp_path, [0], master=f"127.0.0.1:{other.getsockname()[1]}", patience=1)
-    assert "the port is taken" in str(one["error"])
-
-
-def test_all_for_one(tmp_path):
-    """Whoever launches is told who failed first, and how; the others have said why they ended."""
-    names = FOUR[:2]
-    commands = {name: command("collective_kill", tmp_path, names) for name in names}
-    with pytest.raises(PeersError, match="local1 was killed by SIGKILL"):
-        launch(commands, tmp_path)
-    assert "local1 is gone" in str(seen(tmp_path, "collective_kill", "local0")["error"])
+        assert "the port is taken" in alone(monkeypatch, 0, other.getsockname()[1])

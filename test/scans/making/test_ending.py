@@ -7,10 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[3]
+#: Seconds of processor time: a worker begins with its scan after less than one of them, and needs more than ten for it.
+_BUSY = 2
 
 
 def children(pid):
@@ -36,26 +39,30 @@ def ended(pid):
         return True
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Return a table of two heads that each take long to make."""
+    folder = tmp_path_factory.mktemp("two")
+    noise = np.random.default_rng(0).integers(1, 900, (190, 190, 190), np.int16)
+    for name in "ab":
+        nib.save(nib.Nifti1Image(noise, np.diag([1.1, 1.1, 1.1, 1])), folder / f"{name}.nii")
+    (folder / "t.csv").write_text("subject,image,label\na,a.nii,\nb,b.nii,")
+    return folder / "t.csv"
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_the_import(tools, number):
-    folder = tools.folder()
-    lines = ["subject,image,label"]
-    for name in ("a", "b"):
-        noise = np.random.default_rng(0).integers(1, 900, (190, 190, 190), np.int16)
-        tools.nifti(folder / f"{name}.nii", noise, np.diag([1.1, 1.1, 1.1, 1]))
-        lines.append(f"{name},{name}.nii,")
-    (folder / "t.csv").write_text("\n".join(lines))
-    words = ["import", folder / "t.csv", "--db", folder / "site.db", "--jobs", "2", "--spacing", "0.5", "--grid", "400"]
+def test_workers_end_with_the_import(two, tmp_path, number):
+    words = ["import", two, "--db", tmp_path / "site.db", "--jobs", "2", "--spacing", "0.5", "--grid", "400"]
     command = [sys.executable, "-m", "computation.cli", *map(str, words)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 150
         # The third child is multiprocessing's own tracker, which computes nothing.
-        while sum(seconds(pid) > 4 for pid in children(process.pid)) < 2 and time.monotonic() < deadline:
+        while sum(seconds(pid) > _BUSY for pid in children(process.pid)) < 2 and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.05)
-        workers = [pid for pid in children(process.pid) if seconds(pid) > 4]
+        workers = [pid for pid in children(process.pid) if seconds(pid) > _BUSY]
         assert len(workers) == 2
         process.send_signal(number)
         told = process.communicate(timeout=60)[1].decode()
