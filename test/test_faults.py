@@ -70,7 +70,7 @@ def test_site_without_labelled_scans(tmp_path):
 
 def test_patch_larger_than_the_volume(tmp_path):
     error = _fails_at_join(consortium(tmp_path, changes={"patch_size": 64}), SettingsError)
-    assert "patch_size 64 x 64 x 64 is larger than a scan of 16 x 16 x 16" in error.public
+    assert "patch_size 64 x 64 x 64 is larger than a scan of 12 x 12 x 12" in error.public
 
 
 @pytest.mark.parametrize("names", [[], ["a.db", "b.db"]])
@@ -111,7 +111,7 @@ def test_sites_whose_scans_lie_on_different_grids_are_told(tmp_path):
     shutil.copy(database(tmp_path / "other.db", side=20), loop.folder("input", "local1") / "site.db")
     loop.run()
     journal = (loop.folder("output", "local0") / "journal.jsonl").read_text()
-    assert "grid differs: 16 x 16 x 16 at local0, 20 x 20 x 20 at local1" in journal
+    assert "grid differs: 12 x 12 x 12 at local0, 20 x 20 x 20 at local1" in journal
     assert "axes differs" not in journal and "spacing_mm differs" not in journal and "head differs" not in journal
 
 
