@@ -139,9 +139,18 @@ class Publish:
 
 @dataclass(frozen=True)
 class Put:
-    """Keep some content where others find it; the answer is its address (`peers.cid`)."""
+    """Keep some content where others find it; the answer is its address (`peers.cid`).
+
+    Attributes
+    ----------
+    content : bytes
+        What to keep.
+    lasting : bool
+        Whether others should find it by its address alone; else it will soon be replaced, and only who is told asks.
+    """
 
     content: bytes
+    lasting: bool = True
     kind: ClassVar[str] = CONTENT
 
 
@@ -151,10 +160,24 @@ class Get:
 
     Who gets it keeps it, and others find it there. With 0 seconds the answer is what is kept here already; where that
     is nothing, it is fetched meanwhile, so that asking again later finds it.
+
+    Attributes
+    ----------
+    address : str
+        Of the content.
+    seconds : float
+        See above.
+    holder : str
+        Who is known to have it, and may be asked first.
+    lasting : bool
+        Whether others should find it here by its address alone; else it will soon be replaced, and only who is told
+        asks for it.
     """
 
     address: str
     seconds: float
+    holder: str = ""
+    lasting: bool = True
     kind: ClassVar[str] = CONTENT
 
 

@@ -55,6 +55,8 @@ class Swarm:
         Whether a remote model's accuracy is measured here before it is averaged with; otherwise its sender is believed.
     pause : float
         Seconds to wait for news where there is nothing to learn from.
+    every : float
+        Seconds between two models that a node offers, at least: who learns quickly would flood the others.
     announce : int
         Turns after which a list of slices is told of again.
     most_slices : int
@@ -70,6 +72,7 @@ class Swarm:
     weight: str = "half"
     verify: bool = False
     pause: float = 1.0
+    every: float = 0.0
     announce: int = 10
     most_slices: int = 4096
     name: ClassVar[str] = "swarm"
@@ -114,6 +117,7 @@ _BOUNDS = (
     ("maturity", 0.0, 1000.0),
     ("delta", 0.0, 1.0),
     ("pause", 0.001, 3600.0),
+    ("every", 0.0, 86_400.0),
     ("announce", 1, 1_000_000),
     ("most_slices", 1, 1_000_000),
 )

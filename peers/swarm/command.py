@@ -69,6 +69,7 @@ _NUMBERS = (
     ("samples", 500, "samples in a slice"),
     ("batch", 64, "samples in a batch"),
     ("rate", 0.1, "learning rate"),
+    ("every", 1.0, "seconds between two models that are offered, at least"),
     ("patience", 60.0, "seconds after which what cannot be had is given up"),
     ("stay", 0.0, "seconds to serve others after the last turn"),
     ("seed", 0, "of the model; the same at all nodes"),
@@ -124,8 +125,9 @@ def _node(options: argparse.Namespace) -> None:
     from peers.swarm.node import Order, run
 
     host, port = _place(options.listen)
-    rule = Swarm(role=options.role, share=options.slices, overuse=options.overuse)
-    same = ("channel", "key", "data", "output", "share_slices", "people", "model", *(name for name, *_ in _NUMBERS))
+    rule = Swarm(role=options.role, share=options.slices, overuse=options.overuse, every=options.every)
+    numbers = (name for name, *_ in _NUMBERS if name != "every")
+    same = ("channel", "key", "data", "output", "share_slices", "people", "model", *numbers)
     given = {name: getattr(options, name) for name in same}
     accuracy = run(Order(protocol=rule, host=host, port=port, join=tuple(options.join), **given))
     terminal.console().print(f"accuracy {accuracy:.3f}; model, journal and measures are in the output folder")

@@ -93,6 +93,7 @@ class Node:
         self.added, self.hidden = 0, dict[str, int]()
         self.accuracy = learner.accuracy()
         self.since: dict[str, float] = {}
+        self.offered = -chosen.every + peer.clock()
         self.fetched: dict[str, Offer] = {}
 
     def remember(self) -> None:
@@ -186,9 +187,12 @@ class Node:
         self.known.kept[address] = None
 
     def _fetch(self, queue: dict[str, Any], key: str, sender: str, what: str, address: str = "") -> Part:
-        """Return a content that is here by now; what cannot be had, or is another one, leaves the queue."""
-        address = address or key
-        content: bytes | None = yield Get(address, 0.0)
+        """Return a content that is here by now; what cannot be had, or is another one, leaves the queue.
+
+        A content that is known under another key than its address is a model, which is soon replaced.
+        """
+        lasting, address = not address, address or key
+        content: bytes | None = yield Get(address, 0.0, sender, lasting)
         if content is None:
             if self.peer.clock() - self.since.setdefault(address, self.peer.clock()) > self.peer.patience:
                 del queue[key], self.since[address]
@@ -217,7 +221,8 @@ class Node:
             self.known.maturity += 1
             self.accuracy = self.learner.accuracy()
             yield done.report(round)
-            yield from self._offer()
+            if self.peer.clock() - self.offered >= self.chosen.every:
+                yield from self._offer()
         return done
 
     def _study(self, chance: np.random.Generator, round: int) -> Part:
@@ -252,9 +257,9 @@ class Node:
         return content
 
     def _offer(self) -> Steps:
-        maturity = self.known.maturity
+        maturity, self.offered = self.known.maturity, self.peer.clock()
         whole = Payload(MODEL, maturity, self.learner.manifest, self.learner.vector(), site=self.peer.name)
-        address = yield Put(payload.encode(whole))
+        address = yield Put(payload.encode(whole), lasting=False)
         yield self._said(Offer(address, self.accuracy, maturity))
         self.mine.append(address)
         while len(self.mine) > _OWN_MODELS:

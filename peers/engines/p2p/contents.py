@@ -1,0 +1,200 @@
+"""Contents by their CID, of one block or of many: kept here, or fetched from who has them.
+
+A block has at most 512 KiB in bitswap; so content of more than one block is a tree of one level, whose root lists its
+leaves, in the form that IPFS gives to files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+from libp2p.bitswap.cid import CODEC_RAW, cid_to_bytes, cid_to_text, compute_cid_v1
+from libp2p.bitswap.dag_pb import balanced_layout, decode_dag_pb
+
+from computation.errors import PeersError
+from peers.engines.p2p.counts import Counts
+from peers.engines.p2p.exchange import Exchange
+from peers.engines.p2p.places import Places
+from peers.engines.p2p.quietly import quietly
+from peers.requests import Get, Put
+from peers.swarm.store import Store
+
+__all__ = ["Contents"]
+
+_BLOCK = 500_000
+#: Of one content: 174 leaves, the most that one root lists.
+_MOST_LEAVES = 174
+#: Leaves that one peer is asked for at once.
+_LEAVES = 8
+#: Contents that are fetched at once; who is near and asked before anybody is looked up.
+_AT_ONCE, _NEAR = 16, 3
+#: Seconds: until another is asked as well, between rounds of asking, for what is fetched in the background.
+_HEDGE, _PAUSE, _LONGEST = 1.0, 0.5, 60.0
+
+
+class Contents:
+    """What a node keeps and fetches.
+
+    Parameters
+    ----------
+    store : Store
+        Of its blocks.
+    exchange : Exchange
+        By which others are asked.
+    places : Places
+        Who they are.
+    nursery : trio.Nursery
+        For what goes on beside.
+    counts : Counts
+        To count in.
+    """
+
+    def __init__(self, store: Store, exchange: Exchange, places: Places, nursery: trio.Nursery, counts: Counts) -> None:
+        self.store, self.exchange, self.places = store, exchange, places
+        self.nursery, self.counts = nursery, counts
+        self._fetching, self._counting = set[str](), False
+        self._room = trio.CapacityLimiter(_AT_ONCE)
+
+    def put(self, request: Put) -> str:
+        """Keep a content; return its address; raises `PeersError` if it is too long or finds no room."""
+        content = request.content
+        if len(content) > _BLOCK * _MOST_LEAVES:
+            raise PeersError(f"a content of {len(content)} bytes; wanted at most {_BLOCK * _MOST_LEAVES}")
+        blocks = _blocks(content)
+        for block, data in blocks.items():
+            self.store.put(block, data, pinned=True)
+        address: str = cid_to_text(next(iter(blocks)))
+        if request.lasting:
+            self.places.give(address)
+        return address
+
+    def drop(self, address: str) -> None:
+        """Keep a content no longer."""
+        self.places.withdraw(address)
+        root = cid_to_bytes(address)
+        for one in [*self._listed(root), root]:
+            self.store.drop(one)
+
+    async def get(self, request: Get) -> bytes | None:
+        """Return a content that is here, or comes in time; with no time, let it be fetched beside."""
+        if (content := self.whole(request.address)) is not None:
+            return content
+        if request.seconds:
+            await self._fetch(request, request.seconds)
+            return self.whole(request.address)
+        if request.address not in self._fetching:
+            self._fetching.add(request.address)
+            self.nursery.start_soon(self._fetch, request, _LONGEST)
+        return None
+
+    def whole(self, address: str) -> bytes | None:
+        """Return a content all of whose blocks are here."""
+        root = cid_to_bytes(address)
+        if not self.store.has(root):
+            return None
+        if _is_raw(root):
+            return self.store.get(root)
+        parts = [self.store.get(leaf) for leaf in self._listed(root)]
+        return b"".join(part for part in parts if part is not None) if parts and None not in parts else None
+
+    def _listed(self, root: bytes) -> list[bytes]:
+        """Return what a root lists; nothing where it is none."""
+        try:
+            return self._leaves(root)
+        except PeersError:
+            return []
+
+    def _leaves(self, root: bytes) -> list[bytes]:
+        """Return what a root lists; nothing for content of one block. A tree of trees is none of ours."""
+        block = self.store.get(root)
+        if block is None or _is_raw(root):
+            return []
+        try:
+            leaves = [link.cid for link in decode_dag_pb(block)[0]]
+        except Exception as error:  # of many kinds
+            raise PeersError("a content's root is none; wanted a list of blocks", repr(error)) from None
+        if len(leaves) > _MOST_LEAVES or not all(map(_is_raw, leaves)):
+            raise PeersError(f"a content is no list of at most {_MOST_LEAVES} blocks; wanted one")
+        return leaves
+
+    async def _fetch(self, request: Get, seconds: float) -> None:
+        self._fetching.add(request.address)
+        try:
+            with trio.move_on_after(seconds):
+                async with self._room:
+                    await quietly(self._fetch_all, request)
+        finally:
+            self._fetching.discard(request.address)
+
+    async def _fetch_all(self, request: Get) -> None:
+        if not self._counting:
+            self.nursery.start_soon(self._count_holders, request.address)
+        root = cid_to_bytes(request.address)
+        await self._ask_around([root], request)
+        leaves = self._leaves(root)
+        for first in range(0, len(leaves), _LEAVES):
+            await self._ask_around(leaves[first : first + _LEAVES], request)
+        for one in [root, *leaves]:
+            self.store.pin(one)
+        if request.lasting:
+            self.places.give(request.address)
+
+    async def _ask_around(self, blocks: Sequence[bytes], request: Get) -> None:
+        """Ask who is said to have them, some who are near, who is found to have them, the rest; until they are here."""
+        while not self._have(blocks):
+            near = self.places.near(request.holder)
+            await self._ask_each(near[:_NEAR], blocks)
+            if not self._have(blocks):
+                holders = await self.places.holders(request.address)
+                await self._ask_each([one.peer_id for one in holders if await self.places.connect(one)], blocks)
+            await self._ask_each(near[_NEAR:], blocks)
+            if not self._have(blocks):
+                await trio.sleep(_PAUSE)
+
+    def _have(self, blocks: Sequence[bytes]) -> bool:
+        return all(map(self.store.has, blocks))
+
+    async def _ask_each(self, peers: Sequence[Any], blocks: Sequence[bytes]) -> None:
+        """Ask one after another; who takes long is left to go on, and the next is asked as well.
+
+        Nobody's sending is ever cut short when another was faster: a stream that was written by half is of no more use.
+        """
+        said, heard = trio.open_memory_channel[Any](math.inf)
+
+        async def ask(one: Any) -> None:
+            await quietly(self.exchange.ask, one, blocks)
+            said.send_nowait(one)
+
+        for one in peers:
+            if self._have(blocks):
+                return
+            self.nursery.start_soon(ask, one)
+            with trio.move_on_after(_HEDGE):
+                while await heard.receive() != one and not self._have(blocks):
+                    pass
+
+    async def _count_holders(self, address: str) -> None:
+        """Find out, for the measure of resilience, how many hold what is fetched; not for all where there are many."""
+        self._counting = True
+        try:
+            self.counts.holders.append(len(await self.places.holders(address)))
+        finally:
+            self._counting = False
+
+
+def _blocks(content: bytes) -> dict[bytes, bytes]:
+    """Return a content's blocks by CID, the root first."""
+    parts = [content[at : at + _BLOCK] for at in range(0, len(content), _BLOCK)] or [b""]
+    leaves = {bytes(compute_cid_v1(part, codec=CODEC_RAW)): part for part in parts}
+    if len(parts) == 1:
+        return leaves
+    listed = [(bytes(compute_cid_v1(part, codec=CODEC_RAW)), None, len(part)) for part in parts]
+    root, listing, _ = balanced_layout(listed)
+    return {bytes(root): listing, **leaves}
+
+
+def _is_raw(block: bytes) -> bool:
+    return block[:2] == bytes([1, int(CODEC_RAW)])

@@ -1,0 +1,144 @@
+"""Who is where: connecting to others, and Kademlia's table of who holds what."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import multiaddr
+import trio
+from libp2p.bitswap.cid import cid_to_bytes
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.peer.peerinfo import info_from_p2p_addr
+
+from peers.engines.p2p.quietly import quietly
+
+__all__ = ["Places"]
+
+#: Seconds: to reach one peer, to look something up, between tellings of the same.
+_REACH, _SEARCH, _AGAIN = 5.0, 10.0, 60.0
+#: Seconds between looks for new peers: they begin with the first, and double until the second, where somebody is near.
+_SOON, _LATER = 0.5, 30.0
+#: How much longer than the telling itself the rest after it is: for what is new, and for what was told before.
+_FRESH, _STALE = 1.0, 10.0
+#: Contents of others of which this node remembers who holds them.
+_MOST_RECORDS = 20_000
+#: Bytes of a CIDv1 before its multihash.
+_MULTIHASH = 2
+
+
+class Places:
+    """Where others are, and who holds what, as far as this node knows or can find out.
+
+    Telling where a content is asks much of everybody: so that is done for one content after another, with a rest.
+
+    Parameters
+    ----------
+    host : libp2p.abc.IHost
+        The node.
+    meeting : str
+        The address under which nodes of the channel find each other.
+    others : sequence of str
+        Addresses of nodes that may be there already.
+    seed : bytes
+        Of the order in which others are asked: nothing that is learned depends on it.
+    """
+
+    def __init__(self, host: Any, meeting: str, others: Sequence[str], seed: bytes) -> None:
+        self.host, self.meeting = host, meeting
+        self.others = [info_from_p2p_addr(multiaddr.Multiaddr(one)) for one in others]
+        self.table = KadDHT(host, DHTMode.SERVER)
+        self._chance = random.Random(seed)
+        self._given, self._told = dict[str, None](), dict[str, None]()
+        self._fresh = trio.Event()
+
+    def near(self, first: str = "") -> list[Any]:
+        """Return who is connected, by chance, but for one who goes before all others."""
+        found = list(self.host.get_connected_peers())
+        self._chance.shuffle(found)
+        return sorted(found, key=lambda one: str(one) != first)
+
+    async def look(self) -> None:
+        """Connect to those who were named, and to those who meet under the channel's address; for ever."""
+        pause = _SOON
+        while True:
+            for info in self.others:
+                await self.connect(info)
+            for one in self.near():
+                await quietly(self.table.add_peer, one)
+            if self.near():
+                await self._tell(self.meeting)
+                for info in await self._found(self.meeting):
+                    await self.connect(info)
+                pause = min(2 * pause, _LATER)
+            self._forget()
+            await trio.sleep(pause)
+
+    def _forget(self) -> None:
+        """Forget the oldest of what others have told, where it is too much."""
+        records = self.table.provider_store.providers
+        for key in list(records)[: max(0, len(records) - _MOST_RECORDS)]:
+            del records[key]
+
+    async def connect(self, info: Any) -> bool:
+        """Reach somebody; tell whether he is."""
+        if info.peer_id == self.host.get_id():
+            return False
+        if info.peer_id not in self.host.get_connected_peers():
+            with trio.move_on_after(_REACH):
+                await quietly(self.host.connect, info)
+        return info.peer_id in self.host.get_connected_peers()
+
+    async def holders(self, address: str) -> list[Any]:
+        """Find out who else holds a content; those who are connected come first."""
+        there = set(self.host.get_connected_peers())
+        found = [one for one in await self._found(address) if one.peer_id != self.host.get_id()]
+        return sorted(found, key=lambda one: one.peer_id not in there)
+
+    async def _found(self, address: str) -> list[Any]:
+        found: list[Any] = []
+        with trio.move_on_after(_SEARCH):
+            found += await quietly(self.table.find_providers, address) or ()
+        return found
+
+    async def _tell(self, address: str) -> None:
+        with trio.move_on_after(_SEARCH):
+            await quietly(self.table.provide, address)
+
+    def give(self, address: str) -> None:
+        """Let others find a content here, soon."""
+        self._told.pop(address, None)
+        self._given[address] = None
+        self._fresh.set()
+
+    def withdraw(self, address: str) -> None:
+        """Tell no longer of a content."""
+        self._given.pop(address, None)
+        self._told.pop(address, None)
+        self.table.provider_store.providing_keys.discard(cid_to_bytes(address)[_MULTIHASH:])
+
+    async def tell(self) -> None:
+        """Tell of each content where it is, for ever: who joined, or took over a part of the table, hears of it."""
+        while True:
+            with trio.move_on_after(_AGAIN):
+                await self._fresh.wait()
+            if not self._given:
+                await self._tell_again()
+            self._fresh = trio.Event()
+            while self._given:
+                address = next(iter(self._given))
+                self._told[address] = self._given.pop(address)
+                await self._rested(address, _FRESH)
+
+    async def _tell_again(self) -> None:
+        for address in list(self._told):
+            if self._given:
+                return
+            if address in self._told:
+                await self._rested(address, _STALE)
+
+    async def _rested(self, address: str, times: float) -> None:
+        began = trio.current_time()
+        await self._tell(address)
+        await trio.sleep(times * (trio.current_time() - began))
