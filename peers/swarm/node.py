@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from peers.peer import Peer
 from peers.protocols.swarm import Swarm
 from peers.requests import Report, require
 from peers.slices import SliceLearner
-from peers.swarm import data, models
+from peers.swarm import data, models, page
 from peers.swarm.channel import Channel
 from peers.swarm.store import Store
 from peers.swarm.words import TOPICS
@@ -123,10 +125,21 @@ def run(order: Order) -> float:
         console().print(f"listening at {wire.address}")
         journal.write("listening", address=wire.address, role=order.protocol.role, slices=len(learner.own))
         peer = _peer(order, wire.name, learner, journal)
-        libp2p.run(order.protocol(peer), wire, _told(journal, wire))
+        journal.write("ended", asked=_at_work(order, peer, wire, journal))
         _finish(order, peer, wire, journal)
         time.sleep(order.stay)
     return learner.accuracy()
+
+
+def _at_work(order: Order, peer: Peer, wire: Wire, journal: Journal) -> bool:
+    """Do all turns; tell whether somebody asked for an end before."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        libp2p.run(order.protocol(peer), wire, _told(order, wire, journal))
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _channel(order: Order) -> Channel:
@@ -175,32 +188,45 @@ def _peer(order: Order, name: str, learner: SliceLearner, journal: Journal) -> P
     return peer
 
 
-def _told(journal: Journal, wire: Wire) -> Callable[[Report], None]:
+def _told(order: Order, wire: Wire, journal: Journal) -> Callable[[Report], None]:
+    """Return what writes turns down: each that averaged, and of the others one in a while."""
+    latest, numbers = 0.0, dict[str, float]()
+
     def told(report: Report) -> None:
-        if report.closed:
-            counts = {"received": wire.counts.received, "again": wire.counts.again}
-            journal.write("turn", round=report.round, counted=report.counted, **report.numbers, **counts)
+        nonlocal latest
+        numbers.update({name: value for name, value in _measured(report).items() if value is not None})
+        if not report.closed or (len(report.counted) < 2 and time.monotonic() - latest < order.protocol.every):
+            return
+        latest, counts = time.monotonic(), wire.counts
+        more = {"received": counts.received, "again": counts.again, "sent": counts.sent}
+        journal.write("turn", round=report.round, own=wire.name, counted=report.counted, **numbers, **more)
 
     return told
 
 
+def _measured(report: Report) -> dict[str, float | None]:
+    return {"loss": report.loss, "samples": report.samples or None, **report.numbers}
+
+
 def _finish(order: Order, peer: Peer, wire: Wire, journal: Journal) -> None:
     """Write down the model, what a restart needs, and the measures."""
-    learner = peer.learner
+    learner, maturity = peer.learner, int(peer.memory.get("known", {}).get("maturity", 0))
     _write(order.output / "memory.json", json.dumps(peer.memory), private=True)
-    whole = Payload(MODEL, int(peer.memory["known"]["maturity"]), learner.manifest, learner.vector())
+    whole = Payload(MODEL, maturity, learner.manifest, learner.vector())
     payload.write(order.output / f"{payload.PREFIX}model", whole)
     holders = wire.counts.holders
     found: dict[str, Any] = {
         "accuracy": learner.accuracy(),  # type: ignore[attr-defined]
-        "maturity": peer.memory["known"]["maturity"],
+        "maturity": maturity,
         "received": wire.counts.received,
         "again": wire.counts.again,
+        "sent": wire.counts.sent,
         "resilience": sum(holders) / len(holders) if holders else None,
         "digest": learner.digest(),
     }
     _write(order.output / "result.json", json.dumps(found, indent=2) + "\n")
     journal.write("done", **found)
+    page.write(order.output, found)
 
 
 def _write(path: Path, text: str, private: bool = False) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 KEY = b"k" * 32
 
 
@@ -27,7 +27,7 @@ class Station:
         command = [sys.executable, str(Path(__file__)), str(folder / name), name, json.dumps(topics), *join]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-        self.name, self.address = self._answer()
+        self.name, self.address = self.answer()
 
     def begin(self, *words):
         self.process.stdin.write(json.dumps(words) + "\n")
@@ -35,9 +35,9 @@ class Station:
 
     def ask(self, *words):
         self.begin(*words)
-        return self._answer()
+        return self.answer()
 
-    def _answer(self):
+    def answer(self):
         return json.loads(self.process.stdout.readline() or "null")
 
     def kill(self):
