@@ -67,13 +67,23 @@ mode = py_compile.PycInvalidationMode.UNCHECKED_HASH; \
 [py_compile.compile(name, invalidation_mode=mode, doraise=True) for name in sorted(files) if name.startswith('/') and name.endswith('.py')]"
 COPY computation/coinstac/image.sh /usr/local/bin/meshnet-image
 COPY --from=application /opt/application /opt/application
+# NeuroFLAME's commands and mount points; without the extra nvflare the commands say so.
+RUN mkdir -p /workspace/system /workspace/runKit /workspace/data /workspace/output /provisioning \
+    && ln -s /opt/application/neuroflame/system/entry_*.py /workspace/system/
 ARG VERSION=0
+ARG REVISION=unknown
+ARG SOURCE=unknown
 ARG BASE
 LABEL org.opencontainers.image.title="coinstac-meshnet" \
       org.opencontainers.image.description="Federated training of MeshNet brain-tissue segmentation on COINSTAC" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.base.name="${BASE}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.neuroflame.computation-api.version="0.1.0" \
+      org.neuroflame.boilerplate.version="0.1.0" \
+      org.neuroflame.nvflare.version="2.8.0"
 EXPOSE 8881
 ENTRYPOINT ["/usr/local/bin/meshnet-image"]
 # By its path: with -m, Python would run modules of the working directory, which `docker run -w` may set to a data folder.

@@ -15,7 +15,7 @@ from typing import Any
 from computation.errors import MeshNetError, SettingsError, unwritable
 from neuroflame import data, kits, parameters
 from neuroflame.central import add_timing, timing
-from neuroflame.places import ENDED, FAILED, RUNNING, Places
+from neuroflame.places import ENDED, FAILED, Places
 from neuroflame.processes import Child, check_version, copy_kit, is_alive, private_folder, stoppable
 
 __all__ = ["main"]
@@ -119,7 +119,7 @@ class _Watch:
         self._child, self._places, self._centre = child, places, centre
         self._reached, self._probed = time.monotonic(), 0.0
         self._ever = False
-        self._gone = 0.0
+        self._gone, self._job = 0.0, 0
 
     def until_over(self) -> dict[str, Any]:
         """Return how it ended."""
@@ -142,8 +142,9 @@ class _Watch:
         return self._places.status.read()["state"] in (ENDED, FAILED)
 
     def _job_fault(self) -> str:
-        said = self._places.status.read()
-        if said["state"] != RUNNING or is_alive(said["pid"]):
+        job = self._child.job
+        self._job = job or self._job
+        if not self._job or job or is_alive(self._job):
             self._gone = 0.0
             return ""
         self._gone = self._gone or time.monotonic()

@@ -38,6 +38,15 @@ _COMMUNICATION = {
     "backbone_conn_gen": 2,
     "internal": {"scheme": "tcp", "resources": {"host": "localhost", "connection_security": "mtls"}},
 }
+#: What NVFlare logs goes to its process's own output, which our scripts keep, and into no file that it might send. By
+#: default it writes some twenty lines a round into four files.
+_LOG = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"}},
+    "loggers": {"root": {"level": "WARNING", "handlers": ["console"]}},
+}
 #: What the centre's own script needs of a site, and no more: no code with a job, no shell, no files.
 _RIGHTS = {
     "submit_job": "any",
@@ -183,7 +192,6 @@ def rule_server(kit: Path, storage: Path) -> None:
                 {"admin_storage": "transfer", "max_num_clients": 1000, "heart_beat_timeout": 60, "admin_timeout": 120.0}
             ],
             "snapshot_persistor": {"path": persistor, "args": {"uri_root": "/", "storage": snapshots}},
-            "sync_client_jobs_require_previous_report": False,
             "components": [
                 _component(
                     "job_scheduler",
@@ -217,6 +225,8 @@ def _rule(kit: Path, resources: dict[str, Any]) -> None:
     for name in ("resources.json.default", "resources.json"):
         _write(local / name, resources)
     _write(local / "comm_config.json", _COMMUNICATION)
+    for name in ("log_config.json.default", "log_config.json"):
+        _write(local / name, _LOG)
     for name in ("authorization.json.default", "authorization.json"):
         _write(local / name, {"format_version": "1.0", "permissions": {"project_admin": _RIGHTS}})
 

@@ -26,6 +26,8 @@ WANTED = "2.8.0"
 _CLIENT = "nvflare.private.fed.app.client.client_train"
 _SERVER = "nvflare.private.fed.app.server.server_train"
 _SET = ("secure_train=true", "org=meshnet", "config_folder=config")
+#: A job process that dies before its first heartbeat would otherwise never be missed by NVFlare's server.
+_SERVER_KNOWS = {"NVFLARE_SYNC_CLIENT_JOBS_REQUIRE_PREVIOUS_REPORT": "false"}
 _PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
 _LONGEST_LOG = 64 * 2**20
 
@@ -91,7 +93,7 @@ class Child:
         )
 
     def _start(self, arguments: Sequence[str], folder: Path, told: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, **isolation.variables(), **told, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **isolation.variables(), **told, **_SERVER_KNOWS, "PYTHONUNBUFFERED": "1"}
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-u", "-m", *arguments],
@@ -108,6 +110,15 @@ class Child:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    @property
+    def job(self) -> int:
+        """Id of the job process that it started; 0 where there is none, or the system does not say."""
+        told = ""
+        for thread in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
+            with suppress(OSError):
+                told += f" {thread.read_text(encoding='ascii')}"
+        return next((pid for pid in map(int, told.split()) if is_alive(pid)), 0)
 
     def close(self) -> None:
         """End it, and the job process that it started."""

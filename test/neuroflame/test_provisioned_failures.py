@@ -1,0 +1,84 @@
+"""What goes wrong ends a run for all in bounded time, with a status and a sentence; and nothing private travels."""
+
+import json
+import sqlite3
+import time
+
+import pytest
+from neuroflame_runs import inputs, job_process, kill, kill_all, rounds, run, said, wait
+
+from simulator.layout import CENTRE
+
+LONG = {"epochs": 400}
+
+
+def late(victim, how):
+    """Return what hurts a node in the middle of a run."""
+
+    def disturb(nodes, layout):
+        wait(lambda: rounds(layout) >= 2)
+        how(nodes[victim])
+
+    return disturb
+
+
+def lose_job(node):
+    kill(wait(lambda: job_process(node)))
+
+
+def early(nodes, layout):
+    wait(lambda: job_process(nodes["local1"]))
+    time.sleep(1.0)  # seen by its parent, and far from its first sign of life
+    lose_job(nodes["local1"])
+
+
+SITE_GONE = ("site local1's job process has ended", "site local1 has given no sign of life for 10 s")
+NO_CENTRE = ("the centre cannot be reached for 10 s", "the centre has not answered for 10 s")
+OWN_JOB = ("this site's job process has ended before the run did",)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "sentences"),
+    [
+        (early, {CENTRE: SITE_GONE, "local0": SITE_GONE, "local1": OWN_JOB}),
+        (late("local1", lose_job), {CENTRE: SITE_GONE, "local0": SITE_GONE, "local1": OWN_JOB}),
+        (late("local1", kill_all), {CENTRE: SITE_GONE, "local0": SITE_GONE}),
+        (late(CENTRE, kill_all), {"local0": NO_CENTRE, "local1": NO_CENTRE}),
+        (
+            late(CENTRE, lose_job),
+            {
+                CENTRE: ("the centre's job process has ended",),
+                "local0": ("the run was ended at the centre", *NO_CENTRE),
+            },
+        ),
+    ],
+    ids=["site's job early", "site's job late", "site", "centre", "centre's job"],
+)
+def test_a_death_ends_the_run_for_all_and_each_says_why(tmp_path, disturb, sentences):
+    inputs(tmp_path)
+    error, layout = run(tmp_path, disturb=disturb, **LONG)
+    assert isinstance(error, Exception)
+    for client, expected in sentences.items():
+        assert any(one in said(layout, client) for one in expected), said(layout, client)
+
+
+def test_a_site_that_raises_is_named_and_nothing_of_it_is_anywhere_else(tmp_path):
+    folder = inputs(tmp_path)
+    victim = folder / "local1/simulatorRun"
+    (victim / "site.db").unlink()
+    with sqlite3.connect(victim / "planted-path.db") as connection:
+        connection.execute("create table planted_subject (x)")
+        connection.execute("insert into planted_subject values ('planted-subject')")
+    connection.close()
+    wandb = {"project": "p", "mode": "offline", "api_key": "planted-key"}
+    (victim / "member.json").write_text(json.dumps({"data": ["planted-path.db"], "wandb": wandb}))
+    error, layout = run(tmp_path, data=None)
+    assert isinstance(error, Exception)
+    sentences = {client: said(layout, client) for client in (CENTRE, "local0", "local1")}
+    assert "site local1: the site's iteration 1" in sentences[CENTRE] and "local1" in sentences["local0"]
+    own = (layout.output("local1"), layout.base("local1"), layout.log("local1"))
+    for path in layout.root.rglob("*"):
+        if path.is_file() and not any(path.is_relative_to(place) for place in own):
+            assert b"planted" not in path.read_bytes(), path
+    assert "planted" not in layout.log("local1").read_text()
+    assert "planted-path" in (layout.output("local1") / "error.log").read_text()

@@ -1,0 +1,103 @@
+"""Provisioned runs of small sites, and ways to hurt them: real processes, found and killed by their ids."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from consortium import SHORT, database
+
+from simulator import nvflare
+from simulator.layout import Layout
+
+#: Patience of tests; a busy machine's torch takes ten seconds and more to start.
+LIMITS = ("--pulse", "1", "--silence", "10", "--start", "90", "--farewell", "10", "--joining", "60")
+
+
+def inputs(root, sites=2):
+    """Make the sites' databases and return their folder."""
+    for index in range(sites):
+        database(root / "in" / f"local{index}" / "simulatorRun/site.db", seed=index)
+    return root / "in"
+
+
+def spec(**changes):
+    return {name: {"value": value} for name, value in {**SHORT, **changes}.items() if value is not None}
+
+
+def run(root, sites=2, *, disturb=None, limits=(), **changes):
+    """Run a consortium; returns its result or the error, and its folders."""
+    layout = Layout(root / "run")
+    try:
+        result = nvflare.run(
+            spec(**changes),
+            inputs=root / "in",
+            output=layout.root,
+            sites=sites,
+            limits=(*LIMITS, *limits),
+            disturb=disturb and (lambda nodes: threading.Thread(target=disturb, args=(nodes, layout)).start()),
+        )
+    except Exception as error:
+        return error, layout
+    return result, layout
+
+
+def said(layout, client):
+    """Return the last line that a node's script said."""
+    return (layout.log(client).read_text().splitlines() or [""])[-1]
+
+
+def wait(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.05)
+    return found
+
+
+def descendants(pid):
+    """Return the ids and command lines of all processes that a process started."""
+    parents, found, wanted = {}, {}, {pid}
+    for place in Path("/proc").iterdir():
+        if place.name.isdecimal():
+            try:
+                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                parents[int(place.name)] = (parent, (place / "cmdline").read_bytes().decode(errors="replace"))
+            except (OSError, IndexError):
+                continue
+    while True:
+        more = {one: command for one, (parent, command) in parents.items() if parent in wanted and one not in found}
+        if not more:
+            return found
+        found |= more
+        wanted |= set(more)
+
+
+def job_process(node):
+    """Return the id of the job process that NVFlare started for a node, or None."""
+    for pid, command in descendants(node.pid).items():
+        if "worker_process" in command or "runner_process" in command:
+            return pid
+    return None
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_all(node):
+    """End a node's script and everything under it at once, as a container's end does."""
+    for pid in (node.pid, *descendants(node.pid)):
+        try:
+            kill(pid)
+        except ProcessLookupError:
+            continue
+
+
+def rounds(layout, client="local0"):
+    """Return how many rounds a site has written down."""
+    path = layout.output(client) / "journal.jsonl"
+    return (
+        path.read_text().count('"event": "round"') + path.read_text().count('"event":"round"') if path.exists() else 0
+    )
