@@ -1,4 +1,4 @@
-# What each function may do, and nothing else. None may scan the table, list the bucket or delete from it.
+# What each function may do, and nothing else. None may scan the table.
 
 data "aws_iam_policy_document" "assume" {
   statement {
@@ -27,28 +27,34 @@ resource "aws_iam_role_policy" "function" {
 }
 
 locals {
-  record           = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"]
   table            = aws_dynamodb_table.this.arn
   indexes_of_table = [for name in local.indexes : "${local.table}/index/${name}"]
-  objects          = "${aws_s3_bucket.this.arn}/*"
+  bucket           = aws_s3_bucket.this.arn
   queue            = aws_sqs_queue.steps.arn
 
+  # To read, and to write on conditions.
+  records = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:ConditionCheckItem"]
+  # A signed address can do what its signer may. Without the right to list, what is missing would look forbidden.
+  files = [
+    { actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], resources = ["${local.bucket}/*"] },
+    { actions = ["s3:ListBucket"], resources = [local.bucket] },
+  ]
+
   grants = {
-    api = [
-      { actions = local.record, resources = [local.table] },
+    # It forgets whole runs, and reservations that were used.
+    api = concat(local.files, [
+      { actions = concat(local.records, ["dynamodb:DeleteItem", "dynamodb:BatchWriteItem"]), resources = [local.table] },
       { actions = ["dynamodb:Query"], resources = local.indexes_of_table },
-      # A signed address can do what its signer may.
-      { actions = ["s3:GetObject", "s3:PutObject"], resources = [local.objects] },
       { actions = ["sqs:SendMessage"], resources = [local.queue] },
-    ]
-    aggregator = [
-      { actions = local.record, resources = [local.table] },
-      { actions = ["dynamodb:Query"], resources = local.indexes_of_table },
-      { actions = ["s3:GetObject", "s3:PutObject"], resources = [local.objects] },
+    ])
+    # It deletes single updates once they are in a result.
+    aggregator = concat(local.files, [
+      { actions = local.records, resources = [local.table] },
       { actions = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"], resources = [local.queue] },
-    ]
+    ])
     tick = [
-      { actions = ["dynamodb:GetItem", "dynamodb:Query"], resources = concat([local.table], local.indexes_of_table) },
+      { actions = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"], resources = [local.table] },
+      { actions = ["dynamodb:Query"], resources = local.indexes_of_table },
       { actions = ["sqs:SendMessage"], resources = [local.queue] },
     ]
   }

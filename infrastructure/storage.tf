@@ -42,7 +42,7 @@ resource "aws_dynamodb_table" "this" {
       name            = global_secondary_index.value
       hash_key        = "${global_secondary_index.value}pk"
       range_key       = "${global_secondary_index.value}sk"
-      projection_type = "ALL"
+      projection_type = "KEYS_ONLY"
     }
   }
 
@@ -61,7 +61,7 @@ resource "aws_dynamodb_table" "this" {
 }
 
 locals {
-  # gsi1: who takes part in what. gsi2: what is due when.
+  # gsi1: who takes part in what. gsi2: steps that are open or aggregating. Keys alone: a record's other changes cost nothing.
   indexes = ["gsi1", "gsi2"]
 }
 

