@@ -1,4 +1,4 @@
-"""Repeats the experiments of three papers, adds rows to a CSV, and prints one table.
+"""Repeats the experiments of four papers, adds rows to a CSV, and prints one table.
 
 ::
 
@@ -6,6 +6,7 @@
     python -m benchmarks.papers gossip --data ../shared/data/cifar10 --arms gosgd push-sum --iterations 100
     python -m benchmarks.papers ring --data ../shared/data/mnist
     python -m benchmarks.papers cloudmesh --data ../shared/data/cifar10
+    python -m benchmarks.papers swarm --data ../shared/data/mnist
 
 Without `--data` pictures are made from the seed: that tries the benchmark, and measures nothing.
 """
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.papers import cloudmesh, gossip, ring
+from benchmarks.papers import cloudmesh, gossip, ring, swarm
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -32,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="benchmarks.papers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     papers = parser.add_subparsers(required=True)
-    for name, module in (("gossip", gossip), ("ring", ring), ("cloudmesh", cloudmesh)):
+    for name, module in (("gossip", gossip), ("ring", ring), ("cloudmesh", cloudmesh), ("swarm", swarm)):
         one = papers.add_parser(name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         one.add_argument("--data", type=Path, help="folder of the pictures")
         one.add_argument("--seed", type=int, default=0)

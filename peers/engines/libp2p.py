@@ -77,6 +77,11 @@ class Wire:
     others : sequence of str
         Addresses of nodes that may be there already, `/ip4/.../tcp/.../p2p/...`.
 
+    Attributes
+    ----------
+    aside : dict
+        By topic, who takes its notes at once, in libp2p's thread, instead of the protocol when it asks.
+
     Raises
     ------
     PeersError
@@ -98,6 +103,7 @@ class Wire:
         self.channel, self.store, self.topics = channel, store, tuple(topics)
         self.others = tuple(map(_address, others))
         self.counts, self.name, self.address = Counts(), "", ""
+        self.aside: dict[str, Callable[[Message], None]] = {}
         self._listen, self._identity = _place(host, port), identity
         self._inbox: queue.Queue[Message] = queue.Queue(_MOST_WAITING)
         self._ready, self._fault = threading.Event(), list[BaseException]()
@@ -203,12 +209,15 @@ class Wire:
             await self.notes.wait_until_ready()
             for topic in self.topics:
                 heard = await self.notes.subscribe(self.channel.topic(topic))
-                nursery.start_soon(self.notes.hear, heard, topic, self.name, self._inbox.put_nowait)
+                nursery.start_soon(self.notes.hear, heard, topic, self.name, self._arrived)
             nursery.start_soon(self.places.look)
             nursery.start_soon(self.places.tell)
             self.address = f"{self.host.get_transport_addrs()[0]}/p2p/{self.name}"
             self._ready.set()
             await trio.sleep_forever()
+
+    def _arrived(self, message: Message) -> None:
+        self.aside.get(message.topic, self._inbox.put_nowait)(message)
 
     async def _peers(self) -> tuple[str, ...]:
         return tuple(sorted({self.name, *map(str, self.host.get_connected_peers())}))

@@ -57,6 +57,8 @@ def _add_node(verbs: Any) -> None:
     node.add_argument("--slices", action="store_true", help="the channel's owner allows slices of data to be shared")
     node.add_argument("--share-slices", action="store_true", help="you, the member, share yours; never data of people")
     node.add_argument("--people", action="store_true", help="the data are of people: they are never shared")
+    node.add_argument("--feeds", type=Path, metavar="FILE", help="authors' keys of feeds to keep, one in a line")
+    node.add_argument("--feeders", metavar="HOST:PORT", help="where thin feeders bring them; default: nowhere")
     node.add_argument("--model", default="perceptron", help="linear, perceptron or convolutional")
     node.add_argument("--overuse", type=int, default=0, metavar="T", help="nodes that may use a slice; 0: all")
     for name, value, text in _NUMBERS:
@@ -84,7 +86,14 @@ def _add_feed(verbs: Any) -> None:
     feed.add_argument("--seed", type=Path, help="file of 32 bytes or more, of which the whole feed follows")
     feed.add_argument("--side", type=Path, help="file with the side key of restricted mode")
     feed.add_argument("--log", type=Path, help="folder of the log; default: beside the state")
+    feed.add_argument("--to", metavar="HOST:PORT", help="a full node that takes the feed: its --feeders")
     feed.set_defaults(run=_feed)
+    read = verbs.add_parser("read", help="write what a feed's messages say into files")
+    read.add_argument("log", type=Path, help="folder of the log; at a full node `feeds` in its output folder")
+    read.add_argument("ticket", help="reading key, as `swarm feed` prints it")
+    read.add_argument("output", type=Path, help="folder for the files, one for each message")
+    read.add_argument("--side", type=Path, help="file with the side key of restricted mode")
+    read.set_defaults(run=_read)
 
 
 def _add_compare(verbs: Any) -> None:
@@ -127,8 +136,9 @@ def _node(options: argparse.Namespace) -> None:
     host, port = _place(options.listen)
     rule = Swarm(role=options.role, share=options.slices, overuse=options.overuse, every=options.every)
     numbers = (name for name, *_ in _NUMBERS if name != "every")
-    same = ("channel", "key", "data", "output", "share_slices", "people", "model", *numbers)
+    same = ("channel", "key", "data", "output", "share_slices", "people", "model", "feeds", *numbers)
     given = {name: getattr(options, name) for name in same}
+    given["feeders"] = _place(options.feeders) if options.feeders else None
     accuracy = run(Order(protocol=rule, host=host, port=port, join=tuple(options.join), **given))
     terminal.console().print(f"accuracy {accuracy:.3f}; model, journal and measures are in the output folder")
 
@@ -144,7 +154,16 @@ def _feed(options: argparse.Namespace) -> None:
     needs("cryptography")
     from peers.swarm.feeding import feed
 
-    feed(options.state, options.messages, options.new, options.seed, options.side, options.log)
+    to = _place(options.to) if options.to else None
+    feed(options.state, options.messages, options.new, options.seed, options.side, options.log, to)
+
+
+def _read(options: argparse.Namespace) -> None:
+    needs("cryptography")
+    from peers.swarm.feeding import read
+
+    count = read(options.log, options.ticket, options.side, options.output)
+    terminal.console().print(f"{count} messages are in the folder")
 
 
 def _compare(options: argparse.Namespace) -> None:

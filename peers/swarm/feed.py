@@ -9,7 +9,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -263,6 +264,8 @@ class Log:
         ------
         MessageError
             As `Chain.take`; besides, if its author is not allowed, sends too many, or its feed is full.
+        PeersError
+            If it cannot be written down.
         """
         author = parsed(blob).author
         if author not in self.chains:
@@ -273,16 +276,26 @@ class Log:
             )
         if self.sizes[author] + 4 + len(blob) > self.most_bytes:
             raise MessageError(f"a feed has no room: {self.sizes[author]} bytes of {self.most_bytes} are taken")
-        entry = self.chains[author].take(blob)
+        chain = replace(self.chains[author])
+        entry = chain.take(blob)
         self._keep(author, blob)
-        self.sizes[author] += 4 + len(blob)
+        self.chains[author], self.sizes[author] = chain, self.sizes[author] + 4 + len(blob)
         return entry
 
     def _keep(self, author: bytes, blob: bytes) -> None:
-        if self.folder is not None:
+        """Write a message down, or leave the file as it was."""
+        if self.folder is None:
+            return
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._file(author).open("ab") as file:
                 file.write(len(blob).to_bytes(4, "big") + blob)
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._file(author), self.sizes[author])
+            raise PeersError(
+                "a feed's message cannot be kept; make room in the folder of the log", repr(error)
+            ) from None
 
     def _file(self, author: bytes) -> Path:
         assert self.folder is not None

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ from peers.peer import Peer
 from peers.protocols.swarm import Swarm
 from peers.requests import Report, require
 from peers.slices import SliceLearner
-from peers.swarm import data, models, page
+from peers.swarm import carrying, data, feeding, models, page
+from peers.swarm.carrying import Carrier
 from peers.swarm.channel import Channel
+from peers.swarm.feed import Log
+from peers.swarm.intake import Intake
 from peers.swarm.store import Store
 from peers.swarm.words import TOPICS
 
@@ -39,6 +43,8 @@ _LEAST_KEY = 32
 #: Seconds for which training may keep the network's thread waiting each time; Python's 0.005 make it a hundred times
 #: slower than it is alone.
 _SWITCH = 0.0005
+#: Messages that one author may bring in a minute.
+_MOST_MESSAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,10 @@ class Order:
         Addresses of nodes that are there already.
     share_slices : bool
         Whether the member lets its slices go; the protocol's `share` is the owner's word.
+    feeds : Path or None
+        File with the authors whose feeds it keeps.
+    feeders : (str, int) or None
+        Where thin feeders bring them.
     people : bool
         Whether the data are of people, who are never shared.
     model : str
@@ -93,6 +103,8 @@ class Order:
     join: tuple[str, ...] = ()
     share_slices: bool = False
     people: bool = False
+    feeds: Path | None = None
+    feeders: tuple[str, int] | None = None
     model: str = "perceptron"
     turns: int = 100
     samples: int = 500
@@ -118,17 +130,37 @@ def run(order: Order) -> float:
     journal = Journal(order.output / "journal.jsonl")
     sys.setswitchinterval(_SWITCH)
     store = Store(order.output / "store", order.room)
-    with Wire(
-        _channel(order), store, tuple(TOPICS.values()), _identity(order.output), order.host, order.port, order.join
-    ) as wire:
+    authors = feeding.authors(order.feeds)
+    with ExitStack() as open_:
+        wire = open_.enter_context(_wire(order, store, bool(authors)))
         _write(order.output / "address.txt", wire.address + "\n")
         console().print(f"listening at {wire.address}")
         journal.write("listening", address=wire.address, role=order.protocol.role, slices=len(learner.own))
         peer = _peer(order, wire.name, learner, journal)
+        if authors:
+            _carry(order, authors, wire, peer.refused, open_)
         journal.write("ended", asked=_at_work(order, peer, wire, journal))
         _finish(order, peer, wire, journal)
         time.sleep(order.stay)
     return learner.accuracy()
+
+
+def _wire(order: Order, store: Store, feeds: bool) -> Wire:
+    topics = (*TOPICS.values(), *([carrying.TOPIC] if feeds else ()))
+    return Wire(_channel(order), store, topics, _identity(order.output), order.host, order.port, order.join)
+
+
+def _carry(
+    order: Order, authors: Sequence[bytes], wire: Wire, refused: Callable[[str, str], None], open_: ExitStack
+) -> None:
+    """Keep feeds beside all else, until the node ends."""
+    log = Log(authors, order.output / "feeds", most=_MOST_MESSAGES)
+    carrier = Carrier(log, wire.perform, refused)
+    wire.aside[carrying.TOPIC] = carrier.hear
+    open_.enter_context(carrier)
+    if order.feeders:
+        intake = open_.enter_context(Intake(carrier, *order.feeders))
+        console().print("feeders are taken at {}:{}".format(*intake.server_address))
 
 
 def _at_work(order: Order, peer: Peer, wire: Wire, journal: Journal) -> bool:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.oasis import ledger
 from benchmarks.papers import gossip, ring
+from benchmarks.papers.__main__ import main
 from benchmarks.papers.arms import ARMS
 from benchmarks.papers.networks import gossip_network
 from benchmarks.papers.pictures import made, stratified
@@ -56,3 +58,13 @@ def test_speeds_are_against_one_worker():
         ["3.00", "1.00", "4.6", "1.00"],
         ["2.00", "1.50", "3.4", "1.35"],
     ]
+
+
+def test_a_swarm_and_one_node_with_all_of_it_are_in_one_table(tmp_path, capsys):
+    words = ["swarm", "--out", str(tmp_path / "s.csv"), "--nodes", "3", "--turns", "4", "--made", "90", "--size", "10"]
+    main(words)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("swarm ", "one, "))]
+    assert [row[0] for row in rows if row[-1] != "done"] == ["swarm", "one,", "one,"]
+    arms = ledger.read(tmp_path / "s.csv")
+    assert [(row["nodes"], row["turns"]) for row in arms] == [("3", "4"), ("1", "4"), ("1", "12")]
+    assert int(arms[0]["sent"]) > 0 and int(arms[1]["sent"]) == 0
