@@ -30,6 +30,7 @@ __all__ = ["LOG", "Answering", "told"]
 #: no body, no header, no name and no subject is ever in one.
 LOG = logging.getLogger("service")
 
+_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NOBODY = Principal("nobody", frozenset())
 
 
@@ -147,7 +148,7 @@ async def told(request: Request, route: str, answer: Callable[[], Awaitable[Resp
     LOG.log(
         logging.ERROR if response.status_code >= 500 else logging.INFO,
         "request=%s method=%s route=%s status=%d ms=%d%s",
-        identity, request.method if request.method.isalpha() else "?", route, response.status_code,
+        identity, request.method if request.method in _VERBS else "?", route, response.status_code,
         1000 * (time.monotonic() - begun), f" why={failure}" if failure else "",
     )  # fmt: skip
     return response

@@ -34,11 +34,9 @@ _TAG: Mapping[str, Any] = {"ETag": {"description": "For If-None-Match.", "schema
 
 def statuses(operation: Operation) -> set[int]:
     """Return every status with which an operation can be answered."""
-    found = {*operation.answers, *operation.problems, 500, 503}
+    found = {*operation.answers, *operation.problems, 422, 500, 503}
     if not operation.open:
         found |= {401}
-    if operation.parameters or operation.body or operation.keyed:
-        found |= {422}
     if operation.body is not None:
         found |= {400, 408, 413, 415}
     if "{" in operation.path:

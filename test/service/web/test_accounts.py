@@ -3,8 +3,7 @@
 import asyncio
 
 import pytest
-
-SOUND = "correct horse battery"
+from houses import SOUND
 
 
 def test_a_login_gives_tokens_that_work_until_the_logout(house):
