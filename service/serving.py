@@ -22,6 +22,7 @@ from service.logs import to_file
 from service.place import Place
 from service.supervision import Kept
 from service.web.app import application
+from service.web.dashboard import Front, routes
 from service.web.served import Served
 
 __all__ = ["Wanted", "serve"]
@@ -107,7 +108,9 @@ def serve(wanted: Wanted, ready: Callable[[str], object] = lambda url: None) -> 
         shutil.rmtree(place.work, ignore_errors=True)  # of workers that were killed
         bell = place.bell()
         local = place.local()
-        app = application(Served(place.desk(bell), local, local=local, bell=bell))
+        desk = place.desk(bell)
+        front = Front(desk, local, bell, secure=bool(wanted.certificate or wanted.proxy))
+        app = application(Served(desk, local, local=local, bell=bell), routes(front))
         stack.enter_context(_worker(place))
         host, port = door.getsockname()[:2]
         scheme = "https" if wanted.certificate else "http"

@@ -122,6 +122,19 @@ class Local:
         self.records.add_access(tokens.digest(access), session.id, until, _AT_ONCE)
         return Tokens(access, until, refresh, session.until, _principal(account, session.made))
 
+    def holder(self, token: str) -> Principal:
+        """Return whose session a token renews; a page's cookie holds that one, and no script can read it.
+
+        Raises
+        ------
+        IdentityError
+            If it renews none, or no longer.
+        """
+        session = self.records.session_renewed_by(tokens.digest(token))
+        if session is None or session.until <= self.clock():
+            raise IdentityError(_UNKNOWN)
+        return _principal(self._active(session.sub), session.made)
+
     def logout(self, token: str) -> None:
         """End the session of an access token or of one that renews; one that is nobody's ends nothing."""
         kept = tokens.digest(token)

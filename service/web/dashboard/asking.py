@@ -1,0 +1,198 @@
+"""From a browser's request to a page: who asks, what the form says, and what is answered when it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import ImmutableMultiDict
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from computation.errors import IdentityError, MeshNetError, ServiceError
+from service.cases.desk import Desk
+from service.identity.principal import Principal
+from service.protocol import Conflict, Forbidden, Gone, Malformed, Refusal, TooLarge, TooMany, Unknown
+from service.web import problems
+from service.web.answering import told
+from service.web.dashboard import guard
+from service.web.dashboard.front import Front
+from service.web.dashboard.templates import template
+
+__all__ = ["Ask", "Form", "Handler", "go", "page", "refused", "render", "sent", "session_of", "status_of"]
+
+#: Bytes of a form, and fields of it: a run of 64 sites with every setting has a few hundred.
+_MOST_BODY, _MOST_FIELDS = 256 * 1024, 1000
+
+_STATUSES: dict[type[Refusal], int] = {
+    Unknown: 404, Forbidden: 403, Conflict: 409, Gone: 410, TooLarge: 413, Malformed: 422, TooMany: 429,
+}  # fmt: skip
+
+#: Fields of a form with what each holds; a name may come several times.
+Form = ImmutableMultiDict[str, str]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request to a page, whose asker is known.
+
+    Attributes
+    ----------
+    front : Front
+        The surroundings.
+    request : Request
+        As it came.
+    who : Principal
+        Who asks.
+    token : str
+        The session's, from the cookie.
+    form : Form
+        What was sent; empty unless it was a form.
+    """
+
+    front: Front
+    request: Request
+    who: Principal
+    token: str = field(repr=False)
+    form: Form = field(default_factory=Form)
+
+    @property
+    def desk(self) -> Desk:
+        """Where cases are handled."""
+        return self.front.desk
+
+    @property
+    def address(self) -> str:
+        """The service's URL, without a slash at the end."""
+        return (self.front.address or str(self.request.base_url)).rstrip("/")
+
+    def path(self, name: str) -> str:
+        """Return what stands in the path."""
+        return str(self.request.path_params[name])
+
+    def asked(self, name: str) -> str:
+        """Return what the query says, or nothing."""
+        return self.request.query_params.get(name, "")
+
+    def said(self, name: str) -> str:
+        """Return what a field of the form holds, or nothing."""
+        return self.form.get(name, "").replace("\r\n", "\n")
+
+
+Handler = Callable[[Ask], Response]
+
+
+def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler | None = None) -> Route:
+    """Return the route of a page that only somebody who has logged in sees.
+
+    Parameters
+    ----------
+    front : Front
+        The surroundings.
+    path : str
+        With names in braces.
+    handler : callable
+        Answers to a look; it runs in a thread.
+    *roles : str
+        Of which the asker needs one; none if everybody may ask.
+    form : callable, optional
+        Answers to the page's form.
+    """
+
+    async def answer(request: Request) -> Response:
+        asked = await run_in_threadpool(session_of, front, request)
+        if asked is None:
+            return _to_login(request)
+        ask = Ask(front, request, *asked)
+        try:
+            if roles and not ask.who.has(*roles):
+                raise Forbidden("role", f"this page is for accounts with the role {' or '.join(roles)}")
+            if request.method == "POST" and form is not None:
+                return await run_in_threadpool(form, replace(ask, form=await sent(request, ask.token)))
+            return await run_in_threadpool(handler, ask)
+        except MeshNetError as error:
+            return await run_in_threadpool(refused, ask, error)
+
+    async def endpoint(request: Request) -> Response:
+        response = await told(request, path, lambda: answer(request))
+        return response if response.media_type != problems.MEDIA_TYPE else _broken(response)
+
+    return Route(path, endpoint, methods=["GET", "POST"] if form else ["GET"])
+
+
+def _broken(response: Response) -> Response:
+    """Return a page for what nobody foresaw; the log has more under the same id."""
+    id = response.headers["X-Request-Id"]
+    shown = template("broken.html").render(who=None, stamp="", now=0, id=id)
+    return HTMLResponse(shown, response.status_code, {**guard.HEADERS, "X-Request-Id": id})
+
+
+def session_of(front: Front, request: Request) -> tuple[Principal, str] | None:
+    """Return who sits before the browser, and the session's token; None if nobody has logged in."""
+    token = request.cookies.get(guard.cookie_name("session", front.secure), "")
+    try:
+        return front.identity.holder(token), token
+    except IdentityError:
+        return None
+
+
+async def sent(request: Request, secret: str) -> Form:
+    """Return a form that was sent from a page of this service.
+
+    Raises
+    ------
+    Refusal
+        If it was not, or is too large.
+    """
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BODY:
+            raise TooLarge("form", f"the form has more than {_MOST_BODY} bytes; shorten it")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Malformed("form", "the form cannot be read; load the page again") from None
+    form = Form(pairs)
+    guard.expect_own_page(request, secret, form.get("stamp", ""))
+    return form
+
+
+def _to_login(request: Request) -> Response:
+    """Send whoever has not logged in to do so, and then back to the page."""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    back = f"?next={quote(path, safe='')}" if request.method == "GET" and path != "/" else ""
+    return go(f"/login{back}")
+
+
+def go(path: str, **query: str) -> Response:
+    """Send the browser to another page of this service."""
+    return RedirectResponse(path + (f"?{urlencode(query)}" if query else ""), 303, dict(guard.HEADERS))
+
+
+def render(ask: Ask, name: str, status: int = 200, **values: Any) -> Response:
+    """Return a page."""
+    told = {"ask": ask, "who": ask.who, "stamp": guard.stamp(ask.token), "now": ask.desk.clock(), **values}
+    return HTMLResponse(template(name).render(told), status, dict(guard.HEADERS))
+
+
+def status_of(error: MeshNetError) -> int:
+    """Return the status that tells of an error."""
+    if isinstance(error, Refusal):
+        return next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
+    return 503 if isinstance(error, ServiceError) else 500
+
+
+def refused(ask: Ask, error: MeshNetError, offers: Sequence[tuple[str, str]] = (("/", "Go to the runs"),)) -> Response:
+    """Return a page that says why something was not done, and what can be done instead."""
+    status = status_of(error)
+    told = {"title": HTTPStatus(status).phrase, "code": status, "text": error.public, "offers": offers}
+    answer = render(ask, "error.html", status, **told)
+    if status in (429, 503):
+        answer.headers["Retry-After"] = str(getattr(error, "wait", 5))
+    return answer

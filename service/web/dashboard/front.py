@@ -1,0 +1,46 @@
+"""What every page of the web application is made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from service.bell import Bell
+from service.cases.desk import Desk
+from service.identity.local import Local
+from service.web.dashboard.course import Courses
+
+__all__ = ["Front"]
+
+
+@dataclass(frozen=True)
+class Front:
+    """The web application's surroundings.
+
+    Attributes
+    ----------
+    desk : Desk
+        Where cases are handled.
+    identity : Local
+        Who logs in.
+    bell : Bell or None
+        Hears of changes; without one, pages look every second or two.
+    address : str
+        The service's URL as sites reach it, for the commands that pages show; as the browser has it where empty.
+    secure : bool
+        Whether browsers reach it by TLS alone.
+    streams : bool
+        Whether an answer may last for minutes; without that, pages ask again and again.
+    """
+
+    desk: Desk
+    identity: Local
+    bell: Bell | None = None
+    address: str = ""
+    secure: bool = False
+    streams: bool = True
+
+    @cached_property
+    def courses(self) -> Courses:
+        """The numbers of runs that were looked at lately."""
+        return Courses(self.desk)

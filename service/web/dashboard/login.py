@@ -1,0 +1,95 @@
+"""Logging in and out, and a new password."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from computation.errors import IdentityError, MeshNetError
+from service.web.dashboard import guard, words
+from service.web.dashboard.asking import Ask, Form, go, page, render, sent, session_of, status_of
+from service.web.dashboard.front import Front
+from service.web.dashboard.templates import template
+
+__all__ = ["routes"]
+
+#: Seconds that a session's cookie and a login form's are kept; the service itself ends the session.
+_SESSION, _FORM = 7 * 86_400, 3600
+#: Characters of a secret cookie that this service made.
+_LONGEST = 100
+
+
+def routes(front: Front) -> list[BaseRoute]:
+    """Return the routes of this file."""
+
+    async def login(request: Request) -> Response:
+        if request.method == "POST":
+            return await _enter(front, request)
+        if await run_in_threadpool(session_of, front, request):
+            return go(guard.inside(request.query_params.get("next", "/")))
+        return _form(front, request, said=words.DONE.get(request.query_params.get("done", ""), ""))
+
+    return [
+        Route("/login", login, methods=["GET", "POST"]),
+        page(front, "/logout", lambda ask: go("/"), form=_leave),
+        page(front, "/password", lambda ask: render(ask, "password.html", problem=""), form=_renew),
+    ]
+
+
+def _form(front: Front, request: Request, status: int = 200, **told: str) -> Response:
+    """Return the login form with a cookie of its own, so that nobody logs another one in as himself."""
+    secret = request.cookies.get(guard.cookie_name("form", front.secure), "")
+    if not 40 <= len(secret) <= _LONGEST:
+        secret = secrets.token_urlsafe(32)
+    values = {"problem": "", "said": "", "name": "", "next": request.query_params.get("next", "/"), **told}
+    shown = template("login.html").render(stamp=guard.stamp(secret), who=None, now=front.desk.clock(), **values)
+    answer = HTMLResponse(shown, status, dict(guard.HEADERS))
+    guard.give_cookie(answer, "form", secret, front.secure, _FORM)
+    return answer
+
+
+async def _enter(front: Front, request: Request) -> Response:
+    form = Form()
+    try:
+        form = await sent(request, request.cookies.get(guard.cookie_name("form", front.secure), ""))
+        address = request.client.host if request.client else ""
+        given = form.get("name", ""), form.get("password", ""), address
+        tokens = await run_in_threadpool(front.identity.login, *given)
+    except MeshNetError as error:
+        status = 401 if isinstance(error, IdentityError) else status_of(error)
+        told = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
+        return _form(front, request, status, **told)
+    answer = go(guard.inside(form.get("next", "/")))
+    # A session that the browser had before, whoever gave it, ends: nobody goes on in another's.
+    old = request.cookies.get(guard.cookie_name("session", front.secure), "")
+    if old:
+        await run_in_threadpool(front.identity.logout, old)
+    guard.give_cookie(answer, "session", tokens.refresh, front.secure, _SESSION)
+    guard.forget_cookie(answer, "form", front.secure)
+    return answer
+
+
+def _leave(ask: Ask) -> Response:
+    ask.front.identity.logout(ask.token)
+    answer = go("/login", done="logged-out")
+    guard.forget_cookie(answer, "session", ask.front.secure)
+    return answer
+
+
+def _renew(ask: Ask) -> Response:
+    if ask.said("new") != ask.said("again"):
+        return render(ask, "password.html", 422, problem="the new password and its repetition differ; type both again")
+    address = ask.request.client.host if ask.request.client else ""
+    try:
+        ask.front.identity.change_password(ask.who.sub, ask.said("old"), ask.said("new"), address)
+    except MeshNetError as error:
+        status = 422 if isinstance(error, IdentityError) else status_of(error)
+        text = "the old password is wrong" if isinstance(error, IdentityError) else error.public
+        return render(ask, "password.html", status, problem=text)
+    answer = go("/login", done="password")
+    guard.forget_cookie(answer, "session", ask.front.secure)
+    return answer

@@ -1,0 +1,30 @@
+// The pages work without this; with it they count down, keep up and copy.
+import { tick } from "./clock.js";
+import { copyable } from "./copy.js";
+import { follow } from "./live.js";
+
+const renew = () => {
+  copyable(document);
+  tick();
+};
+renew();
+setInterval(tick, 1000);
+
+// A menu closes when something else is pressed, or by Escape.
+const close = (besides) => {
+  for (const menu of document.querySelectorAll("details.me[open], details.ask[open]")) {
+    if (menu !== besides && !menu.contains(besides)) menu.open = false;
+  }
+};
+document.addEventListener("click", (event) => close(event.target.closest("details")));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const menu = document.activeElement?.closest("details.me[open], details.ask[open]");
+  if (menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+const main = document.querySelector("main[data-pulse]");
+if (main) follow(main, renew);
