@@ -27,7 +27,7 @@ __all__ = ["MOST", "build", "main", "wanted"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What the functions import; the lock file knows what that needs.
-_IMPORTED = ("boto3", "jinja2", "mangum", "numpy", "pyjwt", "python-multipart", "starlette")
+_IMPORTED = ("argon2-cffi", "boto3", "jinja2", "mangum", "numpy", "pyjwt", "python-multipart", "starlette")
 #: Clouds and services that a boto3 for all of AWS describes, of which these are called.
 _CALLED = ("dynamodb", "s3", "sqs")
 _OURS = ("computation", "service")

@@ -22,9 +22,11 @@ from service.blobs.base import BlobError, BlobExists, BlobMissing, Signed, check
 __all__ = ["CONFIG", "S3Blobs"]
 
 #: Without the first of them boto3 signs in a Lambda by a version that is refused, or believed unchecked, elsewhere. The
+#: second names the bucket's own region, since the host of all regions redirects, and a signature is for one host. The
 #: next two keep it from adding checksums of its own, which whoever uses the URL would have to send as well.
 CONFIG = Config(
     signature_version="s3v4",
+    s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
     retries={"mode": "standard", "max_attempts": 6},

@@ -70,6 +70,19 @@ def test_nothing_else_can_be_sent_to_it(s3):
         s3.read(KEY, 500)
 
 
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_its_host_is_the_buckets_own_as_others_redirect(region):
+    import boto3
+    from emulator import DUMMY
+
+    client = boto3.client("s3", **{**DUMMY, "region_name": region}, config=CONFIG)
+    for signed in (
+        S3Blobs("b-1", client).sign_get("a", NOW, 60),
+        S3Blobs("b-1", client).sign_put("a", 1, DIGEST, 0, 9),
+    ):
+        assert signed.url.startswith(f"https://b-1.s3.{region}.amazonaws.com/a?X-Amz-Algorithm=AWS4-HMAC-SHA256")
+
+
 def test_it_expires(s3):
     signed = s3.sign_put(KEY, len(CONTENT), DIGEST, NOW, 1)
     time.sleep(2.1)

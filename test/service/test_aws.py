@@ -1,0 +1,206 @@
+"""What Lambda calls, with the events that it is called with; table, bucket, queue and user pool are an emulator's."""
+
+import json
+import secrets
+import time
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("boto3", reason="AWS IS NOT TESTED: its extra is not installed")
+pytest.importorskip("mangum", reason="AWS IS NOT TESTED: its extra is not installed")
+from emulator import DUMMY
+from places import ANNA, begun, digest, go, spec
+
+from service.cases import coordinator
+from service.protocol import Step, Update, identifier
+from service.protocol.transitions import moved
+from service.store.base import Create, Replace
+
+PASSWORD = "Long-enough-and-9"
+CONTEXT = SimpleNamespace(aws_request_id="1", function_name="meshnet-api", get_remaining_time_in_millis=lambda: 29_000)
+
+
+@pytest.fixture
+def account(emulator, monkeypatch):
+    """Return an account with everything but the functions, which this process is."""
+    name = f"one-{secrets.token_hex(4)}"
+    emulator.table(name)
+    emulator.client("s3").create_bucket(Bucket=name)
+    queue = emulator.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+    pool = emulator.client("cognito-idp").create_user_pool(PoolName=name)["UserPool"]["Id"]
+    flows = ["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+    made = emulator.client("cognito-idp").create_user_pool_client(
+        UserPoolId=pool, ClientName=name, ExplicitAuthFlows=flows
+    )
+    client = made["UserPoolClient"]["ClientId"]
+    for key, value in {
+        "MESHNET_TABLE": name,
+        "MESHNET_BUCKET": name,
+        "MESHNET_QUEUE": queue,
+        "MESHNET_ISSUER": f"https://cognito-idp.us-east-1.amazonaws.com/{pool}",
+        "MESHNET_CLIENT": client,
+        "MESHNET_KEYS": f"{emulator.url}/{pool}/.well-known/jwks.json",
+        "AWS_ENDPOINT_URL": emulator.url,
+        "AWS_DEFAULT_REGION": DUMMY["region_name"],
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }.items():
+        monkeypatch.setenv(key, value)
+    from service import aws
+
+    for cached in (aws._application, aws._worker, aws._desk):
+        cached.cache_clear()
+    return SimpleNamespace(aws=aws, emulator=emulator, pool=pool, client=client, queue=queue, desk=aws._desk(True))
+
+
+def _token(account, name, role):
+    pool = account.emulator.client("cognito-idp")
+    user = {"UserPoolId": account.pool, "Username": name}
+    pool.admin_create_user(**user)
+    pool.admin_set_user_password(**user, Password=PASSWORD, Permanent=True)
+    pool.create_group(GroupName=role, UserPoolId=account.pool)
+    pool.admin_add_user_to_group(**user, GroupName=role)
+    given = {"USERNAME": name, "PASSWORD": PASSWORD}
+    made = pool.initiate_auth(AuthFlow="USER_PASSWORD_AUTH", ClientId=account.client, AuthParameters=given)
+    return made["AuthenticationResult"]
+
+
+def _ask(account, method, path, token="", body=None, query="", **headers):
+    """Return the answer to a request as the gateway passes it on: version 2.0 of its event."""
+    headers = {"host": "one.execute-api.us-east-1.amazonaws.com", "content-type": "application/json", **headers}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    event = {
+        "version": "2.0",
+        "routeKey": "ANY /v1/{path+}",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }
+    if body is not None:
+        event["body"] = json.dumps(body)
+    answer = account.aws.api(event, CONTEXT)
+    assert not answer["isBase64Encoded"], "tensors never pass here"
+    return answer["statusCode"], json.loads(answer["body"] or "null"), answer["headers"]
+
+
+def test_health_asks_for_no_token_and_everything_else_for_one(account):
+    assert _ask(account, "GET", "/healthz")[0] == 200
+    assert _ask(account, "GET", "/readyz")[0] == 200
+    status, problem, headers = _ask(account, "GET", "/v1/runs")
+    assert (status, headers["content-type"]) == (401, "application/problem+json")
+    assert problem["status"] == 401
+
+
+def test_who_asks_is_told_from_the_pools_token(account):
+    made = _token(account, "anna", "coordinator")
+    status, me, _ = _ask(account, "GET", "/v1/me", made["AccessToken"])
+    assert (status, me["roles"]) == (200, ["coordinator"])
+    # The gateway lets this one pass.
+    assert _ask(account, "GET", "/v1/me", made["IdToken"])[0] == 401
+    assert _ask(account, "GET", "/v1/runs", made["AccessToken"])[:2] == (200, {"items": [], "cursor": ""})
+
+
+def test_waiting_is_not_paid_for(account):
+    token = _token(account, "anna", "coordinator")["AccessToken"]
+    began = time.monotonic()
+    assert _ask(account, "GET", f"/v1/runs/{identifier(1)}/round", token, query="wait=20")[0] == 404
+    assert time.monotonic() - began < 15
+
+
+def _notes(account):
+    found = account.emulator.client("sqs").receive_message(QueueUrl=account.queue, MaxNumberOfMessages=10)
+    return [json.loads(one["Body"])["run"] for one in found.get("Messages", [])]
+
+
+def _standing(desk, state="running", **told):
+    run = coordinator.create(desk, ANNA, spec())
+    step = Step(run.id, 3, "train", ("a", "b"), 1, **{"round": 3, "deadline": desk.clock() + 60_000, **told})
+    desk.store.write(Replace(moved(run, state=state, step=3)), Create(step))
+    return run, step
+
+
+def _committed(desk, run, *sites):
+    for site in sites:
+        desk.store.write(Create(Update(run.id, 3, site, site, "{}", (), "", 1)))
+
+
+def test_the_look_leaves_notes_for_what_is_due_and_counts_what_is_overdue(account, capsys):
+    desk, now = account.desk, account.desk.clock()
+    waiting, _ = _standing(desk)
+    forgotten, _ = _standing(desk)
+    _committed(desk, waiting, "a")
+    _committed(desk, forgotten, "a", "b")
+    late, _ = _standing(desk, deadline=now - 1_000)
+    stuck, _ = _standing(desk, deadline=now - 500_000)
+    _, step = _standing(desk)
+    fallen, other = _standing(desk)
+    desk.store.write(Replace(moved(step, state="aggregating", lease=now + 60_000)))
+    desk.store.write(Replace(moved(other, state="aggregating", lease=now - 1_000)))
+    _standing(desk, "paused", deadline=now - 500_000)
+    told = account.aws.tick({}, CONTEXT)
+    assert told == {"due": 4, "overdue": 1}
+    assert json.loads(capsys.readouterr().out) == told
+    assert set(_notes(account)) == {forgotten.id, late.id, stuck.id, fallen.id}
+
+
+@pytest.mark.slow
+def test_a_whole_run_over_aws_ends_with_the_bits_of_one_in_memory(account, desk, worker, tmp_path):
+    run, sites = begun(desk, tmp_path / "memory")
+    assert go(desk, worker, run, sites).state == "completed"
+
+    class Noted:
+        """Works as the queue and the aggregator do, and forgets everything after each step."""
+
+        def work(self, _):
+            for one in _notes(account):
+                told = account.aws.aggregate({"Records": [_record(json.dumps({"run": one}))]}, CONTEXT)
+                assert told == {"batchItemFailures": []}
+            account.aws._worker().close()
+            account.aws._worker.cache_clear()
+
+    other, sites = begun(account.desk, tmp_path / "aws")
+    assert go(account.desk, Noted(), other, sites).state == "completed"
+    assert digest(account.desk, other) == digest(desk, run)
+    left = account.emulator.client("s3").list_objects_v2(Bucket=account.desk.blobs._bucket)["Contents"]
+    assert {one["Key"].rpartition("/")[0] for one in left} == {f"runs/{other}/content"}
+
+
+def _record(body):
+    return {"messageId": secrets.token_hex(4), "body": body}
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"run": 1}', '{"run": "../x"}', "\x00", "null", '{"run":' * 400, '"' + "x" * 9000 + '"']
+)
+def test_a_note_that_is_none_comes_back_and_harms_no_other(account, body):
+    bad, good = _record(body), _record(json.dumps({"run": identifier(1)}))
+    told = account.aws.aggregate({"Records": [bad, good]}, CONTEXT)
+    assert told == {"batchItemFailures": [{"itemIdentifier": bad["messageId"]}]}
+
+
+def test_a_note_that_comes_twice_or_late_finds_nothing_to_do(account):
+    run, _ = _standing(account.desk)
+    note = _record(json.dumps({"run": run.id}))
+    assert account.aws.aggregate({"Records": [note, note]}, CONTEXT) == {"batchItemFailures": []}
+    assert account.desk.store.step(run.id, 3).state == "open"
+
+
+def test_a_note_comes_back_while_the_table_cannot_be_read(account):
+    account.emulator.client("dynamodb").delete_table(TableName=account.desk.store._table)
+    note = _record(json.dumps({"run": identifier(1)}))
+    told = account.aws.aggregate({"Records": [note]}, CONTEXT)
+    assert told == {"batchItemFailures": [{"itemIdentifier": note["messageId"]}]}
+
+
+def test_a_queue_that_takes_no_note_stops_nothing(account, caplog):
+    account.emulator.client("sqs").delete_queue(QueueUrl=account.queue)
+    account.desk.ring(identifier(1))
+    assert "no note could be left" in caplog.text
+    assert account.queue not in caplog.text
