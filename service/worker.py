@@ -153,7 +153,8 @@ class Worker:
                 try:
                     closing.renew(self._desk, claim, self._lease)
                 except MeshNetError as error:
-                    log.warning("run %s step %d: not renewed: %s", claim.run.id, claim.step.number, error.public)
+                    if claim in self._claims:  # and has not been published meanwhile
+                        log.warning("run %s step %d: not renewed: %s", claim.run.id, claim.step.number, error.public)
 
 
 def serve(worker: Worker, listener: Listener, stopped: threading.Event, tick: float = _TICK) -> None:

@@ -251,7 +251,8 @@ class Carried:
         for path in sorted((self._folder / "transfer").iterdir()):
             try:
                 with plain(path) as file:
-                    files[path.name] = file.read(self._largest + 1)
+                    # Python makes room for all that is asked for, whatever there is.
+                    files[path.name] = file.read(min(os.fstat(file.fileno()).st_size, self._largest) + 1)
             except OSError as error:
                 raise MessageError("a file that should travel cannot be read", str(error)) from error
             path.unlink()
