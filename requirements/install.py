@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from locked import LOCK, Pin, parse, selected, written
 
 #: Published as source alone: their hash is checked as well, then their setup.py runs, with the locked setuptools.
-SOURCES = ("coinstac", "coinstac-computation", "fastecdsa", "pyftpdlib", "python-baseconv", "varint")
+SOURCES = ("coinstac", "coinstac-computation", "fastecdsa", "pyftpdlib", "pyhocon", "python-baseconv", "varint")
 #: What `pip check` may say: the one dependency that is left out on purpose (see lock.txt).
 EXPECTED = "requires asyncio, which is not installed."
 _ASKS_FOR_CUDA = "import importlib.metadata as m, sys; sys.exit('cuda' not in ' '.join(m.requires('torch') or ()))"

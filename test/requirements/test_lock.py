@@ -19,7 +19,10 @@ PINS = parse(TEXT)
 PROJECT = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 SYSTEMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
-EXTRAS = ("mesh", "demo", "wandb", "docker", "figures", "benchmarks", "export", "dev")
+EXTRAS = (
+    *("mesh", "swarm", "service", "aws", "dev-service", "nvflare"),
+    *("demo", "wandb", "docker", "figures", "benchmarks", "export", "dev"),
+)
 
 
 def environment(python, system):
