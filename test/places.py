@@ -17,6 +17,7 @@ from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, Payload, encode
 from service.cases import committing, coordinator, reading
 from service.cases.committing import Content
 from service.identity.principal import Principal
+from service.place import Place
 
 FILE = "__cx_contribution.bin"
 ANNA = Principal("anna", frozenset({"coordinator"}))
@@ -198,6 +199,12 @@ class Clock:
 
     def pass_(self, seconds):
         self.now += round(1000 * seconds)
+
+
+def opened(data, bell=None):
+    """Open the desk of an embedded service's folder."""
+    place = Place(data)
+    return place.desk(bell or place.bell())
 
 
 def kinds(desk, run):

@@ -2,10 +2,9 @@
 
 import pytest
 from consortium import consortium
-from places import ANNA, begun, digest, go
+from places import ANNA, begun, digest, go, opened
 
 from service.cases import reading
-from service.embedded import desk as opened
 from service.worker import Worker
 
 

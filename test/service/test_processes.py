@@ -10,12 +10,11 @@ import time
 import tracemalloc
 
 import pytest
-from places import ROOT, digest, kinds, plain
+from places import ROOT, digest, kinds, opened, plain
 
+from service import working
 from service.aggregate import Centre
 from service.cases import closing, reading
-from service.embedded import desk as opened
-from service.embedded import work as embedded_work
 from service.worker import Worker
 
 LEASE = 150
@@ -117,7 +116,7 @@ def go_on(desk, runs, until):
 
 def test_four_worker_processes_claim_each_of_200_steps_once(data):
     desk = opened(data)
-    workers = [fork(embedded_work, data) for _ in range(4)]
+    workers = [fork(working.main, data) for _ in range(4)]
     runs = dict(plain(desk, 2, settings={"epochs": 17}) for _ in range(10))
     try:
         go_on(desk, runs, time.monotonic() + 200)
@@ -140,14 +139,14 @@ def test_four_worker_processes_claim_each_of_200_steps_once(data):
 
 def test_a_worker_process_hears_what_is_to_be_done_and_ends_when_it_is_told_to(data):
     desk = opened(data)
-    command = [sys.executable, "-m", "service.embedded", str(data)]
+    command = [sys.executable, "-m", "service.working", str(data)]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         runs = dict([plain(desk, 2, settings={"epochs": 2})])
         go_on(desk, runs, time.monotonic() + 100)
     finally:
         worker.send_signal(signal.SIGTERM)
-        told = worker.communicate(timeout=60)[1].decode()
+        told = worker.communicate(timeout=60)[1].decode() + (data / "service.log").read_text()
     assert worker.returncode == 0, told
     assert "Traceback" not in told
     assert str(data) not in told
@@ -156,17 +155,17 @@ def test_a_worker_process_hears_what_is_to_be_done_and_ends_when_it_is_told_to(d
 
 def test_a_worker_keeps_nothing_of_the_steps_that_are_done(data, tmp_path):
     desk = opened(data, bell=lambda run: None)
-    run, made = plain(desk, 2, settings={"epochs": 150})
+    run, made = plain(desk, 2, settings={"epochs": 110})
     held = []
     with Worker(desk, tmp_path / "work") as worker:
         worker.work(run)
-        for number in range(1, 151):
+        for number in range(1, 111):
             for one in made:
                 one.commit(number)
             worker.work(run)
             if number == 50:
                 tracemalloc.start()
-            if number in (80, 150):
+            if number in (60, 110):
                 gc.collect()
                 held.append(tracemalloc.get_traced_memory())
     tracemalloc.stop()

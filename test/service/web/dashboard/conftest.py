@@ -27,11 +27,10 @@ def office(tmp_path):
 def lived(tmp_path_factory):
     """A service in which much has happened: a run in every state, with the numbers of real sites."""
     from offices import HOSTILE, Office
-    from places import ROOT, go
+    from places import ROOT, go, opened
 
     from service.bell import Bell
     from service.cases import coordinator, reading, site
-    from service.embedded import desk as opened
     from service.worker import Worker
 
     folder = Path(tmp_path_factory.mktemp("lived"))
