@@ -13,6 +13,8 @@ __all__ = ["belies", "is_address", "of_digest", "raw"]
 _RAW = bytes.fromhex("01551220")
 _LETTERS = frozenset(string.ascii_lowercase + "234567")
 _LENGTH = 59
+#: What stands before the digest: of raw bytes, and of a tree of blocks (codec `dag-pb`).
+_BEGINS = (_RAW, bytes.fromhex("01701220"))
 _RAW_BEGINS = "bafkrei"
 
 
@@ -27,8 +29,11 @@ def of_digest(digest: bytes) -> str:
 
 
 def is_address(value: Any) -> bool:
-    """Tell whether a foreign value is a CIDv1 under SHA-256, in base 32."""
-    return isinstance(value, str) and len(value) == _LENGTH and value[0] == "b" and set(value) <= _LETTERS
+    """Tell whether a foreign value is a CIDv1 under SHA-256, of raw bytes or of a tree, in base 32."""
+    if not isinstance(value, str) or len(value) != _LENGTH or value[0] != "b" or not set(value) <= _LETTERS:
+        return False
+    whole = base64.b32decode(value[1:].upper() + "=" * (-len(value[1:]) % 8))
+    return whole[:4] in _BEGINS and base64.b32encode(whole).decode().lower().rstrip("=") == value[1:]
 
 
 def belies(address: str, content: bytes) -> bool:

@@ -111,6 +111,7 @@ class Wire:
 
     def __enter__(self) -> Wire:
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it tells of every closed stream as of an error
+        logging.getLogger().addFilter(_worth_telling)
         self._refuse_taken_port()
         self._thread.start()
         if not self._ready.wait(_START) or self._fault:
@@ -236,6 +237,11 @@ def run(steps: Generator[Request, Any, T], wire: Wire, told: Callable[[Report], 
 
 async def _soon(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Leave out what libp2p says outside its own logger, of each caller whose address it has not yet."""
+    return not str(record.msg).startswith("Error getting transport addresses")
 
 
 def _place(host: str, port: int) -> Any:

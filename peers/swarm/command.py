@@ -97,12 +97,14 @@ def _add_feed(verbs: Any) -> None:
 
 
 def _add_compare(verbs: Any) -> None:
-    compare = verbs.add_parser("compare", help="slice size by overuse threshold, in virtual time: the paper's figures")
+    compare = verbs.add_parser("compare", help="slice size by overuse threshold: the paper's figures")
     compare.add_argument("--nodes", type=int, default=10)
     compare.add_argument("--sizes", default="50,100,200", help="samples in a slice, by commas")
     compare.add_argument("--thresholds", default="2,6,0", help="of overuse, by commas; 0: none")
     compare.add_argument("--samples", type=int, default=4000, help="of all nodes together")
-    compare.add_argument("--turns", type=int, default=30)
+    compare.add_argument("--turns", type=int, default=30, help="in virtual time")
+    text = "real processes of this machine instead of virtual time, for so many seconds each pair"
+    compare.add_argument("--processes", type=float, metavar="SECONDS", help=text)
     compare.add_argument("--output", type=Path, help="CSV")
     compare.set_defaults(run=_compare)
 
@@ -169,10 +171,15 @@ def _read(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from peers.swarm.comparing import compare, table
 
-    rows = compare(
-        options.nodes, _wholes(options.sizes), _wholes(options.thresholds), options.samples, options.turns, sys.stderr
-    )
-    table(rows, options.output)
+    sizes, thresholds = _wholes(options.sizes), _wholes(options.thresholds)
+    if options.processes is None:
+        rows = compare(options.nodes, sizes, thresholds, options.samples, options.turns, sys.stderr)
+    else:
+        needs("libp2p", "cryptography")
+        from peers.swarm import together
+
+        rows = together.compare(options.nodes, sizes, thresholds, options.samples, options.processes, sys.stderr)
+    table(rows, options.output, "virtual s" if options.processes is None else "s")
 
 
 def _wholes(text: str) -> list[int]:

@@ -42,7 +42,7 @@ class Row:
     accuracy, worst : float
         Mean over nodes, and the least.
     sent : int
-        Bytes, of all nodes.
+        Bytes, of all nodes; with real nodes, those of contents and notes.
     resilience : float
         Holders of what was asked for, mean.
     duplicates : float
@@ -50,7 +50,7 @@ class Row:
     cycles : int
         Of training, of all nodes.
     seconds : float
-        Of virtual time.
+        Of virtual time, or for which real nodes lived.
     """
 
     size: int
@@ -156,11 +156,11 @@ def measured(peers: Mapping[str, Peer], size: int, rule: Swarm, seed: int) -> Ro
     )
 
 
-def table(rows: Sequence[Row], output: Path | None) -> None:
+def table(rows: Sequence[Row], output: Path | None, time: str = "virtual s") -> None:
     """Print the rows, and write them as CSV."""
     from rich.table import Table
 
-    shown = Table("slice", "T", "accuracy", "worst", "MB sent", "resilience", "duplicate %", "cycles", "virtual s")
+    shown = Table("slice", "T", "accuracy", "worst", "MB sent", "resilience", "duplicate %", "cycles", time)
     for row in rows:
         shown.add_row(
             *(str(row.size), str(row.threshold or "none"), f"{row.accuracy:.3f}", f"{row.worst:.3f}"),

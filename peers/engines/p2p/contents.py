@@ -15,6 +15,7 @@ from libp2p.bitswap.cid import CODEC_RAW, cid_to_bytes, cid_to_text, compute_cid
 from libp2p.bitswap.dag_pb import balanced_layout, decode_dag_pb
 
 from computation.errors import PeersError
+from peers.cid import is_address
 from peers.engines.p2p.counts import Counts
 from peers.engines.p2p.exchange import Exchange
 from peers.engines.p2p.places import Places
@@ -73,6 +74,8 @@ class Contents:
 
     def drop(self, address: str) -> None:
         """Keep a content no longer."""
+        if not is_address(address):
+            return
         self.places.withdraw(address)
         root = cid_to_bytes(address)
         for one in [*self._listed(root), root]:
@@ -80,6 +83,8 @@ class Contents:
 
     async def get(self, request: Get) -> bytes | None:
         """Return a content that is here, or comes in time; with no time, let it be fetched beside."""
+        if not is_address(request.address):
+            return None
         if (content := self.whole(request.address)) is not None:
             return content
         if request.seconds:

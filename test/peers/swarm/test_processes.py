@@ -1,5 +1,6 @@
 """Nodes that are processes of their own: they average, outlive one that is killed, and count what really travels."""
 
+import csv
 import hashlib
 import json
 import signal
@@ -168,3 +169,14 @@ def test_three_processes_average_and_each_leaves_a_model_a_page_and_measures(tmp
         assert len((folder / "metrics.csv").read_text().splitlines()) > 2
         assert result["digest"][:12] in (folder / "index.html").read_text()
         assert (folder / f"{PREFIX}model").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_sizes_and_thresholds_are_compared_with_real_processes(tmp_path):
+    words = ["--nodes", "3", "--sizes", "200", "--thresholds", "2", "--samples", "1200", "--processes", "12"]
+    assert main(["swarm", "compare", *words, "--output", str(tmp_path / "rows.csv")]) == 0
+    with (tmp_path / "rows.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["accuracy"]) > 0.3 and int(row["cycles"]) > 0
+    assert 0 <= float(row["duplicates"]) < 1
