@@ -2,15 +2,17 @@
 
 Embedded, as `coinstac-meshnet serve` makes it::
 
-    bell = Bell(data / "bells")
-    store = SqliteStore(data / "service.db")
-    desk = Desk(store, Files(data / "files", small=store.shelf), ring=bell)
+    bell = Bell(data / "bells")  # the worker, `python -m service.embedded DATA`, hears it, too
     local = Local(Records(data / "identity.sqlite"))
-    app = application(Served(desk, local, local=local, bell=bell))
-    uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, server_header=False)
+    app = application(Served(embedded.desk(data, bell), local, local=local, bell=bell))
+    uvicorn.run(
+        app, host="127.0.0.1", port=port, access_log=False, server_header=False, timeout_graceful_shutdown=3
+    )
+
+    local.accounts.first_administrator(name, password)  # the command line alone makes the first one
 
 uvicorn's own access log must be off, as it writes addresses with signatures in them; the logger ``service`` has a line
-for each request. On Lambda::
+for each request. It must not wait for its connections when it ends: some are held for news. On Lambda::
 
     served = Served(Desk(store, blobs), Cognito(issuer, clients), longest_wait=0)
     handler = Mangum(application(served, streams=False), lifespan="off")

@@ -5,6 +5,9 @@ import asyncio
 import pytest
 from houses import SOUND
 
+#: Nothing here depends on the store.
+pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
 
 def test_a_login_gives_tokens_that_work_until_the_logout(house):
     nobody = house.client()

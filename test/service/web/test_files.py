@@ -5,6 +5,9 @@ import hashlib
 
 import pytest
 
+#: Nothing here depends on the store.
+pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def run(house):

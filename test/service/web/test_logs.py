@@ -13,6 +13,9 @@ LINE = re.compile(
 )
 SECRET = "sesame-0pen"
 
+#: Nothing here depends on the store.
+pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def lines(caplog):
