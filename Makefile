@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types unit image platform-test bench lock clean
+.PHONY: run test lint types unit image platform-test service-aws-test bench lock clean
 
 # What the lock file lists and nothing else, each file with its hash; then this package itself, which also compiles the
 # native kernels where a C++ compiler is found; without one PyTorch computes.
@@ -35,6 +35,11 @@ image: $(VENV)/.installed
 # COINSTAC's own pipeline code from npm: with processes, then with real Docker where an engine can be had.
 platform-test: $(VENV)/.installed
 	PYTHON=$(BIN)/python test/platform/run.sh
+
+# All of the service on an emulator of AWS: made by Terraform, a run through its gateway, and gone again; five minutes.
+# Needs the extras service, aws and dev-service, terraform on the PATH, and the AWS provider where TF_PLUGIN_MIRROR says.
+service-aws-test: $(VENV)/.installed
+	MESHNET_AWS_TEST=1 $(BIN)/python -m pytest test/infrastructure test/service/test_aws.py
 
 # What the README quotes of the machine; each prints one table and writes its raw numbers into benchmarks/results/.
 bench: $(VENV)/.installed

@@ -18,8 +18,8 @@ from service.web.operations import Call, Operation, Reply, page_query, ref
 
 __all__ = ["OPERATIONS", "result_file"]
 
-#: Bytes of the largest file that may come inside an answer.
-_MOST_INLINE = 2**20
+#: Bytes of the largest file that may come inside an answer, and of all of them: a Lambda answers with 6 MB at most.
+_MOST_INLINE, _MOST_TOGETHER = 2**20, 3 * 2**20
 #: Bytes of a body with a message and small files.
 _LARGEST = 2 * 2**20
 #: Seconds after which it is worth asking again for a result.
@@ -81,9 +81,11 @@ def result(call: Call) -> Reply:
     if found.result is None:
         _expect_going_on(reading.run(desk, call.who, call.run), found)
         return Reply({"number": found.number, "state": found.state}, 202, {"Retry-After": _AGAIN}, pending=True)
-    shown = views.result(found, found.result)
-    files = [result_file(call, found.number, file.name, call.query["inline"]) for file in found.result.files]
-    return Reply({**shown, "files": files})
+    files, left = [], _MOST_TOGETHER
+    for file in found.result.files:
+        files.append(result_file(call, found.number, file.name, min(call.query["inline"], left)))
+        left -= file.size if "content" in files[-1] else 0
+    return Reply({**views.result(found, found.result), "files": files})
 
 
 def _expect_going_on(run: Run, step: Step) -> None:
