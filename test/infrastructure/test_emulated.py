@@ -88,7 +88,7 @@ def _user(service, name, role):
     """Make a user as an administrator would, and return its subject and a token."""
     pool = service.emulator.client("cognito-idp")
     user = {"UserPoolId": service.pool, "Username": name}
-    made = pool.admin_create_user(**user, MessageAction="SUPPRESS")["User"]
+    made = pool.admin_create_user(**user, TemporaryPassword=PASSWORD, MessageAction="SUPPRESS")["User"]
     pool.admin_set_user_password(**user, Password=PASSWORD, Permanent=True)
     pool.admin_add_user_to_group(**user, GroupName=role)
     given = {"USERNAME": name, "PASSWORD": PASSWORD}
