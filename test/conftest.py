@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ EXTRAS = {
     "swarm": ("libp2p", "cryptography"),
     "service": ("starlette", "uvicorn", "jinja2", "multipart", "argon2", "httpx", "jwt", "cryptography"),
     "aws": ("boto3", "mangum"),
-    "dev-service": ("schemathesis", "playwright"),
+    "dev-service": ("schemathesis", "playwright", "axe_core_python"),
 }
 
 
@@ -34,3 +35,6 @@ def pytest_terminal_summary(terminalreporter):
         if missing:
             text = f"NOT TESTED: {extra}, since {', '.join(missing)} is not installed (pip install .[{extra}])"
             terminalreporter.write_line(text, red=True, bold=True)
+    if shutil.which("chromium") is None:
+        text = "NOT TESTED: the service's pages in a browser, since chromium is not installed (Debian has it)"
+        terminalreporter.write_line(text, red=True, bold=True)
