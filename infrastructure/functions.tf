@@ -54,7 +54,7 @@ resource "aws_lambda_function" "aggregator" {
     for_each = var.aggregator_image == "" ? [] : [true]
 
     content {
-      entry_point = ["python", "-m", "awslambdaric"]
+      entry_point = ["python", "-m", "service.runtime"]
       command     = ["service.aws.aggregate"]
     }
   }
