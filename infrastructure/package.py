@@ -127,7 +127,7 @@ def _trim(folder: Path) -> None:
     """Remove what no function ever opens."""
     described = {"endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json", *_CALLED}
     unused = [path for path in (folder / "botocore" / "data").iterdir() if path.name not in described]
-    unused += [folder / name for name in ("bin", "boto3/examples", "numpy/f2py", "numpy/include")]
+    unused += [folder / name for name in ("bin", "boto3/examples", "numpy/_core/include")]
     unused += [path for path in folder.rglob("*") if path.name in ("test", "tests") or path.suffix == ".pyi"]
     for path in unused:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
