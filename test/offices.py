@@ -3,9 +3,13 @@
 import asyncio
 import html
 import re
+import socket
+import threading
+import time
 
 import argon2
 import httpx
+import uvicorn
 from places import ROOT, Site, spec
 
 from service.cases import coordinator
@@ -118,6 +122,28 @@ class Browser:
         """Send a form as the page that has it does."""
         told = {"stamp": self.stamp(page or path), **fields}
         return self.client.post(path, data={name: value for name, value in told.items() if value is not None})
+
+
+class Door:
+    """An application on a port of this machine, in a thread."""
+
+    def __init__(self, app, port=0):
+        self.door = socket.socket()
+        self.door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.door.bind(("127.0.0.1", port))
+        self.port = self.door.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, args=([self.door],), daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join()
+        self.door.close()
 
 
 def stamp_of(text):

@@ -14,11 +14,13 @@ collect_ignore_glob = ["test_*.py"] if MISSING else []
 def office(tmp_path):
     from offices import Office
 
+    from service.bell import Bell
     from service.blobs.files import Files
     from service.cases.desk import Desk
     from service.store.memory import MemoryStore
 
-    made = Office(Desk(MemoryStore(), Files(tmp_path / "files")), tmp_path)
+    bell = Bell()
+    made = Office(Desk(MemoryStore(), Files(tmp_path / "files"), ring=bell), tmp_path, bell=bell)
     yield made
     made.local.records.close()
 

@@ -3,9 +3,6 @@
 import os
 import re
 import shutil
-import socket
-import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -16,38 +13,15 @@ if CHROMIUM is None:
     pytest.skip(WHY, allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason=WHY)
 axe = pytest.importorskip("axe_core_python.sync_playwright", reason=WHY)
-uvicorn = pytest.importorskip("uvicorn", reason=WHY)
 
-from offices import HOSTILE, SOUND  # noqa: E402
+from offices import HOSTILE, SOUND, Door  # noqa: E402
 
 from service.cases import coordinator, site  # noqa: E402
 
 
-class Served:
-    """An application on a port of this machine, in a thread."""
-
-    def __init__(self, app, port=0):
-        self.door = socket.socket()
-        self.door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.door.bind(("127.0.0.1", port))
-        self.port = self.door.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, args=([self.door],), daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join()
-        self.door.close()
-
-
 @pytest.fixture(scope="module")
 def served(lived):
-    made = Served(lived.app)
+    made = Door(lived.app)
     yield made
     made.stop()
 
@@ -234,11 +208,11 @@ def test_a_lost_server_is_told_and_what_happened_meanwhile_is_seen_when_it_is_ba
 
     from service.web.app import application
     from service.web.dashboard import routes
-    from service.web.served import Served as What
+    from service.web.served import Served
 
     def anew(port=0):
         front = replace(lived.front, streams=streams)
-        return Served(application(What(lived.desk, lived.local, local=lived.local), routes(front)), port)
+        return Door(application(Served(lived.desk, lived.local, local=lived.local), routes(front)), port)
 
     run, server = lived.make(name=f"lost {streams}"), anew()
     context = chromium.new_context()

@@ -80,10 +80,17 @@ def test_a_run_is_seen_by_those_in_it_and_by_administrators(lived, name, seen):
     )
 
 
-@pytest.mark.parametrize("path", ["/runs/x", "/runs/../accounts", "/runs/%00", "/accounts/x", "/runs/x/results"])
+@pytest.mark.parametrize("path", ["/runs/x", "/runs/%00", "/accounts/x", "/runs/x/results", "/nowhere", "/a/b/c"])
 def test_what_is_not_there_is_told_as_a_page(office, path):
-    answer = office.browser("ada").client.get(path)
-    assert answer.status_code in (200, 404)
+    answer = office.browser("ada").get(path, 404)
+    assert "That was not done" in shown(answer) and answer.headers["content-security-policy"] == POLICY
+    assert office.browser().get(path, 303).headers["location"].startswith("/login")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1"])
+def test_the_api_tells_of_what_is_not_there_in_its_own_way(office, path):
+    assert office.browser("ada").get(path, 404).headers["content-type"] == "application/problem+json"
+    assert office.browser("ada").get("/v1/auth/login", 405).headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ada"])
@@ -350,8 +357,8 @@ def test_static_files_are_kept_by_browsers_under_the_name_of_their_content(offic
         assert "immutable" in answer.headers["cache-control"] and answer.headers["x-content-type-options"] == "nosniff"
     for path in ("/static/x/main.js", "/favicon.ico"):
         assert "immutable" not in browser.get(path).headers["cache-control"]
-    for path in ("/static/x/..%2f..%2fapp.py", "/static/x/none.js"):
-        assert browser.client.get(path).status_code == 404
+    for path in ("/static/x/..%2f..%2fapp.py", "/static/x/none.js", "/static/x/main.js/../../app.py"):
+        assert browser.client.get(path).status_code in (303, 404)
     for name in ("live.js", "main.js", "clock.js", "copy.js"):
         text = browser.get(f"/static/x/{name}").text
         assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(|\.outerHTML\s*=[^=]|https?://", text)
