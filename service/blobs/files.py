@@ -161,12 +161,12 @@ class Files:
 
     def write(self, key: str, content: bytes) -> None:
         """See `Blobs`."""
+        if self._small and len(content) <= _SMALL:
+            if self._path(key).exists() or not self._small.put(key, content):
+                self._expect_same(key, content)
+            return
         if self._there(key):
             self._expect_same(key, content)
-            return
-        if self._small and len(content) <= _SMALL:
-            if not self._small.put(key, content):
-                self._expect_same(key, content)
             return
         partial = self._partial()
         with _failing(), _removed(partial), _created(partial) as file:

@@ -162,12 +162,13 @@ def commit(desk: Desk, who: Principal, run: str, number: int, content: Content) 
 
 
 def _commit(desk: Desk, who: Principal, run: str, number: int, content: Content) -> tuple[Update, bool]:
-    wanted = _announced(desk, seat(desk, who, run), number, content)
-    seen = -1
+    at = seat(desk, who, run)
+    wanted = _announced(desk, at, number, content)
+    seen, fresh = -1, True
 
     def once() -> tuple[Update, bool]:
-        nonlocal seen
-        at = seat(desk, who, run)
+        nonlocal at, seen, fresh
+        at, fresh = at if fresh else seat(desk, who, run), False
         if (held := desk.store.update(run, number, at.site)) is not None:
             return _same(held, wanted), False
         step = _open(desk, at, number)

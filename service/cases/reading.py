@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.blobs.base import Signed
-from service.cases.desk import Desk, content_key, newest, seat
+from service.cases.desk import Desk, Seat, content_key, newest, seat
 from service.identity.principal import Principal
 from service.protocol import Event, File, Forbidden, Membership, Presence, Run, Step, Unknown
 from service.store.base import Page
@@ -114,10 +114,13 @@ def step(desk: Desk, who: Principal, id: str, number: int = -1) -> Step:
     Unknown
         If there is none of that number.
     """
-    at = seat(desk, who, id)
+    return _step(desk, seat(desk, who, id), number)
+
+
+def _step(desk: Desk, at: Seat, number: int) -> Step:
     if number == -1:
         return newest(desk, at.run)
-    found = desk.store.step(id, number) if 0 <= number <= at.run.step else None
+    found = desk.store.step(at.run.id, number) if 0 <= number <= at.run.step else None
     if found is None:
         raise Unknown("step", f"the run has no step {str(number)[:20]}; it stands at {at.run.step}")
     return found
@@ -142,6 +145,57 @@ def events(desk: Desk, who: Principal, id: str, after: str = "", limit: int = 50
     return desk.store.events(id, after, max(1, min(limit, _MOST)))
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """A file of a result, and how to have it.
+
+    Attributes
+    ----------
+    file : File
+        Its name, size and SHA-256.
+    where : Signed
+        Where to fetch it.
+    content : bytes or None
+        Its bytes, if it is so small that it comes at once.
+    """
+
+    file: File
+    where: Signed
+    content: bytes | None
+
+
+def answered(
+    desk: Desk, who: Principal, id: str, number: int, inline: int = 0, together: int = 0
+) -> tuple[Run, Step, tuple[Fetched, ...]]:
+    """Return a step, and the files of its result where it is published.
+
+    Those of at most `inline` bytes come with their content, as many as have at most `together` bytes.
+
+    Raises
+    ------
+    Unknown
+        If there is no such step.
+    Forbidden
+        If it has files, and the caller has not accepted the run.
+    """
+    at = seat(desk, who, id)
+    found = _step(desk, at, number)
+    if found.result is None:
+        return at.run, found, ()
+    _expect_accepted(at)
+    files, left = [], together
+    for file in found.result.files:
+        files.append(_fetched(desk, id, file, file.size <= min(inline, left)))
+        left -= file.size if files[-1].content is not None else 0
+    return at.run, found, tuple(files)
+
+
+def _fetched(desk: Desk, id: str, file: File, whole: bool) -> Fetched:
+    key = content_key(id, file.sha256)
+    where = desk.blobs.sign_get(key, desk.clock(), _FETCHED, file.name)
+    return Fetched(file, where, desk.blobs.read(key, file.size) if whole else None)
+
+
 def link(desk: Desk, who: Principal, id: str, number: int, name: str) -> tuple[File, Signed]:
     """Return a file or paper of a published result, and where to fetch it.
 
@@ -162,10 +216,14 @@ def content(desk: Desk, who: Principal, id: str, number: int, name: str) -> byte
 
 def _file(desk: Desk, who: Principal, id: str, number: int, name: str) -> File:
     at = seat(desk, who, id)
-    if at.member is not None and at.member.state in ("invited", "declined"):
-        raise Forbidden("not_accepted", "only sites that have accepted the run may have its models")
-    result = step(desk, who, id, number).result
+    _expect_accepted(at)
+    result = _step(desk, at, number).result
     found = next((file for file in (*result.files, *result.papers) if file.name == name), None) if result else None
     if found is None:
         raise Unknown("file", "there is no such file in a published result of this run")
     return found
+
+
+def _expect_accepted(at: Seat) -> None:
+    if at.member is not None and at.member.state in ("invited", "declined"):
+        raise Forbidden("not_accepted", "only sites that have accepted the run may have its models")

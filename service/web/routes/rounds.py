@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 
+from service.blobs.base import Signed
 from service.cases import committing, reading
 from service.cases.committing import Content
-from service.protocol import Gone, Malformed, Run, Step
+from service.cases.reading import Fetched
+from service.protocol import File, Gone, Malformed, Run, Step
 from service.protocol.records import ENDED
 from service.web import views
 from service.web.operations import Call, Operation, Reply, page_query, ref
@@ -76,16 +78,12 @@ def _content(call: Call, base: str) -> Content:
 
 def result(call: Call) -> Reply:
     """Return what the centre answered to a step, or say that it has not yet."""
-    desk = call.served.desk
-    found = reading.step(desk, call.who, call.run, call.number)
+    asked = call.run, call.number, call.query["inline"], _MOST_TOGETHER
+    run, found, files = reading.answered(call.served.desk, call.who, *asked)
     if found.result is None:
-        _expect_going_on(reading.run(desk, call.who, call.run), found)
+        _expect_going_on(run, found)
         return Reply({"number": found.number, "state": found.state}, 202, {"Retry-After": _AGAIN}, pending=True)
-    files, left = [], _MOST_TOGETHER
-    for file in found.result.files:
-        files.append(result_file(call, found.number, file.name, min(call.query["inline"], left)))
-        left -= file.size if "content" in files[-1] else 0
-    return Reply({**views.result(found, found.result), "files": files})
+    return Reply({**views.result(found, found.result), "files": [_file(one) for one in files]})
 
 
 def _expect_going_on(run: Run, step: Step) -> None:
@@ -94,14 +92,19 @@ def _expect_going_on(run: Run, step: Step) -> None:
         raise Gone(run.state, text, reason=run.reason, detail=run.detail)
 
 
-def result_file(call: Call, number: int, name: str, inline: int) -> dict[str, object]:
-    """Show a file of a result and where to fetch it, and with it a small one's content."""
-    file, where = reading.link(call.served.desk, call.who, call.run, number, name)
-    shown = {"name": file.name, "size": file.size, "sha256": file.sha256, "fetch": views.signed(where)}
-    if file.size > inline:
-        return shown
-    content = reading.content(call.served.desk, call.who, call.run, number, name)
-    return {**shown, "content": base64.b64encode(content).decode()}
+def result_file(call: Call, number: int, name: str) -> dict[str, object]:
+    """Show a file or paper of a result and where to fetch it."""
+    return _shown(*reading.link(call.served.desk, call.who, call.run, number, name))
+
+
+def _file(one: Fetched) -> dict[str, object]:
+    """Show a file and, if it came with it, its content."""
+    shown = _shown(one.file, one.where)
+    return shown if one.content is None else {**shown, "content": base64.b64encode(one.content).decode()}
+
+
+def _shown(file: File, where: Signed) -> dict[str, object]:
+    return {"name": file.name, "size": file.size, "sha256": file.sha256, "fetch": views.signed(where)}
 
 
 _RUN = "/v1/runs/{run}"

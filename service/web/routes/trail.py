@@ -36,7 +36,7 @@ def models(call: Call) -> Reply:
     """Say where the final and the best model are."""
     step = reading.ending(call.served.desk, call.who, call.run)
     files = {file.name: _MODELS[file.name] for file in _files(step) if file.name in _MODELS}
-    return Reply({"items": {name: result_file(call, step.number, file, 0) for file, name in files.items() if step}})
+    return Reply({"items": {name: result_file(call, step.number, file) for file, name in files.items() if step}})
 
 
 def _files(step: Step | None) -> tuple[File, ...]:
@@ -51,7 +51,7 @@ def report(call: Call) -> Reply:
     papers = newest.result.papers if newest and newest.result else ()
     return Reply(
         {
-            "papers": [result_file(call, run.step, paper.name, 0) for paper in papers],
+            "papers": [result_file(call, run.step, paper.name) for paper in papers],
             "run": views.run(run, reading.own(desk, call.who, call.run)),
             "members": [views.member(one) for one in reading.members(desk, call.who, call.run)],
             "results": json.loads(step.result.message) if step and step.result else None,
