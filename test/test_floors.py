@@ -131,6 +131,19 @@ def test_the_service_and_the_peers_stand_beside_each_other():
             assert not [one for one in _imports(path) for other in others if _within(one, other)], path.name
 
 
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("argon2", ["service/identity/passwords.py"]),
+        ("jwt", ["service/identity/cognito.py", "service/identity/keys.py"]),
+        ("mangum", ["service/aws.py"]),
+    ],
+)
+def test_each_library_of_the_service_is_imported_where_it_belongs(library, rooms):
+    found = [path for path in SOURCES if any(_within(module, library) for module in _imports(path))]
+    assert {path.relative_to(ROOT).as_posix() for path in found} == set(rooms)
+
+
 def test_zeromq_and_the_mesh_alone_import_their_libraries():
     heavy = [
         path for path in SOURCES if any(_within(one, "zmq") or _within(one, "pyftpdlib") for one in _imports(path))

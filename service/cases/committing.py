@@ -233,7 +233,7 @@ def _same(held: Update, wanted: Update) -> Update:
 
 def _open(desk: Desk, at: Seat, number: int) -> Step:
     """Return the open step, if it is this one and this site may commit to it."""
-    run, now = at.run, desk.clock()
+    run, now, site = at.run, desk.clock(), at.site
     to.refuse_if_ended(run)
     _expect_taking_part(at, number)
     step = newest(desk, run)
@@ -247,7 +247,7 @@ def _open(desk: Desk, at: Seat, number: int) -> Step:
     if step.deadline and now >= step.deadline:
         _told_once(desk, at, "late", number)
         raise Conflict("deadline_passed", f"the deadline of step {number} has passed; ask for the current step")
-    if at.site not in step.expected:
+    if site not in step.expected:
         raise Conflict("not_expected", "nobody waits for this site in this step; rejoin the run", step=step.number)
     return step
 

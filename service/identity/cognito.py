@@ -75,7 +75,11 @@ class Cognito:
         self._check(claims)
         name = claims.get("username", "")
         return Principal(
-            claims["sub"], self._roles(claims), name if is_text(name, 128) else "", int(claims["iat"] * 1000)
+            claims["sub"],
+            self._roles(claims),
+            name if is_text(name, 128) else "",
+            int(claims["iat"] * 1000),
+            machine=claims["sub"] == claims["client_id"],
         )
 
     def _signed(self, token: str) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,7 +19,7 @@ from starlette.responses import Response
 from computation.errors import IdentityError
 from service.clock import now
 from service.identity.principal import Principal
-from service.protocol import canonical, identifier
+from service.protocol import TooMany, canonical, identifier
 from service.web import bodies, problems
 from service.web.operations import Call, Operation, Reply
 from service.web.problems import Problem
@@ -31,6 +33,8 @@ __all__ = ["LOG", "Answering", "told"]
 LOG = logging.getLogger("service")
 
 _VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: Costly requests that are handled at once, those that may wait for their turn, and after how many seconds others may.
+_COSTLY, _MOST_COSTLY, _LATER = 2, 32, 5
 _NOBODY = Principal("nobody", frozenset())
 
 
@@ -47,6 +51,7 @@ class Answering:
 
     def __init__(self, served: Served, waiting: Waiting) -> None:
         self.served, self.waiting = served, waiting
+        self._costly, self._waiting_costly = anyio.CapacityLimiter(_COSTLY), 0
 
     def endpoint(self, path: str, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers a path, whatever the verb."""
@@ -75,20 +80,31 @@ class Answering:
 
     async def _patiently(self, request: Request, operation: Operation, call: Call) -> Response:
         """Answer at once, or as soon as there is news, or when the time is up."""
-        until = time.monotonic() + min(call.query.get("wait", 0), self.served.longest_wait)
-        reply = await run_in_threadpool(operation.handler, call)
-        response = _response(request, reply)
-        if not _is_old(reply, response) or time.monotonic() >= until or self.waiting.full:
-            return response
+        seconds = min(call.query.get("wait", 0), self.served.longest_wait)
+        if not seconds or self.waiting.full:
+            return _response(request, await self._handled(operation, call))
+        until = time.monotonic() + seconds
         with self.waiting.of(call.run) as event:
             while True:
                 event.clear()
-                reply = await run_in_threadpool(operation.handler, call)
-                response = _response(request, reply)
-                left = until - time.monotonic()
-                if not _is_old(reply, response) or left <= 0 or await request.is_disconnected():
+                reply = await self._handled(operation, call)
+                response, left = _response(request, reply), until - time.monotonic()
+                old = reply.pending or response.status_code == 304
+                if not old or left <= 0 or await request.is_disconnected():
                     return response
                 await self.waiting.ring(event, left)
+
+    async def _handled(self, operation: Operation, call: Call) -> Reply:
+        """Run the handler in a thread; costly ones have a few of their own, so that they take none from the others."""
+        if not operation.costly:
+            return await run_in_threadpool(operation.handler, call)
+        if self._waiting_costly >= _COSTLY + _MOST_COSTLY:
+            raise TooMany("logins", "too many log in at this moment; try again in a few seconds", wait=_LATER)
+        self._waiting_costly += 1
+        try:
+            return await anyio.to_thread.run_sync(operation.handler, call, limiter=self._costly)
+        finally:
+            self._waiting_costly -= 1
 
 
 def _named(path: Mapping[str, Any]) -> dict[str, str]:
@@ -96,10 +112,6 @@ def _named(path: Mapping[str, Any]) -> dict[str, str]:
     if not all(str(value).isprintable() and len(str(value)) <= 200 for value in path.values()):
         raise Problem(404, "unknown", "there is nothing of that name")
     return {name: str(value) for name, value in path.items()}
-
-
-def _is_old(reply: Reply, response: Response) -> bool:
-    return reply.pending or response.status_code == 304
 
 
 def _response(request: Request, reply: Reply) -> Response:

@@ -115,6 +115,8 @@ class Operation:
         Whether `?wait=` holds it until there is news.
     keyed : bool
         Whether `Idempotency-Key` counts.
+    costly : bool
+        Whether it checks or keeps a password, which is made to take long.
     local : bool
         Whether it is there only where the service keeps the accounts itself.
     """
@@ -133,6 +135,7 @@ class Operation:
     open: bool = False
     waits: bool = False
     keyed: bool = False
+    costly: bool = False
     local: bool = False
 
     @property

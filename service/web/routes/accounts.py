@@ -75,11 +75,11 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/v1/accounts", "enrol", "Make an account.", enrol, {201: ref("Account")}, (403, 409, 429),
-        body=ref("NewAccount"), local=True,
+        body=ref("NewAccount"), costly=True, local=True,
     ),
     Operation(
         "PATCH", _ONE, "change_account", "Change roles, password, or whether it is disabled.", change,
-        {200: ref("Account")}, (403, 404, 409, 429), body=ref("AccountChange"), local=True,
+        {200: ref("Account")}, (403, 404, 409, 429), body=ref("AccountChange"), costly=True, local=True,
     ),
     Operation(
         "GET", f"{_ONE}/credentials", "credentials", "A site's credentials, without their tokens.", credentials,

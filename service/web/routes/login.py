@@ -45,7 +45,7 @@ def me(call: Call) -> Reply:
 OPERATIONS = (
     Operation(
         "POST", "/v1/auth/login", "login", "Begin a session.", login, {200: ref("Tokens")}, (401, 429),
-        body=ref("Login"), open=True, local=True,
+        body=ref("Login"), open=True, costly=True, local=True,
     ),
     Operation(
         "POST", "/v1/auth/refresh", "refresh", "A new access token for a session.", refresh, {200: ref("Tokens")},
@@ -54,7 +54,7 @@ OPERATIONS = (
     Operation("POST", "/v1/auth/logout", "logout", "End the session.", logout, {204: None}, local=True),
     Operation(
         "POST", "/v1/auth/password", "password", "Take a new password, which ends all sessions.", password,
-        {204: None}, (429,), body=ref("NewPassword"), local=True,
+        {204: None}, (429,), body=ref("NewPassword"), costly=True, local=True,
     ),
     Operation("GET", "/v1/me", "me", "Who asks.", me, {200: ref("Principal")}),
 )  # fmt: skip

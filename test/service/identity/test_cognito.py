@@ -299,7 +299,8 @@ def test_many_threads_fetch_once(cognito, pool):
     ],
 )
 def test_roles_come_from_groups_and_a_machines_from_its_scope(cognito, pool, changes, roles):
-    assert cognito.verify(pool.token(**changes)).roles == roles
+    one = cognito.verify(pool.token(**changes))
+    assert one.roles == roles and one.machine == (one.sub == "machine")
 
 
 def test_a_name_that_is_none_is_left_out_and_never_says_who_it_is(cognito, pool):

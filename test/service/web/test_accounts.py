@@ -1,6 +1,7 @@
 """Accounts and tokens over HTTP: who may do what, and what an attacker learns."""
 
 import asyncio
+import threading
 
 import pytest
 from houses import SOUND
@@ -124,6 +125,24 @@ def test_a_role_that_was_taken_away_counts_no_more_in_the_middle_of_a_run(house)
     house.local.accounts.change(house.subjects["carl"], roles=["viewer"])
     assert carl.post(f"{run}/invite").status_code == 403
     assert carl.post("/v1/runs", house.spec()).status_code == 403
+
+
+def test_a_flood_of_logins_takes_no_thread_from_others(house, monkeypatch):
+    slow = threading.Event()
+    monkeypatch.setattr(house.local, "login", lambda *_: slow.wait(60) and house.local.refresh("nobody's"))
+
+    async def course():
+        nobody, vera = house.client(), house.client("vera")
+        body = {"name": "vera", "password": "guess"}
+        flood = [asyncio.create_task(nobody.asks("POST", "/v1/auth/login", body=body)) for _ in range(100)]
+        while sum([task.done() for task in flood]) < 66:
+            await asyncio.sleep(0.01)
+        looks = [(await vera.asks("GET", "/v1/runs")).status_code for _ in range(5)]
+        slow.set()
+        return looks, sorted([answer.status_code for answer in await asyncio.gather(*flood)])
+
+    looks, statuses = asyncio.run(course())
+    assert looks == 5 * [200] and statuses == 34 * [401] + 66 * [429]
 
 
 def test_many_logins_at_once_are_many_sessions(house):

@@ -44,6 +44,12 @@ def test_names_are_given_once_and_every_reference_is_known():
     assert set(re.findall(r"#/components/schemas/(\w+)", text)) <= set(NAMED)
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_every_schema_is_one(name):
+    other = pytest.importorskip("jsonschema_rs", reason="NOT HELD AGAINST ANOTHER READER: schemathesis is not there")
+    assert other.meta.is_valid({"$schema": "https://json-schema.org/draft/2020-12/schema", **NAMED[name]})
+
+
 @pytest.mark.parametrize("operation", [one for one in OPERATIONS if not one.open], ids=lambda one: one.name)
 def test_nobody_does_anything_without_a_token(house, operation: Operation):
     path = re.sub(r"{\w+}", "1", operation.path)

@@ -105,6 +105,11 @@ def test_nobody_commits_for_another_or_into_anothers_run(running):
     assert running.commit("ada", body) == (403, "not_site")
     assert running.commit("south", body)[0] == 422  # the payload says whose it is
     told = {"name": FILE, "size": 10, "sha256": "0" * 64}
+    for name in ("ada", "carl", "vera"):
+        for number in (0, 1, 2):
+            answer = running.house.client(name).post(f"{running.path}/rounds/{number}/uploads", told)
+            assert (answer.status_code, answer.json()["code"]) == (403, "not_site")
+    told = {"name": FILE, "size": 10, "sha256": "0" * 64}
     size = running.house.desk.store.run(running.id).payload
     upload = running.house.client("south").post(f"{running.path}/rounds/1/uploads", {**told, "size": size}).json()
     assert running.commit("north", {**body, "inline": {}, "uploads": [upload["id"]]}) == (404, "upload")
