@@ -14,8 +14,12 @@ import numpy as np
 from computation.errors import PeersError
 from computation.wire.payload import Vector
 from peers.counts import shards
+from peers.requests import Mean
 
-__all__ = ["Ring", "divided", "expected", "mean", "ring", "weighted"]
+__all__ = ["Ring", "check_weights", "divided", "expected", "mean", "ring", "weighted"]
+
+#: Of a sum of a thousand weights in float32.
+_ROUNDING = 1e-4
 
 #: Yields what to send to the right and how many values to expect from the left; is sent those.
 Ring = Generator[tuple[Vector, int], Vector, Vector]
@@ -49,9 +53,9 @@ def expected(size: int, place: int, peers: int) -> list[int]:
     return [sizes[(place - shift - 1) % peers] for shift in range(2 * (peers - 1))]
 
 
-def mean(values: Vector, weight: float, place: int, peers: int) -> Generator[tuple[Vector, int], Vector, Vector | None]:
+def mean(request: Mean, place: int, peers: int) -> Generator[tuple[Vector, int], Vector, Vector | None]:
     """Return the weighted mean over all peers, or nothing where all weights are zero; the weights' sum rides behind."""
-    return divided((yield from ring(weighted(values, weight), place, peers)))
+    return divided((yield from ring(weighted(request.values, request.weight), place, peers)), request.most)
 
 
 def weighted(values: Vector, weight: float) -> Vector:
@@ -59,14 +63,25 @@ def weighted(values: Vector, weight: float) -> Vector:
     return np.append(values.astype(np.float64) * weight, weight).astype(values.dtype)
 
 
-def divided(total: Vector) -> Vector | None:
+def divided(total: Vector, most: float) -> Vector | None:
     """Return the mean that a sum of `weighted` makes, or nothing where all weights are zero.
 
     Raises
     ------
     PeersError
-        If the weights cannot be: a peer lied, and who it was does not come around a ring.
+        If the weights cannot be, or come to more than `most`: a peer lied, and who it was does not come around a ring.
     """
-    if not 0 <= total[-1] < np.inf:
-        raise PeersError(f"the weights of a mean over all peers come to {total[-1]}; wanted finite ones from 0")
+    check_weights(float(total[-1]), most)
     return total[:-1] / total[-1] if total[-1] > 0 else None
+
+
+def check_weights(total: float, most: float) -> None:
+    """Refuse what all weights of a mean come to; raises `PeersError`."""
+    if not 0 <= total < np.inf:
+        raise PeersError(f"the weights of a mean over all peers come to {total}; wanted finite ones from 0")
+    if total > most * (1 + _ROUNDING):
+        raise PeersError(
+            f"the weights of a mean over all peers come to {total:g}, and those that they joined with to {most:g}; "
+            "some peer brings more than it said, and in a mean nobody sees which; only peers that trust each other "
+            "should go on"
+        )

@@ -9,6 +9,7 @@ is a `MessageError` or a `PayloadError`, and no other outcome is possible.
 from __future__ import annotations
 
 import json
+import math
 import struct
 
 import numpy as np
@@ -35,7 +36,7 @@ def encode(message: Message, manifest: Manifest, sender: str, run: str) -> bytes
     Raises
     ------
     MessageError
-        If its text is longer than any message may be.
+        If its text is longer than any message may be, or its weight is not finite.
     """
     head = _head(message)
     if len(head) > LONGEST_HEAD:
@@ -47,12 +48,14 @@ def encode(message: Message, manifest: Manifest, sender: str, run: str) -> bytes
 
 
 def _head(message: Message) -> bytes:
+    if not math.isfinite(message.weight):
+        raise MessageError(f"a message on {message.topic!r} weighs {message.weight}; wanted a finite number")
     fields = {"topic": message.topic, "round": message.round, "weight": message.weight, "text": message.text}
     return json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
 
 
 def size(message: Message) -> int:
-    """Return how many bytes a message takes on the wire."""
+    """Return how many bytes a message takes on the wire; raises `MessageError` where its weight is none."""
     values = 0 if message.values is None else payload.HEADER_BYTES + message.values.nbytes
     return _HEAD.size + len(_head(message)) + values
 

@@ -6,6 +6,7 @@ pair that does not fit before anything has begun.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -84,10 +85,20 @@ class Mean:
     """Ask for `sum(weight * values) / sum(weight)` over all peers, the same bits at each; all ask together.
 
     A peer with weight 0 takes part and does not count. Where all weights are 0 the answer is nothing.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        Of one shape and dtype at all.
+    weight : float
+        Of this peer's; finite, not negative.
+    most : float
+        To which all weights together may come, the same at all: beyond it somebody brings more than it said before.
     """
 
     values: Vector
     weight: float
+    most: float = math.inf
     kind: ClassVar[str] = COLLECTIVE
 
 

@@ -108,6 +108,7 @@ class _Star(Together):
 
 def _mean(requests: list[Mean]) -> Vector | None:
     """Return the mean in the order given, or nothing where all weights are zero."""
+    collectives.check_weights(sum(one.weight for one in requests), requests[0].most)
     counted = [one for one in requests if one.weight > 0]
     shares = normalised([one.weight for one in counted])
     return weighted_mean([one.values for one in counted], shares) if counted else None
@@ -124,7 +125,7 @@ class _Ring(Together):
 
     def begin(self, name: str) -> None:
         names, own = self.world.names, self.here[name]
-        self.parts[name] = collectives.mean(own.values, own.weight, names.index(name), len(names))
+        self.parts[name] = collectives.mean(own, names.index(name), len(names))
         self._shift(name, None)
 
     def _shift(self, name: str, came: Vector | None) -> None:

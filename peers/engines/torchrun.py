@@ -169,8 +169,8 @@ class Group:
 
     def _perform(self, peer: Peer, request: Request) -> Any:
         match request:
-            case Mean(values, weight):
-                return self._together("a mean", lambda: self._mean(values, weight))
+            case Mean():
+                return self._together("a mean", lambda: self._mean(request))
             case Broadcast(values, root):
                 return self._together("a broadcast", lambda: self._broadcast(values, root))
             case Send():
@@ -223,21 +223,20 @@ class Group:
             f"{len(self.names)} at the same step; start the run again, or take a protocol that goes on without a peer"
         )
 
-    def _mean(self, values: Vector, weight: float) -> Vector | None:
-        if self._options.collective == RING:
-            return self._ring_mean(values, weight)
-        return self._backend_mean(values, weight)
+    def _mean(self, request: Mean) -> Vector | None:
+        return self._ring_mean(request) if self._options.collective == RING else self._backend_mean(request)
 
-    def _ring_mean(self, values: Vector, weight: float) -> Vector | None:
+    def _ring_mean(self, request: Mean) -> Vector | None:
         """Drive this peer's part of the ring: each shift sends to the right, and waits for what comes from the left.
 
         All that will come is asked for at the beginning: gloo asks before it sends, and nobody shall wait for that.
         """
         size, limit = len(self.names), timedelta(seconds=self._patience)
         right, left = (self.rank + 1) % size, (self.rank - 1) % size
+        values = request.values
         room = [np.empty(count, values.dtype) for count in collectives.expected(values.size + 1, self.rank, size)]
         coming = deque((one, dist.irecv(torch.from_numpy(one), left) if one.size else None) for one in room)
-        shifts = collectives.mean(values, weight, self.rank, size)
+        shifts = collectives.mean(request, self.rank, size)
         try:
             going, _ = next(shifts)
             while True:
@@ -252,14 +251,15 @@ class Group:
             mean: Vector | None = end.value
             return mean
 
-    def _backend_mean(self, values: Vector, weight: float) -> Vector | None:
-        total = self._moved(collectives.weighted(values, weight))
+    def _backend_mean(self, request: Mean) -> Vector | None:
+        values = request.values
+        total = self._moved(collectives.weighted(values, request.weight))
         dist.all_reduce(total)
         size = len(self.names)
         sent = ring_sent(values.size + 1, size, self.rank)
         if sent:
             self._count((self.rank + 1) % size, sent, sent * values.itemsize)
-        return collectives.divided(total.cpu().numpy())
+        return collectives.divided(total.cpu().numpy(), request.most)
 
     def _broadcast(self, values: Vector, root: str) -> Vector:
         if root not in self.names:

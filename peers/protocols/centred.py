@@ -53,7 +53,8 @@ class Centred:
             taking = self._drawn(peer, round)
             worked, values = contribution(peer, self.strategy, round) if peer.name in taking else _nothing(peer)
             yield worked.report(round)
-            mean: Vector | None = yield Mean(values, peer.weights[peer.name] if worked.samples else 0.0)
+            most = sum(peer.weights[name] for name in taking)
+            mean: Vector | None = yield Mean(values, peer.weights[peer.name] if worked.samples else 0.0, most)
             if mean is not None:
                 apply(peer, self.strategy, Combined(round, taking, worked.loss or 0.0, mean))
             yield Report(round, closed=True, counted=taking if mean is not None else ())

@@ -53,7 +53,8 @@ class RingBroadcast:
         for round in peer.to_do:
             worked, values = contribution(peer, strategy, round)
             yield worked.report(round)
-            mean: Vector | None = yield Mean(values, peer.weights[peer.name] if worked.samples else 0.0)
+            weight = peer.weights[peer.name] if worked.samples else 0.0
+            mean: Vector | None = yield Mean(values, weight, sum(peer.weights.values()))
             if mean is not None:
                 apply(peer, strategy, Combined(round, counted, worked.loss or 0.0, mean))
             numbers = {}

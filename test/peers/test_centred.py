@@ -1,5 +1,7 @@
 """Protocols in which all peers hold one model: averaging, and averaging with a broadcast that repairs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from quadratic import cohort
@@ -12,7 +14,7 @@ from peers.engines import virtual
 from peers.engines.network import Network
 from peers.protocols.centred import Centred
 from peers.protocols.ring_broadcast import RingBroadcast
-from peers.requests import Report, passed_on
+from peers.requests import Mean, Report, passed_on
 
 CHANCE = np.random.default_rng(7)
 TARGETS = CHANCE.normal(size=(4, 5))
@@ -64,6 +66,21 @@ def test_a_peer_that_fails_once_is_left_out_of_that_round():
     centre = TARGETS[:2].mean(0)
     assert np.abs(here.vectors() - (after - 0.1 * (after - centre))).max() < 1e-14
     assert told == [(1, "no scan")]
+
+
+@pytest.mark.parametrize("collective", ["star", "ring"])
+@pytest.mark.parametrize("protocol", [Centred(FedAvg()), Centred(GradientMean(), clients=0.5), RingBroadcast(2)])
+def test_who_brings_more_weight_to_a_mean_than_it_joined_with_ends_the_run(collective, protocol):
+    here = cohort(np.ones((4, 5)), TARGETS, rate=0.1, rounds=8, weights=WEIGHTS)
+
+    def lied(steps, peer):
+        def lie(request):
+            return replace(request, weight=request.weight * 1.5) if isinstance(request, Mean) else request
+
+        return passed_on(steps, lie if peer.name == "p0001" else lambda request: request)
+
+    with pytest.raises(PeersError, match=r"come to .*, and those that they joined with to .*some peer brings more"):
+        virtual.run(here.starts(protocol, lied), Network(collective=collective))
 
 
 def test_a_round_in_which_all_fail_changes_nothing():

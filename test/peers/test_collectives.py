@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from computation.errors import PeersError
 from peers import collectives, counts
+from peers.requests import Mean
 
 
 def around(makers):
@@ -34,7 +36,7 @@ def test_a_mean_by_the_ring(peers, size, dtype, seed):
     rng = np.random.default_rng(seed)
     vectors, weights = rng.normal(size=(peers, size)).astype(dtype), rng.uniform(0.1, 9, peers).astype(np.float32)
     makers = [
-        lambda place=place: collectives.mean(vectors[place], float(weights[place]), place, peers)
+        lambda place=place: collectives.mean(Mean(vectors[place], float(weights[place])), place, peers)
         for place in range(peers)
     ]
     results, sent, came = around(makers)
@@ -47,7 +49,18 @@ def test_a_mean_by_the_ring(peers, size, dtype, seed):
 
 
 def test_of_weights_that_are_all_zero_there_is_no_mean():
-    ring = collectives.mean(np.ones(3), 0.0, 0, 1)
+    ring = collectives.mean(Mean(np.ones(3), 0.0), 0, 1)
     with pytest.raises(StopIteration) as end:
         next(ring)
     assert end.value.value is None
+
+
+@given(st.integers(2, 1000), st.integers(0, 1 << 32))
+def test_rounding_in_float32_is_no_lie(peers, seed):
+    weights = np.random.default_rng(seed).uniform(0.1, 1e6, peers)
+    total = np.float32(0)
+    for weight in weights:
+        total += np.float32(weight)
+    collectives.check_weights(float(total), sum(weights))
+    with pytest.raises(PeersError, match="some peer brings more than it said"):
+        collectives.check_weights(float(total) * 1.01, sum(weights))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quadratic import cohort
 
-from computation.errors import PeersError
+from computation.errors import MessageError, PeersError
 from computation.strategies.gradient_mean import GradientMean
 from peers import counts
 from peers.engines import virtual
@@ -231,6 +231,15 @@ def test_peers_that_ask_for_different_things_together_are_named():
 
     with pytest.raises(PeersError, match="p0001 asks for a mean of 4 values"):
         played(Network(), p0000=one, p0001=other)
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan")])
+def test_a_weight_that_cannot_be_is_not_sent(weight):
+    def one(peer):
+        yield Send(peer.others[0], Message("push", weight=weight))
+
+    with pytest.raises(MessageError, match="a message on 'push' weighs"):
+        played(Network(), p0000=one, p0001=one)
 
 
 def test_published_texts_and_content_come_from_whoever_holds_them():
