@@ -242,8 +242,7 @@ def _compare(options: argparse.Namespace) -> None:
         line = f"{row.protocol}, seed {row.seed}: {dice}, {row.bytes} bytes, {row.seconds:.1f} virtual seconds"
         console.print(shown(line), soft_wrap=True, highlight=False)
 
-    rows, points = comparing.compare(order, choices, options.seeds, figures, told)
-    comparing.write(order.output, rows, points)
+    comparing.compare(order, choices, options.seeds, figures, told)
     console.print(f"page: {shown(order.output / 'index.html')}", soft_wrap=True, highlight=False)
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from computation.errors import MeshNetError
 from computation.report import words
 from computation.report.chart import Series, chart
 from computation.report.markup import Markup, element
@@ -88,7 +87,7 @@ def compare(
     network: Network,
     told: Callable[[Row], object] = lambda _: None,
 ) -> tuple[list[Row], list[Point]]:
-    """Run each protocol with each seed.
+    """Run each protocol with each seed; the table, figure and page are written anew after each.
 
     Parameters
     ----------
@@ -118,6 +117,7 @@ def compare(
             found = _points(one, seed)
             rows.append(_row(one, seed, summary))
             points += found
+            write(order.output, rows, points)
             told(rows[-1])
     return rows, points
 
@@ -171,15 +171,7 @@ def _points(order: Order, seed: int) -> list[Point]:
 
 
 def write(folder: Path, rows: Sequence[Row], points: Sequence[Point]) -> None:
-    """Write `compare.csv`, `curve.csv` and `index.html` into a folder.
-
-    Raises
-    ------
-    MeshNetError
-        If it cannot be written.
-    """
-    if not rows:
-        raise MeshNetError("there is nothing to compare; name a protocol at least")
+    """Write `compare.csv`, `curve.csv` and `index.html` into a folder; raises `MeshNetError` if that fails."""
     lines.replace(folder / "compare.csv", _csv(rows, Row))
     lines.replace(folder / "curve.csv", _csv(points, Point))
     lines.replace(folder / "index.html", page(rows, points))

@@ -201,7 +201,10 @@ def _summary(order: Order, ends: list[str]) -> dict[str, Any]:
     left = {name: _read(folders(order, name).output / _OUTCOME) for name in order.names}
     found = {name: one for name, one in left.items() if one}
     if not found:
-        raise PeersError(f"no peer came to an end: {'; '.join(ends)}")
+        raise PeersError(
+            f"no peer came to an end: {'; '.join(ends) or 'none left an outcome'}; their logs say why",
+            str(order.layout.root / "logs"),
+        )
     first, traffic = found[min(found)], Traffic()
     for one in found.values():
         for link in one["traffic"]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import redirect_stderr
 from typing import Any
 
+from computation.errors import MeshNetError
 from computation.tracking import RoundNumbers
 from peers.course import Course, Outcome
 from peers.engines import virtual
@@ -68,17 +69,20 @@ def _starter(order: Order, name: str, told: Told) -> virtual.Start[Outcome]:
         nonlocal started
         resume, started = started, True
         observer = told if name == order.names[0] else None
-        course = Course(
-            name,
-            order.names,
-            folders(order, name),
-            order.tasks[name],
-            order.choice.rule(),
-            _run(order),
-            patience=order.patience,
-            observer=observer,
-            resume=resume,
-        )
+        try:
+            course = Course(
+                name,
+                order.names,
+                folders(order, name),
+                order.tasks[name],
+                order.choice.rule(),
+                _run(order),
+                patience=order.patience,
+                observer=observer,
+                resume=resume,
+            )
+        except MeshNetError as error:  # of its own scans and settings: it does not know that there are others
+            raise type(error)(f"peer {name}: {error.public}", error.private) from error
         return course.peer, course.steps()
 
     return start

@@ -29,8 +29,12 @@ def refuse_others(order: Order, options: Mapping[str, Any]) -> None:
     Raises
     ------
     SimulatorError
-        Naming the option.
+        Naming the option; or if the run is one without a centre.
     """
+    if "choice" in order.remembered:
+        raise SimulatorError(
+            "the run in the output folder has no centre; go on with it by `coinstac-meshnet peers run --resume`"
+        )
     if options["initial_model"] or options["deadline"]:
         raise SimulatorError("an interrupted run keeps its model and the time that is left; leave the option out")
     began, docker = order.remembered.get("docker"), options["docker"]

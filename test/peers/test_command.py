@@ -14,7 +14,10 @@ from consortium import SHORT, consortium, database
 
 import computation
 from computation.cli import main
+from computation.errors import PeersError
 from computation.tracking import read, rounds
+from peers import plan, running
+from peers.options import Choice
 
 CLI = (sys.executable, str(Path(computation.__file__).with_name("cli.py")))
 PEERS = ("local0", "local1")
@@ -70,7 +73,7 @@ def test_in_virtual_time_it_ends_where_coinstac_ends(sites, tmp_path, coinstac, 
 
 
 @pytest.mark.slow
-def test_real_processes_around_a_ring_end_where_coinstac_ends(sites, tmp_path, coinstac):
+def test_real_processes_around_a_ring_end_where_coinstac_ends(sites, tmp_path, coinstac, capsys):
     done = processes(*arguments(sites, "run", tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     told = summary(tmp_path / "out")
@@ -84,6 +87,8 @@ def test_real_processes_around_a_ring_end_where_coinstac_ends(sites, tmp_path, c
     virtual = tmp_path / "virtual"
     assert main(arguments(sites, "simulate", virtual, "--collective", "ring", "--batch-seconds", 1)) == 0
     assert summary(virtual)["model_digest"] == told["model_digest"]
+    assert main(["simulate", "--resume", "--output", str(tmp_path / "out")]) == 2
+    assert "has no centre; go on with it by `coinstac-meshnet peers run --resume`" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -156,6 +161,27 @@ def test_protocols_are_compared_on_the_same_samples(sites, tmp_path, capsys):
     assert "Protocols side by side" in page
     assert "<svg" in page
     assert "<script" not in page
+
+
+def test_what_was_compared_before_a_run_failed_is_kept(sites, tmp_path, capsys):
+    given = ("--batch-seconds", 1, "--outage", "local1=1.5", "--protocols", "gossip", "gradient-mean", "push-sum")
+    assert main(arguments(sites, "compare", tmp_path / "out", *given)) == 2
+    assert "this protocol needs every peer" in capsys.readouterr().err
+    (row,) = csv.DictReader((tmp_path / "out" / "compare.csv").open())
+    assert (row["protocol"], (tmp_path / "out" / "index.html").is_file()) == ("gossip", True)
+
+
+def test_a_site_without_a_scan_is_named(sites, tmp_path, capsys):
+    for index, name in enumerate(PEERS):
+        database(tmp_path / "in" / name / "simulatorRun" / "site.db", scans=((2, 1, 1), (0, 0, 0))[index])
+    assert main(arguments(sites, "simulate", tmp_path / "out", "--input", tmp_path / "in")) == 2
+    assert "peer local1: the scan database has no labelled scan" in capsys.readouterr().err
+
+
+def test_where_nobody_comes_to_an_end_the_logs_are_named(sites, tmp_path):
+    order = plan.order([{}], inputs=sites / "input", output=tmp_path, peers=2, choice=Choice("gossip"), patience=1.0)
+    with pytest.raises(PeersError, match=r"no peer came to an end: a died; b died; their logs say why \[.*logs\]"):
+        running._summary(order, ["a died", "b died"])
 
 
 def test_the_list_says_which_protocol_runs_where(capsys):
