@@ -1,179 +1,222 @@
-"""Time of one round of the embedded service without training: server and worker as `serve` starts them, loopback.
+"""Time of one round of the embedded service without training: `serve` and its worker, sites over loopback HTTP.
 
-Run: `.venv/bin/python -m benchmarks.service_round [--sites 4] [--rounds 200]`. A site is a thread without training:
-it commits a contribution and waits for the result, as `join` does, in two requests a round. Everything else is the
-product. A round is from one result to the next, at the first site. Prints one table and writes
+Run: `.venv/bin/python -m benchmarks.service_round [--rounds 1000] [--crowd 50]`. Everything but the trainer is the
+product, which offers a constant gradient: requests, accounts, records, files, screening, mean, checkpoints, journals.
+A round is the time between two publications by the service's own clock. Prints one table and writes
 benchmarks/results/service_round.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import csv
-import http.client
+import itertools
 import json
+import multiprocessing
 import os
+import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from computation.settings import Settings, parse
-from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer
-from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, Payload, encode
+from benchmarks.null_round import database
+from computation import cli
+from computation.isolation import variables
+from service.client.address import Address
+from service.client.backoff import Backoff
+from service.client.bearer import Bearer
+from service.client.credentials import Credentials
+from service.client.link import Link
 from service.place import Place
 
-FILE = "__cx_contribution.bin"
-SERVE = (
-    "import sys; from pathlib import Path; from service.serving import Wanted, serve;"
-    "serve(Wanted(Path(sys.argv[1]), port=0), lambda url: print(url, flush=True))"
-)
+PASSWORD = "a long password of the benchmark"
+PROCESSES = multiprocessing.get_context("forkserver")
+SETTINGS = {"model": "meshnet-10x5", "norm": "batch", "patch_size": [8, 8, 8]}
+#: Rounds until caches are full and memory may be compared.
+WARM = 0.2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sites", type=int, nargs="*", default=[2, 4])
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--model", default="meshnet-10x5")
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--crowd", type=int, default=50)
     options = parser.parse_args()
-    rows = [measure(sites, options.model, options.rounds) for sites in options.sites]
-    print(f"load average: {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores; milliseconds a round, warm")
-    print(" ".join(f"{name:>12}" for name in rows[0]))
+    PROCESSES.set_forkserver_preload(["computation.local", "service.client.joining"])
+    rows = [measure(4, options.rounds)]
+    if options.crowd:
+        rows.append(measure(options.crowd, 20))
     for row in rows:
-        print(" ".join(f"{value:>12}" if isinstance(value, str) else f"{value:>12,.5g}" for value in row.values()))
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
     target = Path(__file__).parent / "results" / "service_round.csv"
-    target.parent.mkdir(exist_ok=True)
     with target.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
 
 
-def measure(sites: int, model: str, rounds: int) -> dict[str, float | str]:
-    """Run null sites over HTTP and return what their warm rounds took."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "data")
-        accounts = Place(data).accounts()
-        coordinator = accounts.add("coordinator", {"coordinator"}, "a long pass phrase of nobody")
-        names = [f"local{index}" for index in range(sites)]
-        subjects = {name: accounts.add(name, {"site"}).sub for name in names}
-        tokens = {name: accounts.add_credential(sub, "bench")[1] for name, sub in subjects.items()}
-        assert coordinator
-        server = subprocess.Popen([sys.executable, "-c", SERVE, str(data)], stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout
-            port = int(server.stdout.readline().rpartition(":")[2])
-            return {**_measured(port, subjects, tokens, model, rounds), "model": model}
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _measured(
-    port: int, subjects: dict[str, str], tokens: dict[str, str], model: str, rounds: int
-) -> dict[str, float | str]:
-    owner = Caller(port, "")
-    owner.token = owner("POST", "/v1/auth/login", {"name": "coordinator", "password": "a long pass phrase of nobody"})[
-        "access"
-    ]
-    spec = {
-        "name": "bench",
-        "settings": {"model": model, "epochs": rounds, "validate_every": 10 * rounds},
-        "participants": [{"subject": subject, "site": name} for name, subject in subjects.items()],
-    }
-    run = owner("POST", "/v1/runs", spec)
-    owner("POST", f"/v1/runs/{run['id']}/invite", {})
-    made = [Null(Caller(port, tokens[name]), name, run["id"], spec["settings"]) for name in subjects]
-    for one in made:
-        one.accept(run["digest"])
-    owner("POST", f"/v1/runs/{run['id']}/start", {})
-    threads = [threading.Thread(target=one.go) for one in made]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    warm = sorted(1e3 * seconds for seconds in np.diff(made[0].times)[10:-3])
+def measure(sites: int, rounds: int) -> dict[str, Any]:
+    """Run a null training, and return what its rounds and requests took."""
+    with tempfile.TemporaryDirectory() as name, serving(Path(name)) as (link, process):
+        folder, names = Path(name), [f"site{number:02d}" for number in range(sites)]
+        load = os.getloadavg()[0]
+        run, joined = start(folder, link, names, rounds)
+        pids = {"server": process.pid, "worker": child(process.pid), "site": joined[0].pid}
+        before: dict[str, int] = {}
+        seen: dict[str, int] = {}
+        burnt: dict[str, float] = {}
+        while (state := link.get(f"/v1/runs/{run}"))["state"] == "running":
+            if state["step"] < rounds:
+                seen = {part: memory(pid) for part, pid in pids.items()}
+                burnt = {part: processor(pid) for part, pid in pids.items()}
+            before = before or (seen if state["step"] > WARM * rounds else {})
+            time.sleep(0.2)
+        if state["state"] != "completed":
+            raise SystemExit(f"the run has {state['state']}: {state['reason']} {state['detail']}")
+        for one in joined:
+            one.join(60)
+        steps = all_steps(link, run)
+        requests, size = spent(folder / "data" / "service.log"), values(link, run, steps)
+    times = [after["published"] - one["published"] for one, after in itertools.pairwise(steps[10:-3])]
+    spends = {f"{part}_cpu_ms": round(1000 * burnt[part] / rounds, 1) for part in pids}
+    grown = {f"{part}_grown_percent": round(100 * (seen[part] / before[part] - 1), 2) for part in pids}
     return {
-        "sites": len(made),
-        "values": made[0].size,
-        "rounds": len(warm),
-        "median_ms": statistics.median(warm),
-        "p10_ms": warm[len(warm) // 10],
-        "p95_ms": warm[95 * len(warm) // 100],
+        "sites": sites,
+        "rounds": rounds,
+        "values": size,
+        "load": round(load, 1),
+        "cores": os.cpu_count(),
+        "p50_ms": statistics.median(times),
+        "p95_ms": percentile(times, 95),
+        "requests": len(requests),
+        "request_p50_ms": statistics.median(ms for _, ms in requests),
+        "request_p95_ms": percentile([ms for _, ms in requests], 95),
+        "status_5xx": sum(status >= 500 for status, _ in requests),
+        "updates_lost": sum(sites - len(one["counted"]) for one in steps),
+        **spends,
+        **grown,
     }
 
 
-class Caller:
-    """One connection that stays."""
-
-    def __init__(self, port: int, token: str) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port)
-        self.token = token
-
-    def __call__(self, method: str, path: str, body: Any = None) -> Any:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        if not self.token:
-            del headers["Authorization"]
-        self._connection.request(method, path, None if body is None else json.dumps(body), headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status not in (200, 201):
-            raise RuntimeError(f"{method} {path}: {answer.status} {content[:500]!r}")
-        return json.loads(content)
+def values(run_link: Link, run: str, steps: Sequence[Any]) -> int:
+    """Return how many values a payload has."""
+    files = run_link.get(f"/v1/runs/{run}/rounds/{steps[1]['number']}/result")["files"]
+    return (files[0]["size"] - 128) // 4 if files else 0
 
 
-class Null:
-    """A site that computes nothing."""
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[Link, subprocess.Popen[str]]]:
+    """Start `serve` on a free port, with a coordinator."""
+    place = Place(folder / "data")
+    place.accounts().add("coordinator", {"coordinator"}, PASSWORD)
+    command = [sys.executable, str(Path(cli.__file__)), "serve", "--port", "0", "--data", str(place.folder)]
+    environment = {**os.environ, **variables(), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            address = Address.parse(process.stdout.readline().split()[-1])
+            refresh = place.local().login("coordinator", PASSWORD).refresh
+            bearer = Bearer(address, lambda: Credentials(refresh=refresh))
+            yield Link(address, bearer, partial(Backoff, random.Random(0), 60.0)), process
+        finally:
+            process.terminate()
 
-    def __init__(self, call: Caller, name: str, run: str, settings: dict[str, Any]) -> None:
-        self._call, self._name, self._run, self._at = call, name, run, f"/v1/runs/{run}"
-        self._settings: Settings = parse(settings)[0]
-        self.times: list[float] = []
-        self.size = 0
 
-    def accept(self, digest: str) -> None:
-        """Consent, with one scan."""
-        none = {"valid": 0, "test": 0}
-        scans = {"train": 1, **none}
-        classes = self._settings.classes
-        offer = JoinOffer(self._settings.as_json(), classes, scans, none, none, 1, {}, "cpu", {})
-        self._call("POST", f"{self._at}/accept", {"consent": digest, "message": offer.as_json()})
+def start(folder: Path, link: Link, names: Sequence[str], rounds: int) -> tuple[str, list[Any]]:
+    """Make a run, start its sites, and start it as soon as all have accepted."""
+    accounts = Place(folder / "data").accounts()
+    subjects = {name: accounts.add(name, {"site"}).sub for name in names}
+    settings = {**SETTINGS, "epochs": rounds, "validate_every": 10 * rounds}
+    members = [{"subject": subjects[name], "site": name} for name in names]
+    spec = {"name": "null", "settings": settings, "participants": members, "quorum": len(names), "deadline": 600}
+    made = link.post("/v1/runs", spec)
+    run = str(made["id"])
+    link.post(f"/v1/runs/{run}/invite")
+    database(folder / "scans" / "site.db")
+    joined = []
+    for name in names:
+        token = folder / f"{name}.json"
+        token.touch(mode=0o600)
+        token.write_text(json.dumps({"token": accounts.add_credential(subjects[name], name)[1]}))
+        given = [link.address.base, run, str(made["digest"]), str(folder), name]
+        joined.append(PROCESSES.Process(target=site, args=given, daemon=True))
+        joined[-1].start()
+    while sum(one["state"] == "accepted" for one in link.get(f"/v1/runs/{run}/members")["items"]) <= len(names):
+        time.sleep(0.2)
+    link.post(f"/v1/runs/{run}/start")
+    return run, joined
 
-    def go(self) -> None:
-        """Go on to the end of the run."""
-        number, manifest, message = 0, "", None
-        values = np.zeros(0, "<f4")
-        while True:
-            result = self._call("GET", f"{self._at}/rounds/{number}/result?wait=20&inline=1048576")
-            self.times.append(time.perf_counter())
-            message, number = result["message"], number + 1
-            if result["last"]:
-                return
-            if not manifest:
-                manifest, payload = message["manifest"], result["files"][0]["size"]
-                self.size = (payload - HEADER_BYTES) // 4
-                values = np.random.default_rng(0).normal(size=self.size).astype("<f4")
-            told, inline = self._answer(message, number, manifest, values)
-            body = {"base": result["digest"], "message": told, "inline": inline}
-            self._call("POST", f"{self._at}/rounds/{number}/updates", body)
 
-    def _answer(self, message: dict[str, Any], number: int, manifest: str, values: Any) -> tuple[Any, dict[str, str]]:
-        if "final" in message:
-            return FinishOffer("done", message["final"]).as_json(), {}
-        if message.get("last"):
-            return FinishOffer("evaluated", message["model"]).as_json(), {}
-        shapes: Any = SimpleNamespace(digest=manifest)
-        item = Payload(CONTRIBUTION, number, shapes, values, message["model"], self._name, self._run)
-        offer = RoundOffer(number, "ok", "", 1, 1.0, message["model"])
-        return offer.as_json(), {FILE: base64.b64encode(encode(item)).decode()}
+def site(url: str, run: str, digest: str, folder: str, name: str) -> None:
+    """Be a site whose trainer offers a constant gradient."""
+    import numpy as np
+    import torch
+
+    from computation import local
+    from computation.training.trainer import Gradient, Trainer
+    from service.client.joining import Asked, join
+
+    class NullTrainer(Trainer):
+        def gradient(self, round: int) -> Gradient:
+            return Gradient(0.0, 1, 1, (), np.full(self.manifest.size, 1e-3, self.dtype))
+
+    torch.set_num_threads(1)
+    place = Path(folder)
+    with (place / f"{name}.txt").open("w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    asked = Asked(url, place / "scans" / "site.db", place / name, place / f"{name}.json", run, "cpu")
+    join(asked, lambda found: found.spec.digest == digest, make=partial(local.create, NullTrainer))
+
+
+def all_steps(link: Link, run: str) -> list[dict[str, Any]]:
+    """Return every published step of a run, oldest first."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = link.get(f"/v1/runs/{run}/rounds", limit=200, after=cursor)
+        found += page["items"]
+        cursor = str(page["cursor"])
+        if not cursor:
+            return [one for one in found if one["state"] == "published"]
+
+
+def spent(log: Path) -> list[tuple[int, int]]:
+    """Return status and milliseconds of each request that did not wait for news."""
+    lines = re.findall(r"route=(\S+) status=(\d+) ms=(\d+)", log.read_text(encoding="utf-8"))
+    return [(int(status), int(ms)) for route, status, ms in lines if not route.endswith("/result")]
+
+
+def percentile(numbers: Sequence[float], percent: int) -> float:
+    """Return a percentile, of whole ranks."""
+    return sorted(numbers)[min(len(numbers) - 1, len(numbers) * percent // 100)]
+
+
+def child(pid: int) -> int:
+    """Return the worker's process id."""
+    while not (found := Path(f"/proc/{pid}/task").glob("*/children")):
+        time.sleep(0.1)
+    return int(next(text for path in found if (text := path.read_text().split()))[0])
+
+
+def memory(pid: int) -> int:
+    """Return the resident kilobytes of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"VmRSS:\s+(\d+)", status)
+    return int(found[1]) if found else 0
+
+
+def processor(pid: int) -> float:
+    """Return the seconds that a process has computed, its imports included."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
