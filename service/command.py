@@ -69,12 +69,16 @@ def _add_join(commands: Any) -> None:
 def _add_accounts(verbs: Any) -> None:
     admin = verbs.add_parser("admin", help="make the first administrator; its password is asked for, or piped in")
     site = verbs.add_parser("site", help="make a site's account, and a file of credentials for its machine")
-    for parser, verb in ((admin, "admin"), (site, "site")):
-        parser.add_argument("name")
+    demo = verbs.add_parser("demo", help="two demo sites take part in a run of the service that runs beside this")
+    for parser, verb in ((admin, "admin"), (site, "site"), (demo, "demo")):
+        if parser is not demo:
+            parser.add_argument("name")
         parser.add_argument("--data", type=Path, default=_DATA, metavar="FOLDER", help=f"default: {_DATA}")
         parser.set_defaults(run=_console(verb))
     site.add_argument("--credentials", type=Path, required=True, metavar="FILE", help="to be written, with mode 600")
-    site.add_argument("--url", default=_URL, help=f"by which the site reaches the service; default: {_URL}")
+    demo.add_argument("--output", type=Path, default=Path("service-demo"), metavar="FOLDER", help="for both sites")
+    for parser in (site, demo):
+        parser.add_argument("--url", default=_URL, help=f"by which sites reach the service; default: {_URL}")
 
 
 def _add_runs(verbs: Any) -> None:
@@ -108,7 +112,12 @@ def _remote(verbs: Any, verb: str, text: str) -> argparse.ArgumentParser:
 
 def _console(verb: str) -> Any:
     def run(options: argparse.Namespace) -> None:
-        _need(_SERVING if verb in ("admin", "site") else _JOINING)
+        _need(_SERVING if verb in ("admin", "site", "demo") else _JOINING)
+        if verb == "demo":
+            from service.demo import demo
+
+            demo(options)
+            return
         from service import console
 
         moves = ("start", "pause", "resume", "abort")
