@@ -7,11 +7,10 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-import anyio
-import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,8 +18,9 @@ from starlette.responses import Response
 from computation.errors import IdentityError
 from service.clock import now
 from service.identity.principal import Principal
-from service.protocol import TooMany, canonical, identifier
+from service.protocol import canonical, identifier
 from service.web import bodies, problems
+from service.web.costly import Costly
 from service.web.operations import Call, Operation, Reply
 from service.web.problems import Problem
 from service.web.served import Served
@@ -33,8 +33,6 @@ __all__ = ["LOG", "Answering", "told"]
 LOG = logging.getLogger("service")
 
 _VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-#: Costly requests that are handled at once, those that may wait for their turn, and after how many seconds others may.
-_COSTLY, _MOST_COSTLY, _LATER = 2, 32, 5
 _NOBODY = Principal("nobody", frozenset())
 
 
@@ -51,7 +49,7 @@ class Answering:
 
     def __init__(self, served: Served, waiting: Waiting) -> None:
         self.served, self.waiting = served, waiting
-        self._costly, self._waiting_costly = anyio.CapacityLimiter(_COSTLY), 0
+        self._costly = Costly()
 
     def endpoint(self, path: str, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers a path, whatever the verb."""
@@ -96,15 +94,8 @@ class Answering:
 
     async def _handled(self, operation: Operation, call: Call) -> Reply:
         """Run the handler in a thread; costly ones have a few of their own, so that they take none from the others."""
-        if not operation.costly:
-            return await run_in_threadpool(operation.handler, call)
-        if self._waiting_costly >= _COSTLY + _MOST_COSTLY:
-            raise TooMany("logins", "too many log in at this moment; try again in a few seconds", wait=_LATER)
-        self._waiting_costly += 1
-        try:
-            return await anyio.to_thread.run_sync(operation.handler, call, limiter=self._costly)
-        finally:
-            self._waiting_costly -= 1
+        run = self._costly.run if operation.costly else run_in_threadpool
+        return await run(partial(operation.handler, call))
 
 
 def _named(path: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from computation.errors import IdentityError, MeshNetError
+from service.web.costly import Costly
 from service.web.dashboard import guard, words
 from service.web.dashboard.asking import Ask, Form, go, page, render, sent, session_of, status_of
 from service.web.dashboard.front import Front
@@ -26,9 +28,11 @@ _LONGEST = 100
 def routes(front: Front) -> list[BaseRoute]:
     """Return the routes of this file."""
 
+    costly = Costly()
+
     async def login(request: Request) -> Response:
         if request.method == "POST":
-            return await _enter(front, request)
+            return await _enter(front, costly, request)
         if await run_in_threadpool(session_of, front, request):
             return go(guard.inside(request.query_params.get("next", "/")))
         return _form(front, request, said=words.DONE.get(request.query_params.get("done", ""), ""))
@@ -52,13 +56,13 @@ def _form(front: Front, request: Request, status: int = 200, **told: str) -> Res
     return answer
 
 
-async def _enter(front: Front, request: Request) -> Response:
+async def _enter(front: Front, costly: Costly, request: Request) -> Response:
     form = Form()
     try:
         form = await sent(request, request.cookies.get(guard.cookie_name("form", front.secure), ""))
         address = request.client.host if request.client else ""
         given = form.get("name", ""), form.get("password", ""), address
-        tokens = await run_in_threadpool(front.identity.login, *given)
+        tokens = await costly.run(partial(front.identity.login, *given))
     except MeshNetError as error:
         status = 401 if isinstance(error, IdentityError) else status_of(error)
         told = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
