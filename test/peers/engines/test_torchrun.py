@@ -52,7 +52,7 @@ def one_thread(monkeypatch):
 def four(tmp_path_factory):
     """Four peers that do one thing after the other."""
     folder = tmp_path_factory.mktemp("four")
-    scenarios = "collectives,collectives:backend,mail,malformed,early,quick,protocols,protocols:backend"
+    scenarios = "collectives,collectives:backend,compressed,mail,malformed,early,quick,protocols,protocols:backend"
     launch({name: command(scenarios, folder, FOUR) for name in FOUR}, folder)
     return folder
 
@@ -94,6 +94,19 @@ def test_the_ring_sends_the_closed_form_of_the_vector_and_one_weight(four, scena
         assert all(one["values"] == broadcast and one["bytes"] == 8 * broadcast for one in links.values())
         total += right["values"] + sum(one["values"] for one in links.values())
     assert total == sum(ring_whole(size, 4) for size in asked) + 4 * 3 * broadcast
+
+
+def test_o30_powersgd_of_full_rank_is_the_exact_mean_and_of_rank_1_owes_what_it_did_not_send(four):
+    """PyTorch's own, against our ring; Vogels, Karimireddy and Jaggi 2019, arXiv 1905.13727, algorithm 2."""
+    for name in FOUR:
+        found = seen(four, "compressed", name)
+        scale = np.abs(found["full-exact"]).max()
+        assert np.abs(found["full-sent"] - found["full-exact"]).max() < 1e-5 * scale
+        apart = np.abs(found["one-sent"] - found["one-exact"]).max(axis=1)
+        assert (apart[:2] < 1e-6 * scale).all()
+        assert (apart[2:] > 1e-3 * scale).all()
+        owed = found["one-sent"].sum(0) + found["one-left"]
+        assert np.abs(owed - found["one-exact"].sum(0)).max() < 1e-5 * scale * len(found["one-exact"])
 
 
 def test_messages_keep_their_order_and_what_they_held_when_they_were_sent(four):

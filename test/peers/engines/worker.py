@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook as power
 
 # The repository last inserted, so first: test/ has a folder of the same name as the package `peers`.
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -39,6 +41,32 @@ def collectives(peer, rank):
     seen["nobody"] = nobody is None
     for root in peer.names:
         seen[f"root-{root}"] = yield Broadcast(vectors(rank, 5, "float64"), root)
+    return seen
+
+
+def compressed(peer, rank):
+    """Average the same gradients by PyTorch's PowerSGD, of full rank and of rank 1, and exactly."""
+    seen = {}
+    for name, most in (("full", 5), ("one", 1)):
+        model = torch.nn.Linear(7, 5, bias=False)
+        torch.nn.init.normal_(model.weight, generator=torch.Generator().manual_seed(1))
+        net = torch.nn.parallel.DistributedDataParallel(model)
+        # Without the least rate a matrix that is not worth it is not compressed at all; the first two are sent whole.
+        state = power.PowerSGDState(
+            None, matrix_approximation_rank=most, start_powerSGD_iter=2, min_compression_rate=1e-9
+        )
+        net.register_comm_hook(state, power.powerSGD_hook)
+        sent, exact = [], []
+        for step in range(8):
+            inputs = torch.from_numpy(vectors(rank, 10 * 7, "float32").reshape(10, 7) + np.float32(step))
+            own = torch.autograd.grad(model(inputs).square().mean(), model.weight)[0].reshape(-1).numpy()
+            exact.append((yield Mean(own, 1.0)))
+            net.zero_grad()
+            net(inputs).square().mean().backward()
+            sent.append(model.weight.grad.reshape(-1).numpy().copy())
+        (residual,) = state.error_dict.values()
+        left = yield Mean(residual.numpy(), 1.0)
+        seen |= {f"{name}-sent": np.stack(sent), f"{name}-exact": np.stack(exact), f"{name}-left": left}
     return seen
 
 
