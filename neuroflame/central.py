@@ -37,23 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        with stoppable(), private_folder() as folder:
+        with stoppable(), private_folder(options.scratch) as folder:
             return _run(options, folder)
     except MeshNetError as error:
         print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("coinstac-meshnet: stopped", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="The centre of a run on NeuroFLAME.")
     parser.add_argument("--runkit", type=Path, default=Path("/workspace/runKit"))
     parser.add_argument("--output", type=Path, help="keep the centre's results here; the platform mounts nothing")
-    add_timing(parser)
+    add_limits(parser)
     return parser
 
 
-def add_timing(parser: argparse.ArgumentParser) -> None:
-    """Declare an option for each limit of `Timing`."""
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Declare where a node works and an option for each limit of `Timing`."""
+    parser.add_argument("--scratch", type=Path, help="for what the run needs meanwhile; default: the temporary folder")
     for name, seconds in vars(Timing()).items():
         parser.add_argument(f"--{name}", type=float, default=seconds, metavar="SECONDS")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from computation.errors import MeshNetError, SettingsError, unwritable
 from neuroflame import data, kits, parameters
-from neuroflame.central import add_timing, timing
+from neuroflame.central import add_limits, timing
 from neuroflame.places import ENDED, FAILED, Places
 from neuroflame.processes import Child, check_version, copy_kit, is_alive, private_folder, stoppable
 
@@ -41,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        with stoppable(), private_folder() as folder:
+        with stoppable(), private_folder(options.scratch) as folder:
             return _run(options, folder)
     except MeshNetError as error:
         print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("coinstac-meshnet: stopped", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runkit", type=Path, default=Path("/workspace/runKit"))
     parser.add_argument("--data", type=Path, default=Path("/workspace/data"))
     parser.add_argument("--output", type=Path, default=Path("/workspace/output"))
-    add_timing(parser)
+    add_limits(parser)
     return parser
 
 

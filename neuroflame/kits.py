@@ -47,12 +47,13 @@ _LOG = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"}},
     "loggers": {"root": {"level": "WARNING", "handlers": ["console"]}},
 }
-#: What the centre's own script needs of a site, and no more: no code with a job, no shell, no files.
+#: What the centre's script needs, and no more: no code with a job, no shell, no files, no louder log.
 _RIGHTS = {
     "submit_job": "any",
     "manage_job": "any",
-    "view": "any",
-    "operate": "any",
+    "configure_job_log": "none",
+    "operate": "none",
+    "shutdown": "any",
     "clone_job": "none",
     "download_job": "none",
     "shell_commands": "none",
@@ -154,11 +155,12 @@ def rule_site(kit: Path) -> None:
     launcher = "nvflare.app_common.job_launcher.client_process_launcher.ClientProcessJobLauncher"
     _rule(
         kit,
+        {**_RIGHTS, "view": "none"},
         {
             "format_version": 2,
             "class_allow_list": _CLASSES,
             "allow_log_streaming": False,
-            "client": {"retry_timeout": 30, "compression": "Gzip"},
+            "client": {"retry_timeout": 30},
             "components": [
                 _component(
                     "resource_manager",
@@ -185,6 +187,7 @@ def rule_server(kit: Path, storage: Path) -> None:
     persistor = "nvflare.app_common.state_persistors.storage_state_persistor.StorageStatePersistor"
     _rule(
         kit,
+        {**_RIGHTS, "view": "any", "sys_info": "any"},
         {
             "format_version": 2,
             "class_allow_list": _CLASSES,
@@ -220,7 +223,7 @@ def _component(name: str, path: str, **arguments: Any) -> dict[str, Any]:
     return {"id": name, "path": path, "args": arguments}
 
 
-def _rule(kit: Path, resources: dict[str, Any]) -> None:
+def _rule(kit: Path, rights: dict[str, str], resources: dict[str, Any]) -> None:
     local = kit / "local"
     for name in ("resources.json.default", "resources.json"):
         _write(local / name, resources)
@@ -228,7 +231,7 @@ def _rule(kit: Path, resources: dict[str, Any]) -> None:
     for name in ("log_config.json.default", "log_config.json"):
         _write(local / name, _LOG)
     for name in ("authorization.json.default", "authorization.json"):
-        _write(local / name, {"format_version": "1.0", "permissions": {"project_admin": _RIGHTS}})
+        _write(local / name, {"format_version": "1.0", "permissions": {"project_admin": rights}})
 
 
 def _write(path: Path, value: Any) -> None:

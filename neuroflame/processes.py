@@ -28,7 +28,7 @@ _SERVER = "nvflare.private.fed.app.server.server_train"
 _SET = ("secure_train=true", "org=meshnet", "config_folder=config")
 #: A job process that dies before its first heartbeat would otherwise never be missed by NVFlare's server.
 _SERVER_KNOWS = {"NVFLARE_SYNC_CLIENT_JOBS_REQUIRE_PREVIOUS_REPORT": "false"}
-_PATIENCE = 10.0  # seconds from SIGTERM to SIGKILL
+_PATIENCE = 3.0  # seconds from SIGTERM to SIGKILL
 _LONGEST_LOG = 64 * 2**20
 
 
@@ -47,10 +47,17 @@ def check_version() -> str:
 
 
 @contextmanager
-def private_folder() -> Iterator[Path]:
-    """Lend a folder that only this user may enter; NVFlare passes its path through command lines without quotes."""
-    place = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(prefix="meshnet-", dir="/tmp" if any(map(str.isspace, place)) else place) as name:
+def private_folder(place: Path | None = None) -> Iterator[Path]:
+    """Lend a folder that only this user may enter.
+
+    Parameters
+    ----------
+    place : Path, optional
+        Where; the system's temporary folder by default, and in the place of one whose name has a blank, since NVFlare
+        passes the path through command lines without quotes.
+    """
+    text = str(place.absolute() if place else tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix="meshnet-", dir="/tmp" if any(map(str.isspace, text)) else text) as name:
         yield Path(name)
 
 
@@ -121,12 +128,14 @@ class Child:
         return next((pid for pid in map(int, told.split()) if is_alive(pid)), 0)
 
     def close(self) -> None:
-        """End it, and the job process that it started."""
+        """End it, and the job process that it started, which has a group of its own."""
+        job = self.job
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for pid in filter(None, (job, self._process.pid)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
         self._process.wait()
 
     def keep_log(self, output: Path) -> None:

@@ -32,7 +32,7 @@ class Administrator:
     """
 
     def __init__(self, kit: Path, alive: Callable[[], bool]) -> None:
-        self._alive = alive
+        self._alive, self._job = alive, ""
         self._session = self._connect(kit)
 
     def _connect(self, kit: Path) -> Session:
@@ -78,7 +78,8 @@ class Administrator:
 
     def submit(self, job: Path) -> str:
         """Submit the job and return its id."""
-        return str(self._session.submit_job(str(job)))
+        self._job = str(self._session.submit_job(str(job)))
+        return self._job
 
     def status(self, job: str) -> str:
         """Return how the job ended, in NVFlare's word; empty while it runs or nothing is known."""
@@ -90,8 +91,11 @@ class Administrator:
         return status if status.startswith("FINISHED") or status == RunStatus.FAILED_TO_RUN.value else ""
 
     def close(self) -> None:
-        """Ask all nodes to end, once a job that is not quite over lets them, and wait for the server to go."""
+        """Ask all nodes to end, abort a job that is not over, and wait for the server to go."""
         end, asked = time.monotonic() + _CLOSING, False
+        if self._job and self._alive() and not self.status(self._job):
+            with suppress(Exception):
+                self._session.abort_job(self._job)
         while self._alive() and time.monotonic() < end:
             if not asked:
                 with suppress(Exception):

@@ -100,10 +100,11 @@ def _owner(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _command(layout: Layout, client: str, limits: Sequence[str]) -> list[str]:
     kits = _kits(layout)
     if client == CENTRE:
-        where = ["--runkit", kits / _CENTRAL, "--output", layout.output(CENTRE)]
-        return [sys.executable, str(SCRIPTS / "entry_central.py"), *map(str, where), *limits]
-    where = ["--runkit", kits / client, "--data", layout.base(client), "--output", layout.output(client)]
-    return [sys.executable, str(SCRIPTS / "entry_edge.py"), *map(str, where), *limits]
+        script, where = "entry_central.py", ["--runkit", kits / _CENTRAL]
+    else:
+        script, where = "entry_edge.py", ["--runkit", kits / client, "--data", layout.base(client)]
+    where += ["--output", layout.output(client), "--scratch", layout.cache(client)]
+    return [sys.executable, str(SCRIPTS / script), *map(str, where), *limits]
 
 
 def _kits(layout: Layout) -> Path:

@@ -78,7 +78,7 @@ def main(mode: str, rounds: int) -> None:
     print(f"  port answers after            {answer:8.2f} s  bar 2")
     print(f"  joined after                  {joined:8.2f} s  bar 15")
     if mode == "docker":
-        print(f"  image, unpacked               {image_bytes():8.2f} GB bar 1.3")
+        print(f"  image, unpacked               {image_bytes():8.2f} GB bar 1.4")
 
 
 if __name__ == "__main__":
