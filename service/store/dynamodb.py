@@ -61,8 +61,9 @@ _SORTED: Mapping[type[Any], str] = {
     Update: _UPDATE,
     Event: _EVENT,
 }
-#: Why a transaction is cancelled, where it is others' doing.
+#: Why a transaction is cancelled: others were faster, or the table is busy.
 _OTHERS = {"ConditionalCheckFailed", "TransactionConflict"}
+_PUT_OFF = {"ThrottlingError", "ProvisionedThroughputExceeded", "TransactionInProgressException"}
 
 
 class DynamoStore:
@@ -82,10 +83,27 @@ class DynamoStore:
 
     def write(self, *changes: Change) -> None:
         """See `Store`."""
-        items = [self._change(change) for change in changes]
-        with _broken():
-            # The token makes a retry of what had happened already a success, where a condition would fail.
-            self._client.transact_write_items(TransactItems=items, ClientRequestToken=secrets.token_hex(16))
+        # The token makes a retry of what had happened already a success, where a condition would fail.
+        told = {
+            "TransactItems": [self._change(change) for change in changes],
+            "ClientRequestToken": secrets.token_hex(16),
+        }
+        for pause in _pauses():
+            with _broken():
+                if self._written(told):
+                    return
+            time.sleep(pause)
+        raise _busy()
+
+    def _written(self, told: Item) -> bool:
+        """Try to write, and tell whether that is decided; boto3 does not itself repeat what is only put off."""
+        try:
+            self._client.transact_write_items(**told)
+        except ClientError as error:
+            if _reasons(error) & _PUT_OFF and "ConditionalCheckFailed" not in _reasons(error):
+                return False
+            raise
+        return True
 
     def _change(self, change: Change) -> Item:
         record, table = change.record, {"TableName": self._table}
@@ -359,12 +377,17 @@ def _broken() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        reasons = {one.get("Code") for one in error.response.get("CancellationReasons", [])} - {"None", None}
-        if reasons and reasons <= _OTHERS:
+        if _reasons(error) & _OTHERS:
             raise Contended("the record has changed since it was read, or there is one already") from None
         raise _failed(error) from error
     except BotoCoreError as error:
         raise _failed(error) from error
+
+
+def _reasons(error: ClientError) -> set[str]:
+    """Return why a transaction was cancelled, or else what went wrong."""
+    listed = {str(one.get("Code")) for one in error.response.get("CancellationReasons", [])} - {"None"}
+    return listed or {str(error.response.get("Error", {}).get("Code"))}
 
 
 def _failed(error: Exception) -> StoreBroken:

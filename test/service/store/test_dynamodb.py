@@ -1,6 +1,7 @@
 """What only this store can do wrong: pages of a megabyte, indices that lag, answers that get lost, rights it lacks."""
 
 import http.server
+import json
 import re
 import secrets
 import threading
@@ -69,6 +70,9 @@ class _Lossy(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.refusals:
+            self._answer(*self.server.refusals.pop(0))
+            return
         request = urllib.request.Request(self.server.behind, body, dict(self.headers), method="POST")
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -79,6 +83,9 @@ class _Lossy(http.server.BaseHTTPRequestHandler):
             self.server.losing -= 1
             self.close_connection = True
             return
+        self._answer(status, content)
+
+    def _answer(self, status, content):
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Content-Type", "application/x-amz-json-1.0")
@@ -92,7 +99,7 @@ class _Lossy(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def lossy(emulator, dynamodb):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Lossy)
-    server.behind, server.losing = emulator.url, 0
+    server.behind, server.losing, server.refusals = emulator.url, 0, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server, DynamoStore(dynamodb._table, _client(f"http://127.0.0.1:{server.server_port}"))
     server.shutdown()
@@ -116,6 +123,59 @@ def test_a_write_whose_answer_got_lost_is_done_once_and_succeeds(lossy, dynamodb
     assert dynamodb.run(A).version == 1
     with pytest.raises(Contended):
         store.write(Replace(moved(RUN, state="aborted")))
+
+
+def _refusal(kind, *reasons):
+    told = {"__type": f"com.amazonaws.dynamodb.v20120810#{kind}", "message": "not now"}
+    if reasons:
+        told["CancellationReasons"] = [{"Code": one} for one in reasons]
+    return 400, json.dumps(told).encode()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        _refusal("TransactionCanceledException", "ThrottlingError", "None"),
+        _refusal("TransactionCanceledException", "None", "ProvisionedThroughputExceeded"),
+        _refusal("TransactionInProgressException"),
+        _refusal("ThrottlingException"),
+        (503, b"{}"),
+        (500, b"<html>"),
+    ],
+    ids=range(6),
+)
+def test_a_busy_table_is_asked_again(lossy, refusal):
+    server, store = lossy
+    server.refusals = [refusal] * 2
+    store.write(Create(RUN), Create(EVENT))
+    assert server.refusals == []
+    assert store.run(A) == RUN
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        ("TransactionConflict", "None"),
+        ("None", "ConditionalCheckFailed"),
+        ("ConditionalCheckFailed", "ThrottlingError"),
+    ],
+)
+def test_others_that_were_faster_are_told_at_once(lossy, reasons):
+    server, store = lossy
+    server.refusals = [_refusal("TransactionCanceledException", *reasons)]
+    with pytest.raises(Contended):
+        store.write(Create(RUN), Create(EVENT))
+    assert server.refusals == []
+    assert store.run(A) is None
+
+
+def test_a_table_that_stays_busy_is_broken_and_nothing_is_written(lossy, monkeypatch):
+    server, store = lossy
+    monkeypatch.setattr("service.store.dynamodb._TRIES", 3)
+    server.refusals = [_refusal("TransactionCanceledException", "ThrottlingError")] * 3
+    with pytest.raises(StoreBroken, match="busier"):
+        store.write(Create(RUN))
+    assert store.run(A) is None
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9"])
