@@ -27,8 +27,8 @@ __all__ = ["MOST", "build", "main", "wanted"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What the functions import; the lock file knows what that needs.
-_IMPORTED = ("argon2-cffi", "boto3", "jinja2", "mangum", "numpy", "pyjwt", "python-multipart", "starlette")
-#: Clouds and services that a boto3 for all of AWS describes, of which these are called.
+_IMPORTED = ("argon2-cffi", "botocore", "jinja2", "mangum", "numpy", "pyjwt", "python-multipart", "starlette")
+#: Of all services of AWS that botocore describes, those that are called.
 _CALLED = ("dynamodb", "s3", "sqs")
 _OURS = ("computation", "service")
 _DATA = (".py", ".json", ".html", ".css", ".js", ".sql", ".svg", ".txt", ".ico", ".woff2")
@@ -127,7 +127,7 @@ def _trim(folder: Path) -> None:
     """Remove what no function ever opens."""
     described = {"endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json", *_CALLED}
     unused = [path for path in (folder / "botocore" / "data").iterdir() if path.name not in described]
-    unused += [folder / name for name in ("bin", "boto3/examples", "numpy/_core/include")]
+    unused += [folder / name for name in ("bin", "numpy/_core/include")]
     unused += [path for path in folder.rglob("*") if path.name in ("test", "tests") or path.suffix == ".pyi"]
     for path in unused:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

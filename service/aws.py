@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
 
 from computation.checks import parse_json
 from computation.errors import MeshNetError, ServiceError
@@ -152,7 +152,7 @@ def _desk(ringing: bool) -> Desk:
 
 def _bell(queue: str) -> Callable[[str], None]:
     config = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=2, read_timeout=5)
-    client = boto3.client("sqs", config=config)
+    client = get_session().create_client("sqs", config=config)
 
     def ring(run: str) -> None:
         try:

@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from hashlib import sha256 as sha256_of
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
 
 from service.blobs.base import BlobError, BlobExists, BlobMissing, Signed, check_key
 
 __all__ = ["CONFIG", "S3Blobs"]
 
-#: Without the first of them boto3 signs in a Lambda by a version that is refused, or believed unchecked, elsewhere. The
-#: second names the bucket's own region, since the host of all regions redirects, and a signature is for one host. The
-#: next two keep it from adding checksums of its own, which whoever uses the URL would have to send as well.
+#: Without the first of them botocore signs in a Lambda by a version that is refused, or believed unchecked, elsewhere.
+#: The second names the bucket's own region, since the host of all regions redirects, and a signature is for one host.
+#: The next two keep it from adding checksums of its own, which whoever uses the URL would have to send as well.
 CONFIG = Config(
     signature_version="s3v4",
     s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
@@ -51,12 +51,12 @@ class S3Blobs:
     bucket : str
         Its name; see `infrastructure/storage.tf`.
     client : optional
-        boto3's for S3; by default one for the account and region of the environment.
+        botocore's for S3; by default one for the account and region of the environment.
     """
 
     def __init__(self, bucket: str, client: Any = None) -> None:
         self._bucket = bucket
-        self._client = client or boto3.client("s3", config=CONFIG)
+        self._client = client or get_session().create_client("s3", config=CONFIG)
 
     def sign_put(self, key: str, size: int, sha256: str, now: int, seconds: int) -> Signed:
         """See `Blobs`."""

@@ -27,9 +27,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
 
 from service.protocol.codec import dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
@@ -74,12 +74,12 @@ class DynamoStore:
     table : str
         Its name; see `infrastructure/storage.tf`.
     client : optional
-        boto3's for DynamoDB; by default one for the account and region of the environment.
+        botocore's for DynamoDB; by default one for the account and region of the environment.
     """
 
     def __init__(self, table: str, client: Any = None) -> None:
         self._table = table
-        self._client = client or boto3.client("dynamodb", config=CONFIG)
+        self._client = client or get_session().create_client("dynamodb", config=CONFIG)
 
     def write(self, *changes: Change) -> None:
         """See `Store`."""
@@ -96,7 +96,7 @@ class DynamoStore:
         raise _busy()
 
     def _written(self, told: Item) -> bool:
-        """Try to write, and tell whether that is decided; boto3 does not itself repeat what is only put off."""
+        """Try to write, and tell whether that is decided; botocore does not itself repeat what is only put off."""
         try:
             self._client.transact_write_items(**told)
         except ClientError as error:
