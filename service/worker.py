@@ -34,6 +34,8 @@ __all__ = ["LEASE", "Worker", "serve"]
 LEASE = 15_000
 #: Runs whose centres are kept warm.
 _MOST_WARM = 8
+#: Milliseconds, and seconds between two sweeps.
+_DAY, _HOUR = 86_400_000, 3600.0
 #: Seconds between two looks at all runs: deadlines, leases, and rings that got lost.
 _TICK = 1.0
 
@@ -74,6 +76,11 @@ class Worker:
         for run in list(self._warm):
             self._cool(run)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def sweep(self) -> int:
+        """Forget what expired long ago: reservations, and what was done for an idempotency key."""
+        self._desk.store.sweep(self._desk.clock() - _DAY)
+        return 0
 
     def look(self) -> int:
         """Look at every run that has something open, and do what is to be done; return the steps published."""
@@ -171,11 +178,14 @@ def serve(worker: Worker, listener: Listener, stopped: threading.Event, tick: fl
     tick : float
         Seconds between two looks at everything: deadlines, leases that ended, and rings that got lost.
     """
-    looked = -math.inf
+    looked = swept = -math.inf
     while not stopped.is_set():
         if time.monotonic() - looked >= tick:
             _guarded(worker.look)
             looked = time.monotonic()
+        if time.monotonic() - swept >= _HOUR:
+            _guarded(worker.sweep)
+            swept = time.monotonic()
         for run in listener.wait(tick):
             _guarded(partial(worker.work, run))
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from computation.checks import is_plain_name
 from computation.errors import ContributionError, MessageError
-from computation.model import vector
 from computation.settings import Settings
 from computation.wire.messages import Evaluation, JoinOffer, RoundOffer
 from computation.wire.payload import Manifest, Vector
@@ -122,6 +121,9 @@ def check_values(manifest: Manifest, values: Vector) -> None:
     ModelError
         If a batch-norm variance is negative.
     """
+    # Imported here, since whoever only holds claims against each other needs no network, and no torch.
+    from computation.model import vector
+
     vector.check(manifest, values)
     largest = float(np.abs(values).max(initial=0.0))
     if largest > _LARGEST:

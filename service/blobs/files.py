@@ -11,6 +11,7 @@ import hmac
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +73,7 @@ class Files:
             for path in (self._folder, self._folder / "partial"):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._secret = _secret(self._folder / "key")
+            _sweep(self._folder / "partial")
 
     def sign_put(self, key: str, size: int, sha256: str, now: int, seconds: int) -> Signed:
         """See `Blobs`."""
@@ -283,6 +285,14 @@ def _secret(path: Path) -> bytes:
         text = "the key that signs URLs is damaged, or others can read it; remove it: a new one is made"
         raise BlobError(text, str(path))
     return secret
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was being sent when a process was killed; nothing is sent for a day."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - 86_400:
+                path.unlink()
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from service.protocol import (
     identifier,
 )
 from service.protocol import transitions as to
-from service.protocol.course import check
+from service.protocol.course import Known, check, known
 from service.protocol.identifiers import is_identifier
 from service.store.base import Change, Contended, Create, Hold, Replace
 
@@ -268,7 +268,7 @@ def _examine(desk: Desk, at: Seat, step: Step, content: Content, wanted: Update)
         if content.base != step.base:
             text = "the update answers another result than the run's last one; take the run's results in order"
             raise Conflict("wrong_base", text, base=step.base)
-        offer = check(at.run, step, content.message)
+        offer = check(at.run, step, at.site, content.message, _known(desk, at, step))
         inline = content.inline
         files = {file.name: inline[file.name] if file.name in inline else _sent(desk, file) for file in wanted.files}
         contents.check(at.run, step, at.site, offer, files)
@@ -278,6 +278,15 @@ def _examine(desk: Desk, at: Seat, step: Step, content: Content, wanted: Update)
     for file in wanted.files:
         if file.name in content.inline:
             desk.blobs.write(file.key, content.inline[file.name])
+
+
+def _known(desk: Desk, at: Seat, step: Step) -> Known | None:
+    """Return what was said at the join, which every later claim is held against."""
+    if step.number == 0:
+        return None
+    joined, answer = desk.store.update(at.run.id, 0, at.site), desk.store.step(at.run.id, 0)
+    assert joined is not None and answer is not None and answer.result is not None
+    return known(joined.message, answer.result.message)
 
 
 def _sent(desk: Desk, file: Stored) -> bytes:

@@ -10,11 +10,11 @@ import time
 import tracemalloc
 
 import pytest
-from places import ROOT, digest, kinds, opened, plain
+from places import ANNA, ROOT, digest, kinds, opened, plain, spec
 
 from service import working
 from service.aggregate import Centre
-from service.cases import closing, reading
+from service.cases import closing, coordinator, reading
 from service.worker import Worker
 
 LEASE = 150
@@ -151,6 +151,16 @@ def test_a_worker_process_hears_what_is_to_be_done_and_ends_when_it_is_told_to(d
     assert "Traceback" not in told
     assert str(data) not in told
     desk.store.close()
+
+
+def test_a_worker_forgets_what_expired_long_ago(desk, worker, clock):
+    coordinator.create(desk, ANNA, spec(1), "key")
+    clock.pass_(2 * 86_400 - 1)
+    worker.sweep()
+    assert desk.store.answer("anna", "runs", "key")
+    clock.pass_(2)
+    worker.sweep()
+    assert desk.store.answer("anna", "runs", "key") is None
 
 
 def test_a_worker_keeps_nothing_of_the_steps_that_are_done(data, tmp_path):

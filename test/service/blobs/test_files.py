@@ -1,6 +1,8 @@
 """Attacks on the URLs that the service signs itself, and on the folder."""
 
 import hashlib
+import os
+import time
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -126,6 +128,16 @@ def test_a_client_that_goes_away_leaves_no_trace(files, tmp_path):
         one.write(CONTENT[:5])
         raise KeyboardInterrupt
     assert traces(tmp_path / "files") == []
+
+
+def test_what_a_killed_process_left_behind_goes_after_a_day(tmp_path):
+    Files(tmp_path / "files")
+    for name, age in (("old", 90_000), ("new", 1000)):
+        path = tmp_path / "files" / "partial" / name
+        path.touch()
+        os.utime(path, times=(time.time() - age,) * 2)
+    Files(tmp_path / "files")
+    assert traces(tmp_path / "files") == ["new"]
 
 
 def test_a_restarted_service_serves_the_urls_of_before(files, tmp_path):

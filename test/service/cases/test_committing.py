@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from places import ANNA, EVE, FILE, ROOT, Plain, kinds, plain, send, spec, who
+from places import ANNA, EVE, FILE, ROOT, Plain, go, kinds, plain, send, spec, who
 
 from computation.errors import MeshNetError
 from computation.wire.payload import COMBINATION, MODEL
@@ -59,7 +59,7 @@ def test_the_same_commit_is_the_same_after_the_step_and_after_the_run(desk, work
 def test_another_content_of_the_same_site_is_refused(desk, opened):
     opened.sites[0].commit(1)
     refused("other_content", Conflict, lambda: opened.sites[0].commit(1, seed=1))
-    refused("other_content", Conflict, lambda: opened.sites[0].commit(1, samples=2))
+    refused("other_content", Conflict, lambda: opened.sites[0].commit(1, loss=2.0))
     assert len(desk.store.updates(opened.run, 1)) == 1
 
 
@@ -325,6 +325,41 @@ def test_a_message_that_cannot_be_is_refused(desk, opened, changes):
     assert desk.store.updates(opened.run, 1) == ()
 
 
+COUNTS = {"round": 0, "intersection": [1, 1, 1], "predicted": [1, 1, 1], "truth": [1, 1, 1], "scans": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"samples": 2}, "says 2 sub-volumes"),
+        ({"samples": 2**31 - 1}, "sub-volumes"),
+        ({"unreadable": 5}, "5 unreadable scans"),
+        ({"validation": COUNTS}, "validates nothing"),
+        ({"status": "evaluates", "samples": 0, "loss": 0.0}, "joined with 1 training scans"),
+    ],
+    ids=str,
+)
+def test_a_claim_for_which_the_centre_would_end_the_run_is_refused_at_the_door(desk, worker, opened, changes, said):
+    """What one site says costs that site, and not the others their run."""
+    one = opened.sites[0]
+    why = refused("claim", Malformed, lambda: one.commit(1, **changes))
+    assert said in why.public
+    for other in opened.sites:
+        other.commit(1)
+    assert worker.work(opened.run) == 1
+
+
+def test_a_site_that_counts_more_than_it_has_at_the_end_is_refused_at_the_door(desk, worker):
+    run, made = plain(desk, 2, settings={"epochs": 1})
+    worker.work(run)
+    for one in made:
+        one.commit(1)
+    worker.work(run)
+    many = {"valid": {**COUNTS, "round": 1}}
+    refused("claim", Malformed, lambda: made[0].commit(2, evaluations=many))
+    assert go(desk, worker, run, made).state == "completed"
+
+
 @pytest.mark.parametrize("message", [None, [], "x", 1, {}, {"protocol": 2}, {"a": b"bytes"}, {1: set()}], ids=str)
 def test_what_is_no_message_is_refused(desk, opened, message):
     for number, base in ((1, opened.base),):
@@ -395,6 +430,7 @@ def test_consent_is_to_the_spec_that_was_read(desk, invited):
         ({"preparation": {"spacing": "2 mm"}}, "preparation"),
         ({"preparation": {}}, "preparation"),
         ({"steps": -1}, "message"),
+        ({"steps": 7}, "claim"),
         ({"scans": {"train": 0, "valid": 0, "test": 0}}, "message"),
         ({"scans": {"train": 2**63, "valid": 0, "test": 0}}, "message"),
     ],
