@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,12 +145,30 @@ class Provider:
                 self._neighbours.renew(one)
             self._member.remember(offers)
 
+    def _part(self) -> None:
+        """Tell those who may still name this node to others that it has gone."""
+        assert self._member.place is not None
+        answer = self._member.ask(*self._member.place, tries=1, discoveryRequest=Criteria().fields(_NEIGHBOURS))
+        if answer is None or not answer.HasField("discoveryResponse"):
+            return
+        others = [node for node in answer.discoveryResponse.availablePeers if node.id != self._pair.name]
+        if others:
+            with ThreadPoolExecutor(len(others)) as pool:
+                list(pool.map(self._say_goodbye, others))
+
+    def _say_goodbye(self, node: Any) -> None:
+        content = {"node": self.offer.node(), "leave": True}
+        self._member.ask(node.address, bytes(node.key), tries=1, registration=content)
+
     def _handle(self, name: str, message: Any) -> Any:
         match message.WhichOneof("payload"):
             case "discoveryRequest":
                 found = self._neighbours.find(Criteria.read(message.discoveryRequest), _NEIGHBOURS)
                 own = {"callerAddr": message.senderIpAddress, "availablePeers": [one.node() for one in found]}
                 return letters.answer(message, self._pair.name, self.address, discoveryResponse=own)
+            case "registration" if message.registration.leave and message.registration.node.id == name:
+                self._neighbours.leave(name)
+                return letters.answer(message, self._pair.name, self.address, acknowledgement={"note": "farewell"})
             case "acknowledgement":
                 return letters.answer(message, self._pair.name, self.address, acknowledgement={"note": "here"})
             case "taskRequest":
@@ -233,6 +252,7 @@ class Provider:
         """Finish the task that is at work, leave, and stop; tell whether the leaving was confirmed."""
         for thread in self._threads:
             thread.join(min(patience, threading.TIMEOUT_MAX))
+        self._part()
         confirmed = self._member.leave()
         self._server.close()
         return confirmed

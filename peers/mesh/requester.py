@@ -150,7 +150,7 @@ class Requester:
         models.model(wish.model, wish.configuration)
         name = uuid.uuid4().hex
         size = float(train[0].nbytes + train[1].nbytes) * 1.01 + 65_536
-        reserved = self._reserved(name, wish, criteria, size)
+        reserved = self._present(name, wish, criteria, size, self._reserved(name, wish, criteria, size))
         with self._given(train, [one.offer.name for one in reserved], wish.seed) as accounts:
             workers = self._started(name, wish, reserved, accounts, size)
             task = Task(name, wish, workers)
@@ -184,11 +184,24 @@ class Requester:
             "raw": True,
         }
 
-    def _reserved(self, name: str, wish: Wish, criteria: Criteria, size: float) -> list[_Reserved]:
-        """Reserve as many providers as are wanted, or as there are; who was quicker than this requester is let be."""
-        deadline, held = time.monotonic() + self._patience, dict[str, _Reserved]()
-        content = self._content(name, wish, size, "reserve")
+    def _present(
+        self, name: str, wish: Wish, criteria: Criteria, size: float, reserved: list[_Reserved]
+    ) -> list[_Reserved]:
+        """Return who is there before any data are divided; for those who have gone others are looked for."""
+        there = [one for one in reserved if self._still(one, name, wish, size)]
+        for one in reserved:
+            if one not in there:
+                self._told(f"{one.offer.name} has gone between its assignment and the start; another one is looked for")
+        return reserved if len(there) == len(reserved) else self._reserved(name, wish, criteria, size, there)
+
+    def _reserved(
+        self, name: str, wish: Wish, criteria: Criteria, size: float, already: Sequence[_Reserved] = ()
+    ) -> list[_Reserved]:
+        """Reserve as many providers as are wanted, or as there are; who loses one to another requester looks again."""
+        deadline, held = time.monotonic() + self._patience, {one.offer.name: one for one in already}
+        content, lost = self._content(name, wish, size, "reserve"), False
         while True:
+            again, lost = lost, False
             found = search(self._member, replace(criteria, device=wish.device), wish.providers, self._told)
             for one in self._of_one_kind(found, wish.device):
                 if len(held) < wish.providers and one.offer.name not in held:
@@ -196,10 +209,11 @@ class Requester:
                     if answer is not None and answer.status == "reserved" and len(answer.addresses) == 2:
                         held[one.offer.name] = _Reserved(one.offer, tuple(answer.addresses))
                     elif answer is not None:
+                        lost = lost or answer.status == "busy"
                         self._told(f"{one.offer.name} does not take the task: {answer.reason or answer.status}")
             if len(held) == wish.providers or time.monotonic() > deadline:
                 break
-            if held and not self._strict:
+            if held and not self._strict and (again or not lost):
                 break
             time.sleep(_POLL)
         self._expect(name, held, wish)
@@ -230,7 +244,7 @@ class Requester:
     def _started(
         self, name: str, wish: Wish, reserved: list[_Reserved], accounts: dict[str, data.Account], size: float
     ) -> tuple[tuple[str, str, str], ...]:
-        """Start the task at each, the first leads; who has gone in between is replaced by going on without it."""
+        """Start the task at each, the first leads; it goes on without those who have gone since data were divided."""
         there = [one for one in reserved if self._still(one, name, wish, size)]
         for one in reserved:
             if one not in there:

@@ -64,6 +64,65 @@ def test_4_13_a_provider_that_vanished_before_the_start_is_told_and_the_others_g
     going._member.leave()
 
 
+def test_4_13_a_provider_that_vanished_before_the_start_is_replaced_by_another(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    for name in ("provider1", "provider2"):
+        mesh.provider(name, contact)
+    requester = mesh.requester(contact)
+    usual, gone = requester._still, []
+
+    def vanished(one, *rest):
+        if not gone:
+            gone.append(one.offer.name)
+            node = next(node for node in mesh.nodes[1:] if node.offer.name == one.offer.name)
+            mesh.nodes.remove(node)
+            node._server.close()
+            node._member.leave()
+        return usual(one, *rest)
+
+    requester._still = vanished
+    data = pictures(tmp_path / "data")
+    task = requester.begin(data, wished(providers=1, epochs=1), Criteria(), share=True)
+    assert {gone[0], task.workers[0][0]} == {"provider1", "provider2"}
+    assert any("another one is looked for" in text for text in mesh.told)
+    assert requester.result(task, data, 60) is not None
+
+
+def test_4_22_a_provider_that_leaves_is_named_by_none_of_its_neighbours_any_more(mesh):
+    contact = mesh.contact(mesh.bootstrap())
+    mesh.provider("provider1", contact)
+    later = mesh.provider("provider2", contact)
+    assert "provider1" in [one.name for one in later._neighbours.offers()]
+    mesh.nodes.remove(first := mesh.nodes[1])
+    assert first.close()
+    assert not [one for one in later._neighbours.offers() if one.name == "provider1"]
+
+
+def test_4_22_nobody_says_farewell_for_another(mesh):
+    contact = mesh.contact(mesh.bootstrap())
+    mesh.provider("provider1", contact)
+    later = mesh.provider("provider2", contact)
+    liar = mesh.member("liar", contact)
+    content = {"node": mesh.nodes[1].offer.node(), "leave": True}
+    liar.ask(later.address, later.offer.key, tries=1, registration=content)
+    assert [one for one in later._neighbours.offers() if one.name == "provider1"]
+
+
+def test_4_12_a_provider_that_is_asked_to_leave_at_work_finishes_first(mesh, tmp_path):
+    contact = mesh.contact(mesh.bootstrap())
+    provider = mesh.provider("provider1", contact)
+    data = pictures(tmp_path / "data")
+    requester = mesh.requester(contact)
+    task = requester.begin(data, wished(providers=1), Criteria(), share=True)
+    mesh.nodes.remove(provider)
+    leaving = threading.Thread(target=provider.close)
+    leaving.start()
+    _, work = provider._works[task.name]
+    leaving.join(120)
+    assert not leaving.is_alive()
+    assert work.status == "complete" and work.state()
+
+
 def test_4_14_a_follower_gives_the_last_mean_when_the_leader_is_gone(mesh, tmp_path):
     contact = mesh.contact(mesh.bootstrap())
     nodes = {name: mesh.provider(name, contact, lease=1.0) for name in ("provider1", "provider2")}
