@@ -193,6 +193,8 @@ def _list(options: argparse.Namespace) -> None:
     terminal.console().print(table)
     for name, entry in PROTOCOLS.items():
         terminal.console().print(f"{name}: {entry.text}", highlight=False)
+    text = "zeromq carries `coinstac-meshnet mesh`; swarm runs on libp2p, too: `coinstac-meshnet swarm`"
+    terminal.console().print(text, highlight=False)
 
 
 def choice(options: argparse.Namespace) -> Choice:

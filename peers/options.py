@@ -26,10 +26,11 @@ from peers.requests import COLLECTIVE, CONTENT, MEASUREMENT, MEMBERSHIP, POINT, 
 
 __all__ = ["ENGINES", "PROTOCOLS", "Choice"]
 
-#: What each engine carries; written here so that a list of them needs neither of them.
+#: What each engine carries; written here so that a list of them needs none of them.
 ENGINES: Mapping[str, frozenset[str]] = {
     "virtual": frozenset({COLLECTIVE, CONTENT, MEASUREMENT, MEMBERSHIP, POINT, PUBSUB}),
     "torchrun": frozenset({COLLECTIVE, MEASUREMENT, MEMBERSHIP, POINT}),
+    "zeromq": frozenset({MEASUREMENT, MEMBERSHIP, POINT}),
 }
 
 

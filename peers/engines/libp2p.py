@@ -54,8 +54,8 @@ T = TypeVar("T")
 OFFERS = frozenset({CONTENT, MEASUREMENT, MEMBERSHIP, POINT, PUBSUB})
 
 _MOST_WAITING = 8192
-#: Seconds: to start, and to end.
-_START, _END = 20.0, 10.0
+#: Seconds: to start, to end, and for two nodes to agree on what a stream is for: on a busy machine that takes long.
+_START, _END, _NEGOTIATE = 20.0, 10.0, 60
 _CANNOT_LISTEN = "the node cannot listen: the port is taken, or the address is another machine's; name another one"
 
 
@@ -191,7 +191,9 @@ class Wire:
     async def _live(self) -> None:
         self._token, self._stop = trio.lowlevel.current_trio_token(), trio.CancelScope()
         keys = create_new_key_pair(self._identity)
-        self.host = new_host(key_pair=keys, listen_addrs=[self._listen], psk=self.channel.psk)
+        self.host = new_host(
+            key_pair=keys, listen_addrs=[self._listen], psk=self.channel.psk, negotiate_timeout=_NEGOTIATE
+        )
         with self._stop:
             async with self.host.run([self._listen]), trio.open_nursery() as nursery:
                 await self._serve(nursery)

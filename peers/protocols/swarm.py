@@ -55,6 +55,8 @@ class Swarm:
         Whether a remote model's accuracy is measured here before it is averaged with; otherwise its sender is believed.
     pause : float
         Seconds to wait for news where there is nothing to learn from.
+    pace : float
+        Seconds that a turn takes at least: what is left of them is the network's, and for hearing others.
     every : float
         Seconds between two models that a node offers, at least: who learns quickly would flood the others.
     announce : int
@@ -72,6 +74,7 @@ class Swarm:
     weight: str = "half"
     verify: bool = False
     pause: float = 1.0
+    pace: float = 0.0
     every: float = 0.0
     announce: int = 10
     most_slices: int = 4096
@@ -94,6 +97,7 @@ class Swarm:
             yield from self._turn(node, round)
 
     def _turn(self, node: Node, round: int) -> Steps:
+        until = node.peer.clock() + self.pace
         if self.role != "trainer":
             yield from node.add()
         yield from node.listen()
@@ -104,6 +108,8 @@ class Swarm:
             mixed = yield from node.average()
         if not learned:
             yield from node.rest(self.pause)
+        while (left := until - node.peer.clock()) > 0:
+            yield from node.rest(left)
         if round % self.announce == 0:
             yield from node.announce(round // self.announce)
         node.remember()
@@ -117,6 +123,7 @@ _BOUNDS = (
     ("maturity", 0.0, 1000.0),
     ("delta", 0.0, 1.0),
     ("pause", 0.001, 3600.0),
+    ("pace", 0.0, 3600.0),
     ("every", 0.0, 86_400.0),
     ("announce", 1, 1_000_000),
     ("most_slices", 1, 1_000_000),

@@ -70,7 +70,8 @@ _NUMBERS = (
     ("turns", 100, "turns; in each a training cycle where there is something to learn from"),
     ("samples", 500, "samples in a slice"),
     ("batch", 64, "samples in a batch"),
-    ("rate", 0.1, "learning rate"),
+    ("rate", 0.01, "learning rate"),
+    ("pace", 0.2, "seconds that a turn takes at least"),
     ("every", 1.0, "seconds between two models that are offered, at least"),
     ("patience", 60.0, "seconds after which what cannot be had is given up"),
     ("stay", 0.0, "seconds to serve others after the last turn"),
@@ -136,8 +137,10 @@ def _node(options: argparse.Namespace) -> None:
     from peers.swarm.node import Order, run
 
     host, port = _place(options.listen)
-    rule = Swarm(role=options.role, share=options.slices, overuse=options.overuse, every=options.every)
-    numbers = (name for name, *_ in _NUMBERS if name != "every")
+    rule = Swarm(
+        role=options.role, share=options.slices, overuse=options.overuse, pace=options.pace, every=options.every
+    )
+    numbers = (name for name, *_ in _NUMBERS if name not in ("pace", "every"))
     same = ("channel", "key", "data", "output", "share_slices", "people", "model", "feeds", *numbers)
     given = {name: getattr(options, name) for name in same}
     given["feeders"] = _place(options.feeders) if options.feeders else None

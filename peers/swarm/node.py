@@ -109,7 +109,7 @@ class Order:
     turns: int = 100
     samples: int = 500
     batch: int = 64
-    rate: float = 0.1
+    rate: float = 0.01
     patience: float = 60.0
     stay: float = 0.0
     room: int = 1 << 30

@@ -95,6 +95,7 @@ class Node:
         self.since: dict[str, float] = {}
         self.offered = -chosen.every + peer.clock()
         self.fetched: dict[str, Offer] = {}
+        self.passed: Counter[str] = Counter()  # models that a sender has offered since the one that is fetched
 
     def remember(self) -> None:
         """Put into the peer's memory what a restart needs."""
@@ -152,6 +153,8 @@ class Node:
             self.peer.refused(message.sender, "it offers slices, and this swarm shares none")
         elif fault := self.known.hear(message.sender, word):
             self.peer.refused(message.sender, fault)
+        elif isinstance(word, Offer):
+            self.passed[message.sender] += 1
 
     def pin(self) -> Steps:
         """Fetch lists and slices that were told of, and keep what is sound."""
@@ -278,14 +281,15 @@ class Node:
     def _choose_models(self) -> None:
         """Fill up what is fetched; a model that its sender has replaced still is, as long as the sender keeps it."""
         offers = self.known.offers
-        for sender, one in list(self.fetched.items()):
-            if sender in offers and offers[sender].maturity >= one.maturity + _OWN_MODELS:
+        for sender in list(self.fetched):
+            if self.passed[sender] >= _OWN_MODELS:
                 del self.fetched[sender]
         able = [
             (one.accuracy, sender) for sender, one in offers.items() if sender not in self.fetched and self.accepts(one)
         ]
         for _, sender in sorted(able, reverse=True)[: _FETCHED - len(self.fetched)]:
             self.fetched[sender] = offers.pop(sender)
+            self.passed[sender] = 0
 
     def accepts(self, offer: Offer) -> bool:
         """Tell whether a model is mature and accurate enough to be mixed with."""

@@ -26,6 +26,8 @@ _MOST_TURNS = 1_000_000
 #: Seconds: for a node to start, and to end.
 _START, _END = 300.0, 120.0
 _LOOK = 0.1
+#: Seconds: of a turn at least, and between two models of a node.
+_PACE, _EVERY = 0.2, 1.0
 
 
 def compare(
@@ -59,13 +61,13 @@ def compare(
 def _orders(folder: Path, nodes: int, size: int, threshold: int, samples: int, seed: int) -> list[Order]:
     key = folder / "key"
     key.write_text(secrets.token_hex(32), encoding="ascii")
-    rule = Swarm(share=True, overuse=threshold, every=1.0)
+    rule = Swarm(share=True, overuse=threshold, pace=_PACE, every=_EVERY)
     orders = []
     for place in range(nodes):
         data, output = folder / f"{place}.npz", folder / f"n{place}"
         arrays: dict[str, Any] = digits(samples, place, nodes, seed)
         np.savez(data, **arrays)
-        more = {"turns": _MOST_TURNS, "samples": size, "batch": 32, "rate": 0.05, "seed": seed}
+        more = {"turns": _MOST_TURNS, "samples": size, "batch": 32, "rate": 0.02, "seed": seed}
         orders.append(Order("compare", key, data, output, rule, share_slices=True, **more))  # type: ignore[arg-type]
     return orders
 

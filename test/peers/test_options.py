@@ -26,6 +26,13 @@ def test_the_engines_carry_what_is_written_of_them():
     assert options.ENGINES["torchrun"] == set(torchrun.OFFERS)
 
 
+def test_zeromq_carries_what_is_written_of_it():
+    pytest.importorskip("zmq", reason="THE MESH IS NOT TESTED: its extra is not installed")
+    from peers.engines import zeromq
+
+    assert options.ENGINES["zeromq"] == zeromq.OFFERS
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

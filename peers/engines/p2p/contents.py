@@ -30,10 +30,12 @@ _BLOCK = 500_000
 _MOST_LEAVES = 174
 #: Leaves that one peer is asked for at once.
 _LEAVES = 8
-#: Contents that are fetched at once; who is near and asked before anybody is looked up.
-_AT_ONCE, _NEAR = 16, 3
-#: Seconds: until another is asked as well, between rounds of asking, for what is fetched in the background.
-_HEDGE, _PAUSE, _LONGEST = 1.0, 0.5, 60.0
+#: Contents that are fetched at once, lasting ones and others; who is near and asked before anybody is looked up. More
+#: at once are slower: each waits for the others on a busy machine, and all ask again.
+_LASTING, _BRIEF, _NEAR = 4, 2, 3
+#: Seconds: until another is asked as well, between rounds of asking, for what is fetched in the background, and between
+#: two counts of holders.
+_HEDGE, _PAUSE, _LONGEST, _COUNT = 3.0, 0.5, 60.0, 10.0
 
 
 class Contents:
@@ -56,8 +58,8 @@ class Contents:
     def __init__(self, store: Store, exchange: Exchange, places: Places, nursery: trio.Nursery, counts: Counts) -> None:
         self.store, self.exchange, self.places = store, exchange, places
         self.nursery, self.counts = nursery, counts
-        self._fetching, self._counting = set[str](), False
-        self._room = trio.CapacityLimiter(_AT_ONCE)
+        self._fetching, self._counted = set[str](), -math.inf
+        self._room = {True: trio.CapacityLimiter(_LASTING), False: trio.CapacityLimiter(_BRIEF)}
 
     def put(self, request: Put) -> str:
         """Keep a content; return its address; raises `PeersError` if it is too long or finds no room."""
@@ -129,13 +131,14 @@ class Contents:
         self._fetching.add(request.address)
         try:
             with trio.move_on_after(seconds):
-                async with self._room:
+                async with self._room[request.lasting]:
                     await quietly(self._fetch_all, request)
         finally:
             self._fetching.discard(request.address)
 
     async def _fetch_all(self, request: Get) -> None:
-        if not self._counting:
+        if request.lasting and trio.current_time() - self._counted > _COUNT:
+            self._counted = math.inf  # until this count is done
             self.nursery.start_soon(self._count_holders, request.address)
         root = cid_to_bytes(request.address)
         await self._ask_around([root], request)
@@ -183,11 +186,10 @@ class Contents:
 
     async def _count_holders(self, address: str) -> None:
         """Find out, for the measure of resilience, how many hold what is fetched; not for all where there are many."""
-        self._counting = True
         try:
             self.counts.holders.append(len(await self.places.holders(address)))
         finally:
-            self._counting = False
+            self._counted = trio.current_time()
 
 
 def _blocks(content: bytes) -> dict[bytes, bytes]:

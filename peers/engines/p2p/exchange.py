@@ -1,14 +1,16 @@
-"""Blocks from peer to peer, in the messages of bitswap 1.2.0: one question is one stream to one peer.
+"""Blocks from peer to peer, in the messages of bitswap 1.2.0: a question, and its answer on the same stream.
 
 libp2p's own client tells everybody of every block that it wants, and that it wants it no more, over streams that it
 opens for that and closes; what is written onto one that closes is lost and asked for again after a second. Here who
-wants blocks asks one peer, and the answer on the same stream is each block, or that it is not there.
+wants blocks asks one peer, and the answer is each block, or that it is not there. To open a stream takes longer than
+to ask, so it stays open for the next question.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -18,6 +20,7 @@ from libp2p.custom_types import TProtocol
 
 from computation.errors import PeersError
 from peers.engines.p2p.counts import Counts
+from peers.engines.p2p.quietly import quietly
 from peers.swarm.store import Store
 
 __all__ = ["Exchange"]
@@ -27,8 +30,19 @@ _MOST_MESSAGE = 1 << 20
 _MOST_WANTED = 256
 #: Bytes of a CIDv1 with SHA-256 that stand before the digest, and of a whole one.
 _PREFIX, _CID = 4, 36
-#: Questions that are answered at once, and seconds after which a silent stream ends.
-_AT_ONCE, _IDLE = 32, 30.0
+_LONGEST_LENGTH = 4
+#: Questions that are answered at once.
+_AT_ONCE = 32
+#: Seconds: for one message to be written or read, and between two questions on one stream.
+_MESSAGE, _BETWEEN = 30.0, 600.0
+
+
+@dataclass
+class _Line:
+    """A stream to one peer, where it is open, and whose turn it is to ask."""
+
+    stream: Any = None
+    turn: trio.Lock = field(default_factory=trio.Lock)
 
 
 class Exchange:
@@ -47,6 +61,7 @@ class Exchange:
     def __init__(self, host: Any, store: Store, counts: Counts) -> None:
         self.host, self.store, self.counts = host, store, counts
         self._answering = trio.CapacityLimiter(_AT_ONCE)
+        self._lines: dict[Any, _Line] = {}
         host.set_stream_handler(_PROTOCOL, self._serve)
 
     async def ask(self, peer: Any, blocks: Sequence[bytes]) -> bool:
@@ -59,19 +74,28 @@ class Exchange:
         Exception
             Whatever libp2p raises where the peer cannot be reached or falls silent.
         """
-        wanted = [one for one in blocks if not self.store.has(one)][:_MOST_WANTED]
-        if not wanted:
-            return True
-        stream = await self.host.new_stream(peer, [_PROTOCOL])
+        line = self._lines.setdefault(peer, _Line())
+        async with line.turn:
+            wanted = [one for one in blocks if not self.store.has(one)][:_MOST_WANTED]
+            if wanted and line.stream is not None:
+                await quietly(self._asked, line, wanted)  # the other end may have closed it meanwhile
+                wanted = [one for one in wanted if not self.store.has(one)] if line.stream is None else []
+            if wanted:
+                line.stream = await self.host.new_stream(peer, [_PROTOCOL])
+                await self._asked(line, wanted)
+        return all(map(self.store.has, blocks))
+
+    async def _asked(self, line: _Line, wanted: Sequence[bytes]) -> None:
+        """Ask on a stream; one that fails is open no longer."""
+        stream, line.stream = line.stream, None
         try:
             await _write(stream, _question(wanted))
             await self._take(stream, set(wanted))
-            await stream.close()
-        except BaseException:
-            with trio.CancelScope(shield=True), trio.move_on_after(1.0):
-                await stream.reset()
-            raise
-        return all(map(self.store.has, blocks))
+            line.stream = stream
+        finally:
+            if line.stream is None:
+                with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+                    await stream.reset()
 
     async def _take(self, stream: Any, wanted: set[bytes]) -> None:
         """Read until each block has come, or was said not to be there."""
@@ -91,14 +115,14 @@ class Exchange:
         wanted.discard(block)
 
     async def _serve(self, stream: Any) -> None:
-        """Answer one question; what is none ends the stream."""
+        """Answer questions until there are no more; what is none ends the stream."""
         try:
-            async with self._answering:
-                message = await _read(stream)
-                for entry in message.wantlist.entries[:_MOST_WANTED]:
-                    await self._answer(stream, bytes(entry.block))
-                await stream.close()
-        except Exception:  # the other end's affair
+            while True:
+                message = await _read(stream, _BETWEEN)
+                async with self._answering:
+                    for entry in message.wantlist.entries[:_MOST_WANTED]:
+                        await self._answer(stream, bytes(entry.block))
+        except Exception:  # the other end's affair, or it has no more questions
             await stream.reset()
 
     async def _answer(self, stream: Any, block: bytes) -> None:
@@ -120,15 +144,16 @@ def _question(wanted: Sequence[bytes]) -> Message:
 
 async def _write(stream: Any, message: Message) -> None:
     data = message.SerializeToString()
-    with trio.fail_after(_IDLE):
+    with trio.fail_after(_MESSAGE):
         await stream.write(varint.encode(len(data)) + data)
 
 
-async def _read(stream: Any) -> Message:
-    """Read a message behind its length."""
-    with trio.fail_after(_IDLE):
-        length = await _length(stream)
-        data = bytearray()
+async def _read(stream: Any, patience: float = _MESSAGE) -> Message:
+    """Read a message behind its length; it may begin some time later."""
+    with trio.fail_after(patience):
+        first = await stream.read(1)
+    with trio.fail_after(_MESSAGE):
+        length, data = await _length(stream, first), bytearray()
         while len(data) < length:
             part = await stream.read(length - len(data))
             if not part:
@@ -137,13 +162,11 @@ async def _read(stream: Any) -> Message:
     return Message.FromString(bytes(data))
 
 
-async def _length(stream: Any) -> int:
-    head = b""
-    while not head or head[-1] & 0x80:
-        part = await stream.read(1)
-        if not part or len(head) >= 4:
-            raise PeersError("a peer's message has no length; wanted one of bitswap 1.2.0")
-        head += part
+async def _length(stream: Any, head: bytes) -> int:
+    while head and head[-1] & 0x80 and len(head) < _LONGEST_LENGTH:
+        head += await stream.read(1) or b"\x80" * _LONGEST_LENGTH
+    if not head or len(head) > _LONGEST_LENGTH or head[-1] & 0x80:
+        raise PeersError("a peer's message has no length; wanted one of bitswap 1.2.0")
     length: int = varint.decode_bytes(head)
     if length > _MOST_MESSAGE:
         raise PeersError(f"a peer's message has {length} bytes; wanted at most {_MOST_MESSAGE}")

@@ -19,9 +19,9 @@ __all__ = ["Places"]
 #: Seconds: to reach one peer, to look something up, between tellings of the same.
 _REACH, _SEARCH, _AGAIN = 5.0, 10.0, 60.0
 #: Seconds between looks for new peers: they begin with the first, and double until the second, where somebody is near.
-_SOON, _LATER = 0.5, 30.0
+_SOON, _LATER = 1.0, 30.0
 #: How much longer than the telling itself the rest after it is: for what is new, and for what was told before.
-_FRESH, _STALE = 1.0, 10.0
+_FRESH, _STALE = 3.0, 20.0
 #: Contents of others of which this node remembers who holds them.
 _MOST_RECORDS = 20_000
 #: Bytes of a CIDv1 before its multihash.
