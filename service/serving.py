@@ -142,7 +142,9 @@ def _listening(wanted: Wanted) -> Iterator[socket.socket]:
 
 def _worker(place: Place) -> Kept:
     environment = {**os.environ, **variables()}
-    return Kept([sys.executable, "-m", "service.working", str(place.folder.absolute())], environment, "worker")
+    return Kept(
+        [sys.executable, "-m", "service.working", str(place.folder.absolute())], environment, "worker", place.log
+    )
 
 
 def _config(app: Starlette, wanted: Wanted) -> uvicorn.Config:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from computation.orphans import die_with_parent
 
@@ -31,10 +32,13 @@ class Kept:
         Of the process.
     name : str
         For the log.
+    output : Path
+        File to the end of which goes what it prints.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], name: str) -> None:
-        self._command, self._environment, self._name = list(command), dict(environment), name
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], name: str, output: Path) -> None:
+        self._command, self._environment = list(command), dict(environment)
+        self._name, self._output = name, output
         self._over = threading.Event()
         # Linux ends a child with the thread that started it, so one thread lasts for as long as the process may.
         self._thread = threading.Thread(target=self._keep, name=name)
@@ -57,12 +61,7 @@ class Kept:
         pause = _FIRST
         while not self._over.is_set():
             began = time.monotonic()
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                preexec_fn=die_with_parent(),
-            )
+            self._process = self._started()
             while self._process.poll() is None and not self._over.wait(0.2):
                 pass
             if self._over.is_set():
@@ -71,6 +70,17 @@ class Kept:
             log.error("the %s has ended (status %s); another one is started", self._name, self._process.returncode)
             self._over.wait(pause)
         self._end()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._output.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=die_with_parent(),
+            )
 
     def _end(self) -> None:
         if self._process is None:
