@@ -19,7 +19,7 @@ from computation.files import replacing
 
 __all__ = ["Begun", "Journal", "Pending"]
 
-_BEGUN, _ANSWER = "joined.json", "answer.json"
+_BEGUN, _ANSWER = "joined.json", "answer.bin"
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,17 @@ class Journal:
     def keep(self, answer: Pending) -> None:
         """Write an answer down; it takes the place of the one before.
 
+        One file holds all of it, a line of JSON and then the files' bytes: it is written in every round.
+
         Raises
         ------
         MeshNetError
             If the folder takes no file.
         """
-        files = {name: [len(content), hashlib.sha256(content).hexdigest()] for name, content in answer.files.items()}
-        for name, content in answer.files.items():
-            self._put(name, content)
+        files = [[name, len(content), hashlib.sha256(content).hexdigest()] for name, content in answer.files.items()]
         kept = {"step": answer.step, "base": answer.base, "message": dict(answer.message), "files": files}
-        self._write(_ANSWER, kept)
+        header = json.dumps(kept, allow_nan=False).encode()
+        self._put(_ANSWER, b"\n".join([header, b"".join(answer.files.values())]))
 
     def pending(self, step: int) -> Pending | None:
         """Return the answer to a step, if it is the one that was kept last and whole; else it is to be computed again.
@@ -113,11 +114,15 @@ class Journal:
             The step.
         """
         try:
-            kept = self._read(_ANSWER)
-            files = {name: (self._folder / name).read_bytes() for name in kept["files"]}
-            known = {name: [len(content), hashlib.sha256(content).hexdigest()] for name, content in files.items()}
-            whole = kept["step"] == step and known == kept["files"]
-            return Pending(step, kept["base"], kept["message"], files) if whole else None
+            header, _, rest = (self._folder / _ANSWER).read_bytes().partition(b"\n")
+            kept, files = parse_json(header), {}
+            if kept["step"] != step:
+                return None
+            for name, size, sha256 in kept["files"]:
+                files[name], rest = rest[:size], rest[size:]
+                if len(files[name]) != size or hashlib.sha256(files[name]).hexdigest() != sha256:
+                    return None
+            return Pending(step, kept["base"], kept["message"], files)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

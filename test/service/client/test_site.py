@@ -187,7 +187,7 @@ def test_who_is_started_again_sends_what_was_written_down_and_computes_nothing_t
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"step": 2}', '{"step": 2, "files": 7}'])
 def test_a_damaged_answer_is_computed_again(begun, tmp_path, damage):
-    (tmp_path / "answer.json").write_text(damage)
+    (tmp_path / "answer.bin").write_text(damage)
     served = Served(last=2, at=2)
     site, handler = begun(served, Handler(3))
     site.work()
@@ -198,8 +198,10 @@ def test_a_file_that_changed_after_it_was_written_down_is_made_again(tmp_path):
     journal = Journal(tmp_path)
     journal.keep(Pending(1, BASES[1], {}, {"__cx_contribution.bin": b"kept"}))
     assert journal.pending(1).files == {"__cx_contribution.bin": b"kept"} and journal.pending(2) is None
-    (tmp_path / "__cx_contribution.bin").write_bytes(b"other")
-    assert journal.pending(1) is None
+    whole = (tmp_path / "answer.bin").read_bytes()
+    for damaged in (whole[:-1], whole[:-4] + b"keep", whole[1:], whole.replace(b"4", b"5", 1), b"\n" + whole):
+        (tmp_path / "answer.bin").write_bytes(damaged)
+        assert journal.pending(1) is None
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"run": 1}', '{"run": "a", "site": "b", "spec": "c", "more": 1}'])
