@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="THE SERVICE IS NOT TESTED: its extra is not installed")
 
 from consortium import SHORT, consortium, database
-from services import Service, killing, slow
+from services import Service, by_url, killing, slow
 
 pytestmark = pytest.mark.slow
 
@@ -53,11 +53,13 @@ def ended(processes, *, seconds=60):
     return [process.exitcode for process in processes]
 
 
-@pytest.mark.parametrize(("sites", "settings"), [(4, SETTINGS), (2, FEDAVG)], ids=["gradient-mean", "fedavg"])
-def test_a_run_over_https_ends_in_the_same_model_as_on_the_platform(service, databases, expected, sites, settings):
+@pytest.mark.parametrize(
+    ("sites", "settings", "prepare"), [(4, SETTINGS, None), (2, FEDAVG, by_url)], ids=["gradient-mean", "fedavg by URL"]
+)
+def test_a_run_over_https_ends_in_the_platforms_model(service, databases, expected, sites, settings, prepare):
     names = SITES[:sites]
     run = service.invite(settings, *names)
-    processes = [run.join(site, databases[site]) for site in names]
+    processes = [run.join(site, databases[site], prepare=prepare) for site in names]
     run.start()
     final = run.end()["model_digest"]
     assert ended(processes) == [0] * sites
