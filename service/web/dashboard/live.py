@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -13,9 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from computation.errors import MeshNetError
-from service.cases import reading
-from service.protocol import digest_of
-from service.web.dashboard import guard
+from service.web.dashboard import guard, pulse
 from service.web.dashboard.asking import Ask, page, session_of
 from service.web.dashboard.front import Front
 from service.web.waiting import Waiting
@@ -40,28 +37,17 @@ def routes(front: Front) -> list[BaseRoute]:
     ]
 
 
-def _pulse_of(front: Front, ask: Ask, run: str) -> str:
-    """Return a text that changes when the page of a run would."""
-    found = reading.run(front.desk, ask.who, run)
-    members = reading.members(front.desk, ask.who, run)
-    step = reading.step(front.desk, ask.who, run).version if found.step >= 0 else 0
-    told = [(one.membership.version, one.presence.status if one.presence else "", one.committed > 0) for one in members]
-    return digest_of([found.version, found.step, step, told])[:16]
-
-
-def _told(pulse: str, now: int) -> dict[str, object]:
-    return {"pulse": pulse, "now": now}
+def _told(found: str, now: int) -> dict[str, object]:
+    return {"pulse": found, "now": now}
 
 
 def _one(ask: Ask) -> Response:
-    pulse = _pulse_of(ask.front, ask, ask.path("run"))
-    return JSONResponse(_told(pulse, ask.desk.clock()), headers=dict(guard.HEADERS))
+    found = pulse.of_run(ask.desk, ask.who, ask.path("run"))
+    return JSONResponse(_told(found, ask.desk.clock()), headers=dict(guard.HEADERS))
 
 
 def _all(ask: Ask) -> Response:
-    runs, _ = reading.runs(ask.desk, ask.who, "", 50)
-    pulse = digest_of([(run.id, run.version) for run in runs])[:16]
-    return JSONResponse(_told(pulse, ask.desk.clock()), headers=dict(guard.HEADERS))
+    return JSONResponse(_told(pulse.of_list(ask.desk, ask.who), ask.desk.clock()), headers=dict(guard.HEADERS))
 
 
 class _Streams:
@@ -90,12 +76,12 @@ class _Streams:
             with self._waiting.of(run) as event:
                 while loop.time() < ends:
                     event.clear()
-                    pulse = await run_in_threadpool(self._look, ask, run)
-                    if not pulse:
+                    found = await run_in_threadpool(self._look, ask, run)
+                    if not found:
                         return
-                    if pulse != last:
-                        last, spoke = pulse, loop.time()
-                        yield f"event: pulse\ndata: {json.dumps(_told(pulse, ask.desk.clock()))}\n\n"
+                    if found != last:
+                        last, spoke = found, loop.time()
+                        yield f"event: pulse\ndata: {json.dumps(_told(found, ask.desk.clock()))}\n\n"
                         await asyncio.sleep(_LEAST)
                     elif loop.time() - spoke > _SIGN:
                         spoke = loop.time()
@@ -108,6 +94,6 @@ class _Streams:
         """Return the pulse, or nothing once the session or the run is over for the asker."""
         try:
             found = session_of(self._front, ask.request)
-            return _pulse_of(self._front, replace(ask, who=found[0]), run) if found else ""
+            return pulse.of_run(ask.desk, found[0], run) if found else ""
         except MeshNetError:
             return ""

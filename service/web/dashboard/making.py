@@ -93,13 +93,14 @@ def _typed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _read(text: str, usual: Any) -> Any:
+def _read(text: str, usual: Any, option: Option) -> Any:
     """Return what was typed as JSON would have it; what cannot be stays text, which the settings refuse by name."""
     text = text.strip()
     if isinstance(usual, tuple) and usual and isinstance(usual[0], str):
         return [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(usual, tuple):
-        return [_number(part) for part in re.split(r"[\s,;×x]+", text) if part]
+        numbers = [_number(part) for part in re.split(r"[\s,;×x]+", text) if part]
+        return numbers[0] if option.kind == "number" and len(numbers) == 1 else numbers
     return _number(text) if isinstance(usual, int | float) else text
 
 
@@ -113,7 +114,7 @@ def _number(text: str) -> Any:
 def raw_spec(ask: Ask) -> dict[str, Any]:
     """Return the spec that a form describes, as JSON that the protocol reads and may refuse."""
     known = options(Settings)
-    settings = {name: _read(ask.said(f"set-{name}"), usual) for name, (usual, _) in known.items() if _given(ask, name)}
+    settings = {name: _read(ask.said(f"set-{name}"), *told) for name, told in known.items() if _given(ask, name)}
     chosen = [name.removeprefix("site-") for name in ask.form if name.startswith("site-")]
     return {
         "name": ask.said("name").strip(),

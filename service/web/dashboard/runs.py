@@ -14,7 +14,7 @@ from service.cases.reading import Member
 from service.identity.principal import Principal
 from service.protocol import Membership, Run, Step
 from service.protocol.records import ENDED
-from service.web.dashboard import words
+from service.web.dashboard import pulse, words
 from service.web.dashboard.asking import Ask, go, page, refused, render
 from service.web.dashboard.charts import figures
 from service.web.dashboard.front import Front
@@ -50,10 +50,11 @@ def routes(front: Front) -> list[BaseRoute]:
 
 
 def _list(ask: Ask) -> Response:
+    seen = pulse.of_list(ask.desk, ask.who)
     found, cursor = reading.runs(ask.desk, ask.who, ask.asked("after"), 50)
     rows = [(run, _progress(run), reading.own(ask.desk, ask.who, run.id)) for run in found]
     invited = sum(1 for _, _, own in rows if own and own.state == "invited")
-    return render(ask, "runs.html", rows=rows, cursor=cursor, invited=invited, said=_said(ask))
+    return render(ask, "runs.html", pulse=seen, rows=rows, cursor=cursor, invited=invited, said=_said(ask))
 
 
 def _said(ask: Ask) -> str:
@@ -84,6 +85,7 @@ def _show(ask: Ask) -> Response:
     run: Run = values["run"]
     if run.state == "draft":
         return render(ask, "draft.html", **values)
+    seen = pulse.of_run(ask.desk, ask.who, run.id)
     step, members = reading.step(ask.desk, ask.who, run.id), reading.members(ask.desk, ask.who, run.id)
     course = ask.front.courses.of(ask.who, run)
     sites = [(one, site_state(run, step, one, ask.desk.clock())) for one in members if one.membership.role == "site"]
@@ -91,6 +93,7 @@ def _show(ask: Ask) -> Response:
         ask,
         "run.html",
         **values,
+        pulse=seen,
         step=step,
         sites=sites,
         others=[one for one in members if one.membership.role != "site"],
@@ -158,8 +161,9 @@ def _audit(ask: Ask) -> Response:
 
 
 def _invitations(ask: Ask) -> Response:
+    seen = pulse.of_list(ask.desk, ask.who)
     found, _ = reading.runs(ask.desk, ask.who, "", 200)
     asked = [(run, own) for run in found if (own := reading.own(ask.desk, ask.who, run.id)) and own.role == "site"]
     waiting = [(run, own, command(ask, run)) for run, own in asked if own.state == "invited" and run.state not in ENDED]
     answered = [(run, own) for run, own in asked if own.state != "invited"]
-    return render(ask, "invitations.html", waiting=waiting, answered=answered, said=_said(ask))
+    return render(ask, "invitations.html", pulse=seen, waiting=waiting, answered=answered, said=_said(ask))

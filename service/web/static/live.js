@@ -8,7 +8,7 @@ const SLOW = 8000;
 
 export function follow(main, renewed) {
   const lost = document.getElementById("lost");
-  let pulse = "";
+  let pulse = main.dataset.held;
   let fetched = 0;
   let busy = false;
   let again = false;
@@ -103,8 +103,7 @@ export function follow(main, renewed) {
     const { pulse: newer, now } = JSON.parse(text);
     correct(now);
     fine();
-    if (pulse && newer !== pulse) refresh();
-    else if (!pulse && since) refresh();
+    if (newer !== pulse) refresh();
     pulse = newer;
   }
 

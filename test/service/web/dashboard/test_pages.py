@@ -164,6 +164,19 @@ def test_a_draft_is_described_looked_over_changed_and_invited(office):
     assert browser.client.get(f"/runs/{run.id}/edit").status_code == 409
 
 
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("32", [32] * 3), ("32, 32 48", [32, 32, 48]), ("8x8×8", [8] * 3), ("0", [0] * 3)]
+)
+def test_sides_are_typed_as_people_write_them(office, typed, wanted):
+    browser = office.browser("carl")
+    form = fields_of(browser.get("/runs/new").text) | {f"site-{office.subs['north']}": "on", "name": "x"}
+    browser.follow(
+        browser.client.post("/runs/new", data={**form, "set-patch_size": typed, "set-class_weights": "1,2 1"})
+    )
+    settings = reading.runs(office.desk, ROOT)[0][0].wanted.settings
+    assert list(settings["patch_size"]) == wanted and list(settings["class_weights"]) == [1, 2, 1]
+
+
 def test_sent_twice_a_form_makes_one_run(office):
     browser = office.browser("carl")
     form = fields_of(browser.get("/runs/new").text)
@@ -320,6 +333,15 @@ def test_what_is_new_changes_the_pulse(office):
     seen.append(browser.get(path).json()["pulse"])
     assert len(set(seen)) == 4 and browser.get(path).json()["pulse"] == seen[-1]
     assert office.browser("cleo").client.get(path).status_code == 404
+
+
+def test_a_page_holds_the_pulse_that_it_was_made_at(office):
+    run = office.make()
+    own = f"/runs/{run.id}"
+    pages = [("carl", "/", "/pulse"), ("north", "/invitations", "/pulse"), ("carl", own, f"{own}/pulse")]
+    for name, path, asked in pages:
+        browser = office.browser(name)
+        assert f'data-held="{browser.get(asked).json()["pulse"]}"' in browser.get(path).text
 
 
 def test_the_latest_events_are_the_last_of_the_trail(lived):
