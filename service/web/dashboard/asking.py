@@ -24,7 +24,7 @@ from service.web.dashboard import guard
 from service.web.dashboard.front import Front
 from service.web.dashboard.templates import template
 
-__all__ = ["Ask", "Form", "Handler", "go", "page", "refused", "render", "sent", "session_of", "status_of"]
+__all__ = ["Ask", "Form", "Handler", "go", "page", "paged", "refused", "render", "sent", "session_of", "status_of"]
 
 #: Bytes of a form, and fields of it: a run of 64 sites with every setting has a few hundred.
 _MOST_BODY, _MOST_FIELDS = 256 * 1024, 1000
@@ -119,14 +119,15 @@ def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler |
             return await run_in_threadpool(refused, ask, error)
 
     async def endpoint(request: Request) -> Response:
-        response = await told(request, path, lambda: answer(request))
-        return response if response.media_type != problems.MEDIA_TYPE else _broken(response)
+        return paged(await told(request, path, lambda: answer(request)))
 
     return Route(path, endpoint, methods=["GET", "POST"] if form else ["GET"])
 
 
-def _broken(response: Response) -> Response:
-    """Return a page for what nobody foresaw; the log has more under the same id."""
+def paged(response: Response) -> Response:
+    """Return an answer, or a page instead of a problem that nobody foresaw; the log has more under the same id."""
+    if response.media_type != problems.MEDIA_TYPE:
+        return response
     id = response.headers["X-Request-Id"]
     shown = template("broken.html").render(who=None, stamp="", now=0, id=id)
     return HTMLResponse(shown, response.status_code, {**guard.HEADERS, "X-Request-Id": id})

@@ -11,9 +11,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from computation.errors import IdentityError, MeshNetError
+from service.web.answering import told
 from service.web.costly import Costly
 from service.web.dashboard import guard, words
-from service.web.dashboard.asking import Ask, Form, go, page, render, sent, session_of, status_of
+from service.web.dashboard.asking import Ask, Form, go, page, paged, render, sent, session_of, status_of
 from service.web.dashboard.front import Front
 from service.web.dashboard.templates import template
 
@@ -30,12 +31,15 @@ def routes(front: Front) -> list[BaseRoute]:
 
     costly = Costly()
 
-    async def login(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         if request.method == "POST":
             return await _enter(front, costly, request)
         if await run_in_threadpool(session_of, front, request):
             return go(guard.inside(request.query_params.get("next", "/")))
         return _form(front, request, said=words.DONE.get(request.query_params.get("done", ""), ""))
+
+    async def login(request: Request) -> Response:
+        return paged(await told(request, "/login", lambda: answer(request)))
 
     return [
         Route("/login", login, methods=["GET", "POST"]),
@@ -44,12 +48,12 @@ def routes(front: Front) -> list[BaseRoute]:
     ]
 
 
-def _form(front: Front, request: Request, status: int = 200, **told: str) -> Response:
+def _form(front: Front, request: Request, status: int = 200, **changes: str) -> Response:
     """Return the login form with a cookie of its own, so that nobody logs another one in as himself."""
     secret = request.cookies.get(guard.cookie_name("form", front.secure), "")
     if not 40 <= len(secret) <= _LONGEST:
         secret = secrets.token_urlsafe(32)
-    values = {"problem": "", "said": "", "name": "", "next": request.query_params.get("next", "/"), **told}
+    values = {"problem": "", "said": "", "name": "", "next": request.query_params.get("next", "/"), **changes}
     shown = template("login.html").render(stamp=guard.stamp(secret), who=None, now=front.desk.clock(), **values)
     answer = HTMLResponse(shown, status, dict(guard.HEADERS))
     guard.give_cookie(answer, "form", secret, front.secure, _FORM)
@@ -65,8 +69,8 @@ async def _enter(front: Front, costly: Costly, request: Request) -> Response:
         tokens = await costly.run(partial(front.identity.login, *given))
     except MeshNetError as error:
         status = 401 if isinstance(error, IdentityError) else status_of(error)
-        told = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
-        return _form(front, request, status, **told)
+        shown = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
+        return _form(front, request, status, **shown)
     answer = go(guard.inside(form.get("next", "/")))
     # A session that the browser had before, whoever gave it, ends: nobody goes on in another's.
     old = request.cookies.get(guard.cookie_name("session", front.secure), "")

@@ -140,3 +140,12 @@ def test_large_and_odd_forms_are_refused(office):
     assert browser.client.post("/runs/new", content=b"a=b&" * 2000).status_code == 422
     assert browser.client.post("/runs/new", content=b"\xff\xfe=1&stamp=" + stamp.encode()).status_code == 422
     assert browser.client.post("/runs/new", content=b"%ff%fe=1&stamp=" + stamp.encode()).status_code == 422
+
+
+def test_a_login_that_fails_by_itself_says_so_on_a_page(office, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(office.local.passwords, "fits", broken)
+    answer = office.browser().send("/login", name="carl", password=SOUND)
+    assert answer.status_code == 500 and "The service failed at this" in shown(answer) and "secret" not in answer.text
