@@ -137,6 +137,8 @@ def test_the_service_and_the_peers_stand_beside_each_other():
         ("argon2", ["service/identity/passwords.py"]),
         ("jwt", ["service/identity/cognito.py", "service/identity/keys.py"]),
         ("mangum", ["service/aws.py"]),
+        ("boto3", []),  # botocore alone: what boto3 adds takes a third of a second at each cold start
+        ("botocore", ["service/aws.py", "service/blobs/s3.py", "service/store/dynamodb.py"]),
     ],
 )
 def test_each_library_of_the_service_is_imported_where_it_belongs(library, rooms):

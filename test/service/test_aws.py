@@ -1,8 +1,11 @@
 """What Lambda calls, with the events that it is called with; table, bucket, queue and user pool are an emulator's."""
 
+import hashlib
 import json
 import secrets
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +13,13 @@ import pytest
 pytest.importorskip("boto3", reason="AWS IS NOT TESTED: its extra is not installed")
 pytest.importorskip("mangum", reason="AWS IS NOT TESTED: its extra is not installed")
 from emulator import DUMMY
-from places import ANNA, begun, digest, go, spec
+from places import ANNA, begun, digest, go, plain, spec
 
-from service.cases import coordinator
+from service.cases import closing, committing, coordinator
 from service.protocol import Step, Update, identifier
 from service.protocol.transitions import moved
 from service.store.base import Create, Replace
+from service.worker import Worker
 
 PASSWORD = "Long-enough-and-9"
 CONTEXT = SimpleNamespace(aws_request_id="1", function_name="meshnet-api", get_remaining_time_in_millis=lambda: 29_000)
@@ -170,6 +174,64 @@ def test_a_whole_run_over_aws_ends_with_the_bits_of_one_in_memory(account, desk,
     assert digest(account.desk, other) == digest(desk, run)
     left = account.emulator.client("s3").list_objects_v2(Bucket=account.desk.blobs._bucket)["Contents"]
     assert {one["Key"].rpartition("/")[0] for one in left} == {f"runs/{other}/content"}
+
+
+def _put(desk, run, number, name, content, principal):
+    """Reserve an upload and send it to where S3 takes it, as a client does."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    upload, signed = committing.reserve(desk, principal, run, number, name, len(content), sha256)
+    request = urllib.request.Request(signed.url, content, dict(signed.headers), method=signed.method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+    return upload
+
+
+@pytest.mark.slow
+def test_contributions_may_be_sent_to_the_bucket_itself(account, tmp_path, monkeypatch):
+    monkeypatch.setattr("places.send", _put)
+    other, sites = begun(account.desk, tmp_path / "aws", inline=False)
+    for number in range(2):
+        assert account.aws._worker().work(other) == 1
+        for site in sites:
+            site.commit(number + 1)
+    stored = account.desk.store.updates(other, 1)
+    assert [len(one.files) for one in stored] == [1, 1]
+    assert account.aws._worker().work(other) == 1
+
+
+@pytest.mark.slow
+def test_of_commits_and_aggregators_at_once_each_counts_once(account, tmp_path):
+    desk = account.desk
+    run, made = plain(desk, 12, settings={"epochs": 3})
+
+    def commit(pair):
+        return committing.commit(desk, pair[0].who, run, number, pair[1])
+
+    with Worker(desk, tmp_path / "a") as one, Worker(desk, tmp_path / "b") as two, ThreadPoolExecutor(24) as pool:
+        assert sum(pool.map(lambda worker: worker.work(run), (one, two))) == 1
+        for number in (1, 2, 3):
+            pairs = [(site, site.content(number)) for site in made]
+            # Each twice, as a client does whose answer got lost.
+            sent = list(pool.map(commit, [*pairs, *pairs]))
+            assert sum(new for _, new in sent) == 12
+            assert sum(pool.map(lambda worker: worker.work(run), (one, two))) == 1
+            frozen = dict(desk.store.step(run, number).frozen)
+            assert frozen == {update.site: update.digest for update, _ in sent}
+            assert len(frozen) == 12
+
+
+def test_an_aggregator_that_dies_is_replaced_by_the_look(account, tmp_path):
+    run, _ = begun(account.desk, tmp_path)
+    _notes(account)
+    assert closing.claim(account.desk, run, "dead", 1) is not None
+    time.sleep(0.05)
+    assert account.aws.tick({}, CONTEXT)["due"] == 1
+    notes = _notes(account)
+    assert notes == [run]
+    records = [_record(json.dumps({"run": one})) for one in notes]
+    assert account.aws.aggregate({"Records": records}, CONTEXT) == {"batchItemFailures": []}
+    step = account.desk.store.step(run, 0)
+    assert (step.state, step.attempt, account.desk.store.run(run).step) == ("published", 2, 1)
 
 
 def _record(body):
