@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.oasis import arms, effects, figure, ledger, peer, report, results, unet
+from benchmarks.oasis import arms, effects, figure, ledger, meshfl, peer, report, results, unet
 from benchmarks.oasis.clock import Watch
 from benchmarks.oasis.native import examine
-from benchmarks.oasis.options import ARMS, SINGLE, TIMED, facts, parsed
+from benchmarks.oasis.options import ARMS, MESHFL, SINGLE, TIMED, facts, parsed
 from benchmarks.oasis.outcome import Outcome, Point
 from benchmarks.oasis.prepare import LABELS, Bench, prepare
 from benchmarks.oasis.results import Job, Row
@@ -141,6 +141,7 @@ def _arms(job: Job, options: argparse.Namespace) -> dict[str, Callable[[arms.Tra
         "unet": partial(unet.unet, rate=options.unet_rate),
         "peer-intended": partial(peer.train, recipe=recipe, patch=options.peer_patch),
         "peer-literal": partial(peer.train, recipe=peer.LITERAL, patch=options.peer_patch),
+        **dict.fromkeys(MESHFL, meshfl.train),
     }
 
 
@@ -156,15 +157,16 @@ def _budget(job: Job, options: argparse.Namespace) -> float:
     """Return the seconds that gradient averaging took, with this seed if it ran."""
     if job.arm not in TIMED:
         return 0.0
+    times = MESHFL.get(job.arm, 1)
     if options.budget:
-        return options.budget
+        return times * options.budget
     rows = [row for row in results.load(options.out) if row.arm == "gradient-mean" and row.effect == job.effect]
     if not rows:
         raise RuntimeError(
             f"{job.arm} is given the time of gradient-mean, which has no result; run it or give --budget"
         )
     same = [row.seconds for row in rows if row.seed == job.seed]
-    return (same or [row.seconds for row in rows])[0]
+    return times * (same or [row.seconds for row in rows])[0]
 
 
 def _tested(

@@ -15,7 +15,20 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks.oasis import arms, effects, figure, intervals, ledger, options, peer, prepare, report, results, run
+from benchmarks.oasis import (
+    arms,
+    effects,
+    figure,
+    intervals,
+    ledger,
+    meshfl,
+    options,
+    peer,
+    prepare,
+    report,
+    results,
+    run,
+)
 from benchmarks.oasis.clock import Spent, Watch
 from benchmarks.oasis.native import Score, examine, farthest
 from benchmarks.oasis.outcome import Outcome, compare
@@ -375,6 +388,20 @@ def test_the_peers_labels_are_whole_and_its_dice_is_found_for_each_person(bench)
     for outcome in peer.train(training, replace(peer.INTENDED, channels=1), 8):
         (values,) = compare(outcome.label, bench.test, "test", 3).values()
         assert len(values) == 3 and outcome.sent > 276 * 4
+
+
+def test_meshfl_steps_at_each_site_and_leaves_the_sites_with_models_of_their_own(bench, capsys):
+    training = _training(bench)
+    outcomes = meshfl.train(training)
+    samples = [len(bench.sites[site].scans("train")) for site in effects.SITES]
+    assert [(outcome.rounds, outcome.steps) for outcome in outcomes] == [(1, count + 1) for count in samples]
+    assert "differ by up to" in capsys.readouterr().out
+    apart = [meshfl.Site(site, training) for site in effects.SITES]
+    assert meshfl.apart(apart) == 0  # one start
+    for site in apart:
+        site.close()
+    (values,) = compare(outcomes[0].label, bench.test, "test", 3).values()
+    assert len(values) == 3
 
 
 def test_the_peers_average_is_weighted_only_where_meant():
