@@ -194,6 +194,30 @@ def test_a_push_that_is_not_finite_is_dropped_and_its_sender_named():
     assert (good.learner.vector() == points(2)[1]).all()
 
 
+@pytest.mark.parametrize("probability", [1.0, 0.5, 0.1])
+def test_in_step_a_part_of_all_weight_is_under_way_while_all_learn(probability):
+    """Of peers that take equally long, each push misses the round that its receiver has just begun.
+
+    In hand m, under way f, m + f = 1: of m, p / 2 leaves in a round and comes in the one after the next, f = m p / 2.
+    """
+    here, held = cohort(points(16), rounds=60), []
+
+    def noted(peer):
+        usual = peer.learner.local_steps
+
+        def local_steps(round):
+            if round > 20:
+                held.append(peer.memory["weight"])
+            return usual(round)
+
+        peer.learner.local_steps = local_steps
+
+    for peer in here.peers.values():
+        noted(peer)
+    virtual.run(here.starts(Gossip(probability)), Network(seconds=1.0, latency=0.01))
+    assert sum(held) / 40 == pytest.approx(1 / (1 + probability / 2), rel=0.03)
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     def ran(seed):
         here = cohort(points(6), points(6, seed=9), rate=0.1, rounds=20, seed=seed)
