@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from computation.errors import MeshNetError, public_text
+from computation.errors import MeshNetError, MessageError, public_text, unwritable
 from service.aggregate import Centre
 from service.bell import Listener
 from service.cases import closing
@@ -108,7 +108,7 @@ class Worker:
             log.error("run %s step %d attempt %d: %s", run, number, claim.step.attempt, public_text(error))
             log.debug("the failure was", exc_info=error)
             self._cool(run)
-            closing.stumble(self._desk, claim, public_text(error))
+            closing.stumble(self._desk, claim, public_text(error), passing=_may_pass(error))
             return False
         self._tidy(claim, centre, course is None)
         return True
@@ -162,6 +162,12 @@ class Worker:
                 except MeshNetError as error:
                     if claim in self._claims:  # and has not been published meanwhile
                         log.warning("run %s step %d: not renewed: %s", claim.run.id, claim.step.number, error.public)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell what the machine failed at from what the centre has decided, which it would decide again."""
+    full = [unwritable(kind) for kind in ("output", "transfer")]
+    return not isinstance(error, MessageError) or any(text in error.public for text in full)
 
 
 def serve(worker: Worker, listener: Listener, stopped: threading.Event, tick: float = _TICK) -> None:

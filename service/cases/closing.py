@@ -17,8 +17,10 @@ from service.store.base import Change, Create, Replace
 
 __all__ = ["MOST_ATTEMPTS", "Claim", "active", "claim", "publish", "renew", "result", "stumble"]
 
-#: Attempts at one step before its run fails: what fails so often fails for ever.
-MOST_ATTEMPTS = 5
+#: Attempts at one step before its run fails, whatever they fail of; and of what fails the same way each time.
+MOST_ATTEMPTS, _MOST_DEFINITE = 10, 2
+#: Milliseconds that an attempt waits for what may pass, such as a full disk: doubled each time, up to the second.
+_FIRST_WAIT, _MOST_WAIT = 1_000, 60_000
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,8 @@ def _told(desk: Desk, run: Run, closed: Step, judged: list[Membership]) -> list[
     return [*lines]
 
 
-def stumble(desk: Desk, claim: Claim, text: str) -> None:
-    """Give a claim back after a failure, so that the next attempt can be made at once; the last one fails the run.
+def stumble(desk: Desk, claim: Claim, text: str, passing: bool = False) -> None:
+    """Give a claim back after a failure, so that another attempt can be made; the last one fails the run.
 
     Parameters
     ----------
@@ -269,16 +271,19 @@ def stumble(desk: Desk, claim: Claim, text: str) -> None:
         The desk, and what this worker claimed.
     text : str
         What every site may read of the failure.
+    passing : bool
+        Whether it may pass, such as a disk that is full: then the attempts are more, and wait longer each time.
     """
 
     def once() -> None:
         run, step = _still(desk, claim)
         if (step.state, step.owner, step.attempt) != ("aggregating", claim.step.owner, claim.step.attempt):
             return
-        if step.attempt >= MOST_ATTEMPTS:
+        if step.attempt >= (MOST_ATTEMPTS if passing else _MOST_DEFINITE):
             _fail(desk, run, step, "centre", text)
             return
-        freed = to.moved(step, lease=desk.clock())
+        wait = min(_FIRST_WAIT << step.attempt, _MOST_WAIT) if passing else 0
+        freed = to.moved(step, lease=desk.clock() + wait)
         desk.store.write(Replace(freed), event(desk, run.id, "attempt failed", "service", step.number, why=text[:300]))
         desk.ring(run.id)
 

@@ -113,7 +113,7 @@ class Course(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(place=st.integers(0, 5))
     def stumbles(self, place):
-        closing.stumble(self.desk, self.held[place % len(self.held)], "no luck")
+        closing.stumble(self.desk, self.held[place % len(self.held)], "no luck", passing=True)
 
     @precondition(lambda self: self.held)
     @rule(place=st.integers(0, 5))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from places import ANNA, ROOT, Plain, go, kinds, plain
 
-from computation.errors import MessageError
+from computation.errors import MessageError, unwritable
 from computation.wire.payload import HEADER_BYTES
 from service.aggregate import Centre
+from service.blobs.base import BlobError
 from service.cases import closing, coordinator, reading, site
 from service.cases.closing import MOST_ATTEMPTS
 from service.protocol import Conflict, Gone
@@ -318,11 +319,10 @@ def test_what_fails_is_tried_again_and_then_ends_the_run(desk, worker, opened, m
 
     with monkeypatch.context() as patched:
         patched.setattr(Centre, "answer", fails)
-        for _ in range(MOST_ATTEMPTS):
-            worker.work(run)
+        worker.work(run)
     now = reading.run(desk, ROOT, run)
     assert (now.state, now.reason, now.detail) == ("failed", "centre", "the centre's call 2: no luck")
-    assert kinds(desk, run).count("attempt failed") == MOST_ATTEMPTS - 1
+    assert kinds(desk, run).count("attempt failed") == 1
     assert "Traceback" not in caplog.text
 
 
@@ -339,9 +339,33 @@ def test_what_fails_once_leaves_the_same_result(desk, worker, opened, monkeypatc
         return result
 
     monkeypatch.setattr(Centre, "answer", once)
+    assert worker.work(run) == 0
+    desk.clock.pass_(2)
     assert worker.work(run) == 1
     assert desk.store.step(run, 1).attempt == 2
     assert desk.store.step(run, 1).result.digest == failed[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "no space"), BlobError("its disk is full"), MessageError(f"x: {unwritable('output')}")],
+    ids=repr,
+)
+def test_a_disk_that_is_full_for_minutes_ends_no_run(desk, worker, opened, monkeypatch, error):
+    run, made = opened
+    commit(made, 1)
+
+    def full(self, claim):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Centre, "answer", full)
+        for _ in range(240):
+            desk.clock.pass_(1)
+            worker.look()
+    assert desk.store.step(run, 1).attempt < MOST_ATTEMPTS
+    desk.clock.pass_(60)
+    assert worker.look() == 1
 
 
 def test_a_worker_that_dies_again_and_again_ends_the_run(desk, opened):
