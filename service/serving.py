@@ -102,6 +102,8 @@ def serve(wanted: Wanted, ready: Callable[[str], object] = lambda url: None) -> 
     wanted.check()
     place = Place(wanted.data)
     with ExitStack() as stack:
+        # Whatever this process and its worker write, nobody else reads.
+        stack.callback(os.umask, os.umask(0o077))
         stack.enter_context(place.held())
         door = stack.enter_context(_listening(wanted))
         to_file(place.log)

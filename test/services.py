@@ -110,9 +110,13 @@ class Run:
 
     def start(self):
         """Start as soon as all have accepted."""
-        while sum(one["state"] == "accepted" and one["role"] == "site" for one in self.members()) < len(self.sites()):
-            time.sleep(0.05)
+        self.accepted(len(self.sites()))
         self.link.post(f"{self.at}/start")
+
+    def accepted(self, sites):
+        """Wait until so many have accepted."""
+        while sum(one["state"] == "accepted" for one in self.sites()) < sites:
+            time.sleep(0.05)
 
     @property
     def link(self):

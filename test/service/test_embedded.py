@@ -1,5 +1,6 @@
 """The whole service in real processes: the same model as everywhere, whatever is killed on the way."""
 
+import json
 import os
 import signal
 from functools import partial
@@ -129,3 +130,24 @@ def test_a_site_that_drops_out_comes_back_into_the_run(service, databases):
     assert run.digests("local1") == run.digests("local0") and run.digests("local1")[16] == final
     verdicts = [run.wait(step) for step in range(1, 17)]
     assert verdicts[-1]["counted"] == ["local0", "local1"]
+
+
+def test_no_log_holds_a_token_a_subject_or_a_place(service, databases):
+    text = service.place.log.read_text()
+    secrets = [json.loads(service.credentials(site).read_text())["token"] for site in SITES]
+    places = [str(service.folder), *map(str, databases.values())]
+    for planted in (*secrets, *service.subjects.values(), *places, "mnc_", "mnr_", "mna_", "person-", "Bearer"):
+        assert planted not in text
+    assert "route=/v1/runs/{run}/accept" in text and "status=5" not in text
+    for path in service.place.folder.rglob("*"):
+        assert path.is_dir() or path.is_socket() or not path.stat().st_mode & 0o077, path
+
+
+def test_two_processes_do_not_share_a_sites_folder(service, databases):
+    run = service.invite(SETTINGS, *SITES[:2])
+    first = run.join("local0", databases["local0"])
+    run.accepted(1)
+    second = run.join("local0", databases["local0"])
+    assert ended([second]) == [2] and "in use by another run" in run.said("local0")
+    run.link.post(f"{run.at}/abort")
+    assert ended([first]) == [2] and "the run is aborted" in run.said("local0")
