@@ -1,18 +1,14 @@
 """The ASGI application: the API, the description of it, files under signed URLs, and whatever pages are given.
 
-Embedded, as `coinstac-meshnet serve` makes it::
+Embedded, much as `serving` makes it::
 
-    bell = Bell(data / "bells")  # the worker, `python -m service.embedded DATA`, hears it, too
-    local = Local(Records(data / "identity.sqlite"))
-    app = application(Served(embedded.desk(data, bell), local, local=local, bell=bell))
-    uvicorn.run(
-        app, host="127.0.0.1", port=port, access_log=False, server_header=False, timeout_graceful_shutdown=3
-    )
-
-    local.accounts.first_administrator(name, password)  # the command line alone makes the first one
+    place = Place(data)
+    bell, local = place.bell(), place.local()
+    app = application(Served(place.desk(bell), local, local=local, bell=bell), pages)
+    uvicorn.run(app, port=port, access_log=False, server_header=False, timeout_graceful_shutdown=3)
 
 uvicorn's own access log must be off, as it writes addresses with signatures in them; the logger ``service`` has a line
-for each request. It must not wait for its connections when it ends: some are held for news. On Lambda::
+for each request. It must not wait for its connections when it ends: some are held for news. On Lambda, as in `aws`::
 
     served = Served(Desk(store, blobs), Cognito(issuer, clients), longest_wait=0)
     handler = Mangum(application(served, streams=False), lifespan="off")
