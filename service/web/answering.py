@@ -67,35 +67,48 @@ class Answering:
         query = bodies.read_query(request, operation)
         if operation.keyed:
             bodies.idempotency_key(request)
-        # Nobody's megabytes are read before it is known who sends them.
-        who = _NOBODY if operation.open else await run_in_threadpool(self.served.verifier.verify, token)
-        body = await bodies.read_body(request, operation)
-        address = request.client.host if request.client else ""
-        call = Call(
-            self.served, who, _named(request.path_params), query, body, request.headers, token, address
-        )  # fmt: skip
-        return await self._patiently(request, operation, call)
+        content = await self._content(request, operation, token)
+        return await self._patiently(
+            request, operation, query, partial(self._once, request, operation, query, content, token)
+        )
 
-    async def _patiently(self, request: Request, operation: Operation, call: Call) -> Response:
+    async def _content(self, request: Request, operation: Operation, token: str) -> bytes:
+        """Return the body; nobody's megabytes are read before it is known who sends them."""
+        if operation.body is None:
+            return b""
+        if not operation.open and not bodies.is_small(request):
+            await run_in_threadpool(self.served.verifier.verify, token)
+        return await bodies.read_content(request, operation)
+
+    def _once(
+        self, request: Request, operation: Operation, query: Mapping[str, Any], content: bytes, token: str
+    ) -> Reply:
+        """Verify who asks and answer; who waits is verified each time that there may be news."""
+        who = _NOBODY if operation.open else self.served.verifier.verify(token)
+        body = bodies.parsed(request, content, operation)
+        address = request.client.host if request.client else ""
+        path = _named(request.path_params)
+        return operation.handler(Call(self.served, who, path, query, body, request.headers, token, address))
+
+    async def _patiently(
+        self, request: Request, operation: Operation, query: Mapping[str, Any], once: Callable[[], Reply]
+    ) -> Response:
         """Answer at once, or as soon as there is news, or when the time is up."""
-        seconds = min(call.query.get("wait", 0), self.served.longest_wait)
+        # What is costly has a few threads of its own, so that it takes none from the others.
+        run = self._costly.run if operation.costly else run_in_threadpool
+        seconds = min(query.get("wait", 0), self.served.longest_wait)
         if not seconds or self.waiting.full:
-            return _response(request, await self._handled(operation, call))
+            return _response(request, await run(once))
         until = time.monotonic() + seconds
-        with self.waiting.of(call.run) as event:
+        with self.waiting.of(str(request.path_params["run"])) as event:
             while True:
                 event.clear()
-                reply = await self._handled(operation, call)
+                reply = await run(once)
                 response, left = _response(request, reply), until - time.monotonic()
                 old = reply.pending or response.status_code == 304
                 if not old or left <= 0 or await request.is_disconnected():
                     return response
                 await self.waiting.ring(event, left)
-
-    async def _handled(self, operation: Operation, call: Call) -> Reply:
-        """Run the handler in a thread; costly ones have a few of their own, so that they take none from the others."""
-        run = self._costly.run if operation.costly else run_in_threadpool
-        return await run(partial(operation.handler, call))
 
 
 def _named(path: Mapping[str, Any]) -> dict[str, str]:

@@ -15,10 +15,12 @@ from service.web.problems import Problem
 from service.web.schemas import NAMED
 from service.web.shapes import Schema, fault
 
-__all__ = ["bearer", "idempotency_key", "pieces", "read_body", "read_query"]
+__all__ = ["bearer", "idempotency_key", "is_small", "parsed", "pieces", "read_content", "read_query"]
 
 #: Seconds for which a sender may be silent in the middle of a body.
 _PATIENCE = 30.0
+#: Bytes of a body that is read before it is known who sent it: then one thread can do all that is to be done.
+_FROM_ANYBODY = 65_536
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,8192})", re.IGNORECASE)
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -79,20 +81,30 @@ def _value(name: str, text: str, schema: Schema) -> Any:
     return value
 
 
-async def read_body(request: Request, operation: Operation) -> Any:
+def is_small(request: Request) -> bool:
+    """Tell whether a body is announced as one that may be read from anybody."""
+    announced = request.headers.get("content-length", "")
+    return announced.isdigit() and len(announced) < 10 and int(announced) <= _FROM_ANYBODY
+
+
+async def read_content(request: Request, operation: Operation) -> bytes:
+    """Return the body as it came; raises as `pieces`."""
+    return b"".join([piece async for piece in pieces(request, operation.most)])
+
+
+def parsed(request: Request, content: bytes, operation: Operation) -> Any:
     """Return the body's JSON; nothing where the operation takes none.
 
     Raises
     ------
     Problem
-        If it is too large, of another type, no JSON, or not what its schema says.
+        If it is of another type, no JSON, or not what its schema says.
     """
     if operation.body is None:
         return None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "media_type", "the body is no plain JSON; wanted Content-Type: application/json")
-    content = b"".join([piece async for piece in pieces(request, operation.most)])
     try:
         value = parse_json(content)
     except ValueError as error:
