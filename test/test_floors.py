@@ -97,7 +97,9 @@ def test_light_files_of_peers_do_not_import_torch(module):
     assert _is_light(f"peers.{module}")
 
 
-@pytest.mark.parametrize("module", ["identity.principal", "protocol.transitions", "store.memory", "blobs.base"])
+@pytest.mark.parametrize(
+    "module", ["identity.principal", "cases.closing", "cases.committing", "cases.coordinator", "cases.reading", "place"]
+)
 def test_light_files_of_the_service_do_not_import_torch(module):
     assert _is_light(f"service.{module}")
 
