@@ -40,6 +40,7 @@ from peers.swarm.words import TOPICS
 __all__ = ["Order", "run"]
 
 _LEAST_KEY = 32
+_MODEL = f"{payload.PREFIX}model"
 #: Seconds for which training may keep the network's thread waiting each time; Python's 0.005 make it a hundred times
 #: slower than it is alone.
 _SWITCH = 0.0005
@@ -126,7 +127,10 @@ def run(order: Order) -> float:
     """
     require(Swarm.name, Swarm.needs, "libp2p", libp2p.OFFERS)
     learner = _learner(order)
-    order.output.mkdir(parents=True, exist_ok=True)
+    try:
+        order.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PeersError("the output folder cannot be made; name another one", repr(error)) from None
     journal = Journal(order.output / "journal.jsonl")
     sys.setswitchinterval(_SWITCH)
     store = Store(order.output / "store", order.room)
@@ -217,7 +221,20 @@ def _peer(order: Order, name: str, learner: SliceLearner, journal: Journal) -> P
     memory = order.output / "memory.json"
     if memory.exists():
         peer.memory.update(json.loads(memory.read_text(encoding="utf-8")))
+        _go_on(order, peer)
     return peer
+
+
+def _go_on(order: Order, peer: Peer) -> None:
+    """Take up the model that an earlier run has left; its maturity is of that model and no other."""
+    learner = peer.learner
+    if (maturity := _maturity(peer)) and (path := order.output / _MODEL).exists():
+        found = payload.read(path, kind=MODEL, round=maturity, manifest=learner.manifest, dtype=learner.dtype)
+        learner.load_vector(found)
+
+
+def _maturity(peer: Peer) -> int:
+    return int(peer.memory.get("known", {}).get("maturity", 0))
 
 
 def _told(order: Order, wire: Wire, journal: Journal) -> Callable[[Report], None]:
@@ -242,10 +259,10 @@ def _measured(report: Report) -> dict[str, float | None]:
 
 def _finish(order: Order, peer: Peer, wire: Wire, journal: Journal) -> None:
     """Write down the model, what a restart needs, and the measures."""
-    learner, maturity = peer.learner, int(peer.memory.get("known", {}).get("maturity", 0))
+    learner, maturity = peer.learner, _maturity(peer)
     _write(order.output / "memory.json", json.dumps(peer.memory), private=True)
     whole = Payload(MODEL, maturity, learner.manifest, learner.vector())
-    payload.write(order.output / f"{payload.PREFIX}model", whole)
+    payload.write(order.output / _MODEL, whole)
     holders = wire.counts.holders
     found: dict[str, Any] = {
         "accuracy": learner.accuracy(),  # type: ignore[attr-defined]

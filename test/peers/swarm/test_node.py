@@ -1,6 +1,7 @@
 """Three nodes on the loopback address: they meet, give each other content, and outlive each other."""
 
 import hashlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -146,3 +147,18 @@ def test_bad_input_is_one_clear_line(tmp_path, capfd, words, fault):
     given = ("--key", tmp_path / "key", "--data", tmp_path / "d.npz", "--output", tmp_path / "out", "--turns", 1)
     assert main(["swarm", "node", *map(str, given), *words]) == 2
     assert fault in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_node_that_is_started_again_goes_on_with_its_model(tmp_path, capfd):
+    (tmp_path / "key").write_text("5a" * 32)
+    np.savez(tmp_path / "d.npz", **digits(30, 0, 1))
+    given = ("--key", tmp_path / "key", "--data", tmp_path / "d.npz", "--output", tmp_path / "out", "--pace", 0)
+    words = ["swarm", "node", *map(str, given), "--rate", "0"]
+    assert main([*words, "--turns", "2", "--seed", "1"]) == 0
+    first = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert main([*words, "--turns", "3", "--seed", "2"]) == 0  # another seed begins with other numbers
+    second = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert first["maturity"] == 2 and second["maturity"] > 2
+    assert second["digest"] == first["digest"]  # at a rate of 0 nothing is learnt
+    assert main([*words[:-4], "--output", "/proc/nowhere", "--turns", "1"]) == 2
+    assert "output folder" in " ".join(capfd.readouterr().err.split())
