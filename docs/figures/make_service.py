@@ -63,11 +63,11 @@ class Camera:
     def __init__(self, page: Page, out: Path) -> None:
         self.page, self.out = page, out
 
-    def __call__(self, name: str, scheme: str = "light") -> None:
+    def __call__(self, name: str, scheme: str = "light", tallest: int = TALLEST) -> None:
         """Write one picture of the page as it is."""
         self.page.emulate_media(color_scheme=scheme)
         height = int(self.page.evaluate("document.querySelector('main').getBoundingClientRect().bottom"))
-        self.page.set_viewport_size({"width": WIDTH, "height": max(LEAST, min(height, TALLEST))})
+        self.page.set_viewport_size({"width": WIDTH, "height": max(LEAST, min(height, tallest))})
         self.page.wait_for_timeout(1200)
         with Image.open(io.BytesIO(self.page.screenshot())) as image:
             path = self.out / f"service-{name}.webp"
@@ -126,9 +126,9 @@ def picture(camera: Camera, url: str, folder: Path) -> None:
         page.goto(run)
         page.wait_for_selector(".badge:has-text('Completed')", timeout=1_800_000)
         page.goto(f"{run}/results")
-        camera("results")
+        camera("results", tallest=1000)
         page.goto(f"{run}/audit")
-        camera("audit")
+        camera("audit", tallest=680)
 
 
 def enter(page: Page, url: str, name: str) -> None:

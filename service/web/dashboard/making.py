@@ -134,7 +134,7 @@ def _given(ask: Ask, name: str) -> bool:
 
 
 def _preparation(text: str) -> Any:
-    """Return the facts that lines such as `spacing: 1 x 1 x 1` tell, or a line that tells none."""
+    """Return the facts that lines such as `spacing_mm: 1 x 1 x 1` tell, or a line that tells none."""
     pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
     wrong = [name for name, between, _ in pairs if not between]
     return wrong[0] if wrong else {name.strip(): value.strip() for name, _, value in pairs}
@@ -144,7 +144,9 @@ def _asked_for(ask: Ask) -> dict[str, Any]:
     """Return the spec of a form whose own faults have been found."""
     raw = raw_spec(ask)
     if isinstance(raw["preparation"], str):
-        text = f"the preparation's line {raw['preparation'][:60]!r} has no ':'; wanted one such as 'spacing: 1 x 1 x 1'"
+        text = (
+            f"the preparation's line {raw['preparation'][:60]!r} has no ':'; wanted one such as 'spacing_mm: 1 x 1 x 1'"
+        )
         raise Malformed("spec", text, field="preparation")
     return raw
 

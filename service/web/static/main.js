@@ -26,5 +26,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// What was done is said once: loaded again, the page does not repeat it.
+if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname);
+
 const main = document.querySelector("main[data-pulse]");
 if (main) follow(main, renew);
