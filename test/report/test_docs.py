@@ -28,7 +28,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 IMAGE = "coinstacteam/coinstac-meshnet"
 #: Programs of others, whose words are not ours to check.
-FOREIGN = {"coinstac-simulator", "docker", "mkdir", "source", "pip", "git", "npm", "chromium"}
+FOREIGN = {"coinstac-simulator", "docker", "mkdir", "source", "pip", "git", "npm", "chromium", "terraform"}
 PROGRAMS = FOREIGN | {"coinstac-meshnet", "make", "python", "python3", "srun", "torchrun"}
 #: Options of Docker and pip that pages name by themselves.
 FOREIGN_OPTIONS = {"--tmpfs", "--user", "--read-only", "--build-arg", "--require-hashes", "--no-deps"}
