@@ -164,6 +164,18 @@ def test_a_draft_is_described_looked_over_changed_and_invited(office):
     assert browser.client.get(f"/runs/{run.id}/edit").status_code == 409
 
 
+def test_a_draft_keeps_those_whose_accounts_are_gone_until_they_are_taken_out(office):
+    run = office.make(invited=False)
+    office.local.accounts.change(office.subs["south"], disabled=True)
+    browser = office.browser("carl")
+    form = fields_of(browser.get(f"/runs/{run.id}/edit").text)
+    browser.follow(browser.client.post(f"/runs/{run.id}/edit", data=form))
+    assert {one.site for one in reading.run(office.desk, ROOT, run.id).wanted.participants} == {"north", "south"}
+    del form[f"site-{office.subs['south']}"]
+    browser.follow(browser.client.post(f"/runs/{run.id}/edit", data=form))
+    assert {one.site for one in reading.run(office.desk, ROOT, run.id).wanted.participants} == {"north"}
+
+
 @pytest.mark.parametrize(
     ("typed", "wanted"), [("32", [32] * 3), ("32, 32 48", [32, 32, 48]), ("8x8×8", [8] * 3), ("0", [0] * 3)]
 )
