@@ -82,3 +82,10 @@ def test_a_site_that_raises_is_named_and_nothing_of_it_is_anywhere_else(tmp_path
             assert b"planted" not in path.read_bytes(), path
     assert "planted" not in layout.log("local1").read_text()
     assert "planted-path" in (layout.output("local1") / "error.log").read_text()
+
+
+def test_a_member_that_never_comes_is_named(tmp_path):
+    inputs(tmp_path)
+    error, layout = run(tmp_path, disturb=lambda nodes, _: kill_all(nodes["local1"]), limits=("--joining", "20"))
+    assert "not all members have come within 20 s; missing: local1" in str(error)
+    assert "the run failed: the run was ended at the centre" in said(layout, "local0")
