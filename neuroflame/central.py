@@ -13,7 +13,7 @@ from typing import Any
 
 from computation.errors import MeshNetError
 from computation.files import replacing
-from neuroflame import kits, parameters
+from neuroflame import parameters, rules
 from neuroflame.places import ENDED, FAILED, Places, Timing
 from neuroflame.processes import Child, check_version, copy_kit, private_folder, stoppable
 
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     server, admin = folder / "server", folder / "admin"
     for kit in (server, admin):
         copy_kit(options.runkit / kit.name, kit)
-    kits.rule_server(server, folder / "storage")
+    rules.rule_server(server, folder / "storage")
     places = Places(
         "centre",
         folder,

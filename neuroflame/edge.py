@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from computation.errors import MeshNetError, SettingsError, unwritable
-from neuroflame import data, kits, parameters
+from neuroflame import data, parameters, rules
 from neuroflame.central import add_limits, timing
 from neuroflame.places import ENDED, FAILED, Places
 from neuroflame.processes import Child, check_version, copy_kit, is_alive, private_folder, stoppable
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     site, host, port = _whereabouts(options.runkit)
     kit = folder / "kit"
     copy_kit(options.runkit, kit)
-    kits.rule_site(kit)
+    rules.rule_site(kit)
     places = Places(
         site,
         folder,

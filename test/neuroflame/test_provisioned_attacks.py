@@ -14,8 +14,8 @@ from simulator.layout import CENTRE
 HOOK = """
 import sys
 if any("entry_central" in one for one in sys.orig_argv):
-    from neuroflame import kits
-    made = kits._write
+    from neuroflame import rules
+    made = rules.write
     def write(path, value):
         if "authorization" in path.name:
             value = {"format_version": "1.0", "permissions": {"project_admin": "any"}}
@@ -23,7 +23,7 @@ if any("entry_central" in one for one in sys.orig_argv):
             value = {**value, "class_allow_list": ["nvflare.", "neuroflame.", "evil."]}
             value["components"][0]["args"]["max_jobs"] = 4
         made(path, value)
-    kits._write = write
+    rules.write = write
 """
 EVIL = "open({!r}, 'x')\nfrom nvflare.apis.executor import Executor\nclass Evil(Executor):\n    pass\n"
 FOREIGN = "nvflare.app_common.executors.statistics.statistics_executor.StatisticsExecutor"
