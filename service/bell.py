@@ -1,7 +1,8 @@
 """Tells other processes on this machine that something has happened in a run, so that nobody has to look all the time.
 
 Everybody who listens has a Unix datagram socket in one folder; whoever rings sends the run's id to each. A ring may get
-lost, and nobody relies on one: who waits looks again by itself after a second or two.
+lost, and nobody relies on one: who waits looks again by itself after a second or two. What only a worker has to know
+is rung for workers alone: a step's last contribution would else wake all sites for nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ __all__ = ["Bell", "Listener"]
 _LONGEST, _MOST = 64, 256
 #: Bytes that the name of a socket may have, on every system.
 _LONGEST_NAME = 100
+#: How the names of workers' sockets begin.
+_WORKER = "worker-"
 
 
 class Listener:
@@ -65,30 +68,39 @@ class Bell:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._own: list[socket.socket] = []
+        self._own: list[tuple[socket.socket, bool]] = []
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def __call__(self, run: str) -> None:
         """Ring for a run; nothing that goes wrong with that is anybody's concern."""
+        self._ring(run, everybody=True)
+
+    def work(self, run: str) -> None:
+        """Ring for a run in which there is something to do, for workers alone."""
+        self._ring(run, everybody=False)
+
+    def _ring(self, run: str, everybody: bool) -> None:
         content = run.encode("ascii", "replace")[:_LONGEST]
-        for one in list(self._own):
+        for one in [own for own in self._own if everybody or own[1]]:
             try:
-                one.send(content)
+                one[0].send(content)
             except BlockingIOError:
                 pass  # it has enough to read
             except OSError:
                 with suppress(ValueError):
                     self._own.remove(one)
-                one.close()
+                one[0].close()
         if self._folder is not None:
-            self._ring_others(content)
+            self._ring_others(self._folder, content, everybody)
 
-    def _ring_others(self, content: bytes) -> None:
-        assert self._folder is not None
+    @staticmethod
+    def _ring_others(folder: Path, content: bytes, everybody: bool) -> None:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
-            for entry in list(os.scandir(self._folder)):
+            for entry in list(os.scandir(folder)):
+                if not everybody and not entry.name.startswith(_WORKER):
+                    continue
                 try:
                     with _near(Path(entry.path)) as name:
                         sender.sendto(content, name)
@@ -98,11 +110,11 @@ class Bell:
                 except OSError:
                     pass
 
-    def listen(self) -> Listener:
-        """Begin to listen; close it at the end."""
+    def listen(self, *, works: bool = False) -> Listener:
+        """Begin to listen, as one who works or who only waits; close it at the end."""
         if self._folder is not None and hasattr(socket, "AF_UNIX"):
             own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
+            path = self._folder / f"{_WORKER if works else ''}{os.getpid()}-{secrets.token_hex(4)}"
             try:
                 with _near(path) as name:
                     own.bind(name)
@@ -111,7 +123,7 @@ class Bell:
                 own.close()
         theirs, own = socket.socketpair(type=socket.SOCK_DGRAM)
         theirs.setblocking(False)
-        self._own.append(theirs)
+        self._own.append((theirs, works))
         return Listener(own)
 
 

@@ -55,7 +55,7 @@ class Place:
             If they cannot be read or written, or are of a newer version.
         """
         store = SqliteStore(self._made() / "service.sqlite")
-        return Desk(store, Files(self.folder / "files", small=store.shelf), ring=bell)
+        return Desk(store, Files(self.folder / "files", small=store.shelf), ring=bell, ready=bell.work)
 
     def local(self) -> Local:
         """Open the accounts; errors as for `desk`."""

@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
         signal.signal(number, lambda *_: stopped.set())
     to_file(place.log)
     bell = place.bell()
-    listener = bell.listen()
+    listener = bell.listen(works=True)
     with Worker(place.desk(bell), place.work, _LEASE) as worker:
         serve(worker, listener, stopped)
     listener.close()

@@ -72,12 +72,15 @@ class Desk:
     ring : callable
         Told the id of a run in which something has happened, so that nobody who waits for it waits for long; what it
         does may get lost.
+    ready : callable, optional
+        Told the id of a run of whose step everything has come, which only workers have to know; `ring` by default.
     """
 
     store: Store
     blobs: Blobs
     clock: Callable[[], int] = milliseconds
     ring: Callable[[str], None] = _nobody
+    ready: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,19 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 IMAGE = "coinstacteam/coinstac-meshnet"
 #: Programs of others, whose words are not ours to check.
-FOREIGN = {"coinstac-simulator", "docker", "mkdir", "source", "pip", "git", "npm", "chromium", "terraform"}
+FOREIGN = {
+    "coinstac-simulator",
+    "docker",
+    "mkdir",
+    "source",
+    "pip",
+    "git",
+    "npm",
+    "chromium",
+    "terraform",
+    "aws",
+    "chmod",
+}
 PROGRAMS = FOREIGN | {"coinstac-meshnet", "make", "python", "python3", "srun", "torchrun"}
 #: Options of Docker and pip that pages name by themselves.
 FOREIGN_OPTIONS = {"--tmpfs", "--user", "--read-only", "--build-arg", "--require-hashes", "--no-deps"}
@@ -224,7 +236,7 @@ def test_a_block_holds_no_unknown_program():
     for page, text in TEXTS.items():
         for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.S | re.M):
             for line in filter(str.strip, block.replace("\\\n", " ").splitlines()):
-                words = re.sub(r"^([A-Z_]+=\S+\s+)+", "", line.strip())
+                words = re.sub(r"^([A-Z_]+=(\$\(|\S+\s+))+", "", line.strip())
                 assert words.startswith("#") or words.split()[0].rpartition("/")[2] in PROGRAMS, (page.name, line)
 
 

@@ -88,3 +88,14 @@ def test_a_folder_that_is_gone_stops_nobody(tmp_path):
     bell("run")
     assert listener.wait(5) == {"run"} and time.monotonic() - begun < 60
     listener.close()
+
+
+def test_what_is_for_workers_wakes_nobody_else(bell):
+    waits, works = bell.listen(), bell.listen(works=True)
+    bell.work("a")
+    assert works.wait(5.0) == {"a"}
+    assert waits.heard() == frozenset()
+    bell("b")
+    assert (waits.wait(5.0), works.wait(5.0)) == ({"b"}, {"b"})
+    waits.close()
+    works.close()
