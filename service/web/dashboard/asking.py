@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
@@ -34,7 +34,7 @@ _STATUSES: dict[type[Refusal], int] = {
 }  # fmt: skip
 
 #: Fields of a form with what each holds; a name may come several times.
-Form = ImmutableMultiDict[str, str]
+Form: TypeAlias = "ImmutableMultiDict[str, str]"
 
 
 @dataclass(frozen=True)
