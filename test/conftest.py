@@ -29,11 +29,20 @@ EXTRAS = {
 }
 
 
+def missing(extra):
+    """Return the names of what is not installed of an extra."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+
+
+def pytest_ignore_collect(collection_path):
+    """Leave out the service's tests without its extra, which their common parts already need."""
+    return True if collection_path == Path(__file__).parent / "service" and missing("service") else None
+
+
 def pytest_terminal_summary(terminalreporter):
-    for extra, modules in EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
-        if missing:
-            text = f"NOT TESTED: {extra}, since {', '.join(missing)} is not installed (pip install .[{extra}])"
+    for extra in EXTRAS:
+        if lacking := missing(extra):
+            text = f"NOT TESTED: {extra}, since {', '.join(lacking)} is not installed (pip install .[{extra}])"
             terminalreporter.write_line(text, red=True, bold=True)
     if shutil.which("chromium") is None:
         text = "NOT TESTED: the service's pages in a browser, since chromium is not installed (Debian has it)"
