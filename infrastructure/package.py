@@ -27,7 +27,17 @@ __all__ = ["MOST", "build", "main", "wanted"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What the functions import; the lock file knows what that needs.
-_IMPORTED = ("argon2-cffi", "botocore", "jinja2", "mangum", "numpy", "pyjwt", "python-multipart", "starlette")
+_IMPORTED = (
+    "argon2-cffi",
+    "botocore",
+    "jinja2",
+    "mangum",
+    "numpy",
+    "pyjwt",
+    "python-multipart",
+    "safetensors",
+    "starlette",
+)
 #: Of all services of AWS that botocore describes, those that are called.
 _CALLED = ("dynamodb", "s3", "sqs")
 _OURS = ("computation", "service")

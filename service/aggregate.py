@@ -16,8 +16,9 @@ from typing import Any
 from computation import remote
 from computation.coinstac.carried import Answer, Carried
 from computation.errors import ServiceError
+from computation.federation import initial
 from computation.wire.payload import PREFIX
-from service.cases import closing
+from service.cases import closing, starting
 from service.cases.closing import Claim
 from service.cases.desk import Desk, content_key
 from service.protocol import File, Result, Stored, canonical
@@ -88,6 +89,8 @@ class Centre:
         ServiceError
             If an update, or what this keeps, cannot be read or written.
         """
+        if claim.step.phase == "join":
+            self._start_from_uploaded(claim)
         answer = self._carried.call(claim.step.number + 1, *self._arrived(claim))
         files = self._keep_all(answer.files)
         papers = self._papers() if answer.success else ()
@@ -95,6 +98,12 @@ class Centre:
         made = closing.result(self._desk, canonical(answer.output), files, papers, state, answer.success)
         course = None if answer.success else follow(claim.step, answer.output)
         return made, course, _payload(answer) if claim.step.phase == "join" else 0
+
+    def _start_from_uploaded(self, claim: Claim) -> None:
+        """Give the handler the model that the coordinator uploaded, where the spec names one and it did."""
+        model = starting.kept(self._desk, self._run, claim.run.wanted)
+        if model is not None:
+            initial.put(self._carried.base, model)
 
     def _arrived(self, claim: Claim) -> tuple[dict[str, Any], dict[str, dict[str, bytes]]]:
         """Return messages and files of the frozen list, each file read and held against it once more."""

@@ -88,6 +88,7 @@ def _add_runs(verbs: Any) -> None:
     create.add_argument("spec", type=Path, nargs="?", help="JSON with name, settings, participants and so on")
     create.add_argument("--name", default="", help="of the run")
     create.add_argument("--site", action="append", default=[], metavar="ACCOUNT[=NAME]", help="takes part")
+    create.add_argument("--start-from", type=Path, metavar="FILE", help="JSON of an exported model, to be uploaded")
     create.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the training")
     for verb, text in (
         ("start", "begin with the sites that have accepted"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,11 @@ from rich.table import Table
 
 from computation.checks import is_number, is_text, parse_json
 from computation.errors import IdentityError, ServiceError
+from computation.model import exported
+from computation.model.exported import Card
 from computation.terminal import console, plain
 from service.asking import asked, written
+from service.cases import starting
 from service.client import credentials
 from service.client.address import Address
 from service.client.backoff import Backoff
@@ -87,6 +91,7 @@ def _linked(options: argparse.Namespace) -> Iterator[Link]:
 
 def create(options: argparse.Namespace) -> None:
     """Make a run and invite its sites."""
+    model = _model(options.start_from) if options.start_from else {}
     with _linked(options) as link:
         spec = _spec(options.spec)
         if options.name:
@@ -95,6 +100,8 @@ def create(options: argparse.Namespace) -> None:
             spec["participants"] = _participants(link, options.site)
         spec["settings"] = {**_object(spec, "settings"), **dict(map(_assigned, options.setting))}
         run = link.post("/v1/runs", spec, key=secrets.token_hex(16))
+        if options.start_from:
+            run = link.post(_at(str(run.get("id")), "initial-model"), model)
         link.post(_at(str(run.get("id")), "invite"))
         say(f"run {run.get('id')}")
         say(f"spec {run.get('digest')}: sites consent to this digest")
@@ -111,6 +118,15 @@ def _spec(path: Path | None) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise ServiceError("the spec is no JSON object; wanted one with name, settings and participants")
     return spec
+
+
+def _model(path: Path) -> dict[str, str]:
+    """Return an exported model as the service takes it; what is no model is refused before a run is made."""
+    text = exported.read(path, exported.MOST_TEXT)
+    card = Card.parse(text)
+    blob = exported.read(path.with_name(card.tensors), card.most)
+    starting.read(text, blob)
+    return {"card": text.decode("utf-8-sig"), "tensors": base64.b64encode(blob).decode()}
 
 
 def _object(table: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def test_imports_only_go_down(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["settings", "wire.messages", "wire.payload", "coinstac.compspec", "coinstac.server", "entry"]
+    "module",
+    ["settings", "wire.messages", "wire.payload", "model.exported", "coinstac.compspec", "coinstac.server", "entry"],
 )
 def test_light_rooms_do_not_import_torch(module):
     assert _is_light(f"computation.{module}")
@@ -98,7 +99,16 @@ def test_light_files_of_peers_do_not_import_torch(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["identity.principal", "cases.closing", "cases.committing", "cases.coordinator", "cases.reading", "place"]
+    "module",
+    [
+        "identity.principal",
+        "cases.closing",
+        "cases.committing",
+        "cases.coordinator",
+        "cases.reading",
+        "console",
+        "place",
+    ],
 )
 def test_light_files_of_the_service_do_not_import_torch(module):
     if module == "place":

@@ -116,6 +116,11 @@ class Carried:
         self._held.close()
 
     @property
+    def base(self) -> Path:
+        """Folder in which the handler finds what came."""
+        return self._folder / "base"
+
+    @property
     def output(self) -> Path:
         """Folder of the results."""
         return self._output

@@ -120,9 +120,14 @@ class CentreRun:
         """Take over the trained model that the owner names, where one is named."""
         initial.check_policy(self.learner, self.settings)
         if self.settings.initial_model:
-            models = initial.brought(self.folders.base, sorted(self.offers), self.learner, self.tracker)
-            self.learner.load_vector(initial.chosen(models, self.learner, self.settings, self.tracker))
+            self.learner.load_vector(self._given())
             self.selection = Selection(self.settings, self.offers, self.learner.vector())
+
+    def _given(self) -> Vector:
+        base, told = self.folders.base, (self.learner, self.settings, self.tracker)
+        if (values := initial.own(base, *told)) is not None:
+            return values
+        return initial.chosen(initial.brought(base, sorted(self.offers), self.learner, self.tracker), *told)
 
     def ship(self, name: str, kind: int, values: Vector, model: str = "") -> None:
         """Put a payload for all sites into the transfer directory."""

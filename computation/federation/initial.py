@@ -2,6 +2,7 @@
 
 The platform has no way for an owner's file, and only what members name reaches a container. So the file travels like
 everything else of a site: as a payload, with the join. It is a model, and holds nothing of the site that brings it.
+Another carrier than the platform may have the owner's file: it then puts that beside the sites' folders at the centre.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
 from computation.errors import ModelError, PayloadError, SettingsError
+from computation.files import replacing
 from computation.model import vector
 from computation.model.architecture import Architecture
 from computation.model.export import load_model
@@ -21,7 +23,7 @@ from computation.training.learner import Learner
 from computation.wire import payload
 from computation.wire.payload import MODEL, Payload, Vector
 
-__all__ = ["brought", "check_policy", "chosen", "load", "ship"]
+__all__ = ["brought", "check_policy", "chosen", "load", "own", "put", "ship"]
 
 _FILE = f"{payload.PREFIX}initial.bin"
 
@@ -77,6 +79,39 @@ def load(card: Path, learner: Learner, settings: Settings) -> Vector:
 def ship(folders: Folders, learner: Learner, values: Vector) -> None:
     """Put a site's copy where the centre finds it."""
     payload.write(folders.transfer / _FILE, Payload(MODEL, 0, learner.manifest, values, site=folders.client))
+
+
+def put(base: Path, content: bytes) -> None:
+    """Put the owner's own copy, a payload, where the centre finds it.
+
+    Parameters
+    ----------
+    base : Path
+        The centre's base directory.
+    content : bytes
+        A model of round 0, of no site.
+    """
+    with replacing(base / _FILE) as partial:
+        partial.write_bytes(content)
+
+
+def own(base: Path, learner: Learner, settings: Settings, tracker: Tracker) -> Vector | None:
+    """Return the owner's own copy, where the centre has one.
+
+    Raises
+    ------
+    ModelError
+        If it is another than the one that is wanted.
+    PayloadError
+        If it is no model of this run.
+    """
+    path = base / _FILE
+    if not path.exists():
+        return None
+    values = payload.read(path, kind=MODEL, round=0, manifest=learner.manifest, dtype=learner.dtype)
+    _expect("digest", payload.digest(learner.manifest, values), settings.initial_model)
+    tracker.event("initial-model", site="", digest=settings.initial_model)
+    return values
 
 
 def _shape(one: Architecture) -> tuple[object, ...]:

@@ -1,37 +1,30 @@
 """A trained model as two files: raw tensors (safetensors) and a JSON that says what they are.
 
-Nothing is unpickled: the tensors' names, shapes and dtype must be exactly those of the architecture in the JSON, their
-digest the one in the JSON, and both files are bounded before they are read.
+How the files are read, and what they are checked for, is in `exported`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
-from computation.checks import is_digest, is_text, parse_json
 from computation.errors import ModelError
 from computation.files import replacing
-from computation.model import architecture, vector
+from computation.model import exported, vector
+from computation.model.exported import Card
 from computation.model.network import MeshNet
 from computation.wire import payload
 from computation.wire.payload import Manifest, Vector
 
 __all__ = ["Metadata", "identify", "load_model", "save_model"]
 
-_FORMAT = "meshnet-model/1"
-_KEYS = {"format", "architecture", "labels", "preprocessing", "seed", "versions", "run", "dtype", "tensors", "digest"}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: Longest JSON, and longest safetensors header, that is read at all.
-_MOST_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def save_model(folder: Path, model: MeshNet, metadata: Metadata, *, name: str = 
     values = vector.gather(model, manifest)
     digest = payload.digest(manifest, values)
     card = {
-        "format": _FORMAT,
+        "format": exported.FORMAT,
         "architecture": model.architecture.as_json(),
         **asdict(metadata),
         "dtype": values.dtype.name,
@@ -133,80 +126,17 @@ def load_model(path: Path) -> tuple[MeshNet, Metadata]:
         If a file is missing, oversized or malformed, or the tensors are not those that the JSON describes.
     """
     path = path / "model.json" if path.is_dir() else path
-    card = _card(_read(path, _MOST_TEXT))
-    shape = architecture.parse(card["architecture"])
-    if len(card["labels"]) != shape.classes:
-        raise ModelError(f"the model file names {len(card['labels'])} labels for {shape.classes} classes")
-    model = MeshNet(shape).to(_DTYPES[card["dtype"]])
-    manifest = vector.manifest(model, "sync")
-    blob = _read(path.with_name(card["tensors"]), _MOST_TEXT + manifest.size * 8)
-    values = _join(manifest, _tensors(blob), np.dtype(card["dtype"]))
-    if payload.digest(manifest, values) != card["digest"]:
-        raise ModelError("the tensors do not have the digest that the model's JSON names; copy both files again")
-    vector.scatter(model, manifest, values)
-    known = {key: card[key] for key in ("labels", "preprocessing", "seed", "versions", "run")}
-    return model.eval(), Metadata(**{**known, "labels": tuple(card["labels"])})
+    card = Card.parse(exported.read(path, exported.MOST_TEXT))
+    values = card.values(exported.read(path.with_name(card.tensors), card.most))
+    model = MeshNet(card.architecture).to(_DTYPES[card.table["dtype"]])
+    vector.scatter(model, card.manifest, values)
+    known = {key: card.table[key] for key in ("preprocessing", "seed", "versions", "run")}
+    return model.eval(), Metadata(labels=card.labels, **known)
 
 
 def identify(path: Path) -> tuple[str, Path]:
     """Read a model as `load_model` does, and return the digest of all its values and where its tensors lie."""
-    model, _ = load_model(path)
-    manifest = vector.manifest(model, "sync")
-    tensors = path.with_name(_card(_read(path, _MOST_TEXT))["tensors"])
-    return payload.digest(manifest, vector.gather(model, manifest)), tensors
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            blob = file.read(most + 1)
-    except OSError as error:
-        raise ModelError("the model file cannot be read; wanted model.json and its safetensors", str(error)) from None
-    if len(blob) > most:
-        raise ModelError(f"a model file is larger than the {most} bytes that it can have", str(path))
-    return blob
-
-
-def _card(blob: bytes) -> dict[str, Any]:
-    """Read the model's JSON; every key is checked, `architecture` by its own parser."""
-    try:
-        card = parse_json(blob)
-    except ValueError as error:
-        raise ModelError(f"the model's JSON cannot be parsed: {error}; wanted the one that was exported") from None
-    if not isinstance(card, dict) or set(card) != _KEYS or card["format"] != _FORMAT:
-        raise ModelError(f"the model's JSON is not an object of format {_FORMAT} with exactly its keys")
-    fits = {
-        "labels": isinstance(card["labels"], list) and all(is_text(label, 200) for label in card["labels"]),
-        "preprocessing": isinstance(card["preprocessing"], dict),
-        "seed": isinstance(card["seed"], int) and not isinstance(card["seed"], bool),
-        "versions": isinstance(card["versions"], dict)
-        and all(is_text(item, 200) for item in card["versions"].values()),
-        "run": isinstance(card["run"], dict),
-        "dtype": isinstance(card["dtype"], str) and card["dtype"] in _DTYPES,
-        "tensors": is_text(card["tensors"], 200) and Path(card["tensors"]).name == card["tensors"],
-        "digest": is_digest(card["digest"]),
-    }
-    for key, fit in fits.items():
-        if not fit:
-            raise ModelError(f"{key!r} of the model's JSON is malformed; wanted the one that was exported")
-    return card
-
-
-def _tensors(blob: bytes) -> Mapping[str, np.ndarray]:
-    try:
-        return tensors.load(blob)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError("the model's tensors cannot be read; copy the file again", str(error)) from None
-
-
-def _join(manifest: Manifest, arrays: Mapping[str, np.ndarray], dtype: np.dtype[Any]) -> Vector:
-    if set(arrays) != {name for name, _ in manifest.entries}:
-        raise ModelError("the model's tensors are not those of its architecture")
-    for name, shape in manifest.entries:
-        seen = arrays[name]
-        if seen.shape != shape or seen.dtype != dtype:
-            raise ModelError(f"tensor {name!r} is {seen.dtype} {seen.shape}; wanted {dtype} {shape}")
-    values: Vector = np.concatenate([arrays[name].ravel() for name, _ in manifest.entries])
-    if not np.isfinite(values).all():
-        raise ModelError("the model holds values that are NaN or infinite")
-    return values
+    card = Card.parse(exported.read(path, exported.MOST_TEXT))
+    tensors = path.with_name(card.tensors)
+    card.values(exported.read(tensors, card.most))
+    return card.digest, tensors

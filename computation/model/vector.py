@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from computation.errors import ModelError
+from computation.model.shapes import check
 from computation.wire.payload import Manifest, Vector
 
 __all__ = [
@@ -158,22 +159,6 @@ def scatter(model: nn.Module, manifest: Manifest, values: Vector) -> None:
     joined = torch.from_numpy(np.array(values)).to(_like(model).device)
     for name, place in manifest.slices.items():
         tensors[name].copy_(joined[place].view(tensors[name].shape))
-
-
-def check(manifest: Manifest, values: Vector) -> None:
-    """Refuse a vector that cannot be this model.
-
-    Raises
-    ------
-    ModelError
-        As `scatter`.
-    """
-    if values.shape != (manifest.size,):
-        raise ModelError(f"a model vector holds {values.size} values; wanted {manifest.size}")
-    for name, place in manifest.slices.items():
-        # Averages keep variances positive; only a forged vector or server momentum could make one negative.
-        if name.rpartition(".")[2] == "running_var" and (values[place] < 0).any():
-            raise ModelError("a batch-norm variance of the model is negative; the vector is not a model of this run")
 
 
 def _like(model: nn.Module) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from service.cases import starting
 from service.cases.desk import Desk, Seat, again, event, newest, seat
 from service.identity.principal import Principal
 from service.protocol import Answer, Conflict, Forbidden, Malformed, Membership, Run, Spec, Unknown, identifier
@@ -12,7 +13,7 @@ from service.protocol import transitions as to
 from service.protocol.records import ENDED
 from service.store.base import Change, Create, Replace
 
-__all__ = ["abort", "create", "forget", "invite", "pause", "remove", "resume", "revise", "start"]
+__all__ = ["abort", "create", "forget", "invite", "pause", "remove", "resume", "revise", "start", "start_from"]
 
 _DAY = 86_400_000
 
@@ -85,14 +86,49 @@ def revise(desk: Desk, who: Principal, run: str, raw: Any) -> Run:
 
     def change(at: Seat) -> tuple[Run, list[Change]]:
         spec = _spec(raw, at.run.owner)
-        if at.run.state != "draft":
-            raise Conflict(
-                "run_state", f"the run is {at.run.state}; what sites were asked for does not change any more"
-            )
-        revised = to.moved(at.run, spec=spec.text, digest=spec.digest, changed=desk.clock())
-        return revised, [event(desk, run, "revised", at.name, spec=spec.digest)]
+        _expect_draft(at.run)
+        return _revised(desk, at, spec)
 
     return _change(desk, who, run, change)
+
+
+def start_from(desk: Desk, who: Principal, run: str, card: bytes, tensors: bytes) -> Run:
+    """Let a draft start from a trained model, which the service then has for the centre.
+
+    Parameters
+    ----------
+    desk, who, run
+        The desk, the caller, the draft's id.
+    card, tensors : bytes
+        The model's JSON and its safetensors, as they were exported.
+
+    Raises
+    ------
+    Malformed
+        If they are no such model, or not one of this run.
+    Conflict
+        If the run is no draft any more.
+    """
+    at = seat(desk, who, run)
+    at.expect_coordinator()
+    _expect_draft(at.run)
+    model = starting.read(card, tensors)
+
+    def change(at: Seat) -> tuple[Run, list[Change]]:
+        _expect_draft(at.run)
+        return _revised(desk, at, starting.keep(desk, run, at.run.wanted, model))
+
+    return _change(desk, who, run, change)
+
+
+def _expect_draft(run: Run) -> None:
+    if run.state != "draft":
+        raise Conflict("run_state", f"the run is {run.state}; what sites were asked for does not change any more")
+
+
+def _revised(desk: Desk, at: Seat, spec: Spec) -> tuple[Run, list[Change]]:
+    revised = to.moved(at.run, spec=spec.text, digest=spec.digest, changed=desk.clock())
+    return revised, [event(desk, at.run.id, "revised", at.name, spec=spec.digest)]
 
 
 def invite(desk: Desk, who: Principal, run: str) -> Run:

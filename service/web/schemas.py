@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from service.cases.starting import MOST
 from service.identity.passwords import LONGEST
 from service.identity.principal import ROLES
 from service.protocol import PRESENCES
@@ -137,6 +138,12 @@ NAMED: Mapping[str, Schema] = {
         },
         "required": ["name", "participants"],
     },
+    "InitialModel": _object(
+        {
+            "card": _text(2**20, description="The exported model's JSON, as text."),
+            "tensors": _text(4 * -(-MOST // 3), description="Its safetensors, in base64."),
+        }
+    ),
     "RunLine": _object(_RUN_LINE),
     "RunLines": _page("RunLine"),
     "Run": _object(

@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from consortium import consortium
 
-from computation.errors import MeshNetError, ModelError, SettingsError
+from computation.errors import MeshNetError, ModelError, PayloadError, SettingsError
+from computation.federation import initial
+from computation.model import vector
 from computation.model.export import identify, load_model
 from computation.tracking import read
 from computation.wire import payload
@@ -157,3 +160,46 @@ def test_a_batch_norm_model_keeps_its_statistics(tmp_path):
     loop.run()
     card, _ = load_model(model / "final.json")
     assert identify(model / "final.json")[0] == digest and card.architecture.norm == "batch"
+
+
+def owners(loop, trained, **changes):
+    """Put the owner's own copy at the centre, as another carrier than the platform does."""
+    model, _ = load_model(trained / "final.json")
+    manifest = vector.manifest(model, "sync")
+    told = {"kind": payload.MODEL, "round": 0, "manifest": manifest, "values": vector.gather(model, manifest)}
+    initial.put(loop.folder("input", "remote"), payload.encode(payload.Payload(**{**told, **changes})))
+
+
+def test_the_owners_own_copy_at_the_centre_is_as_good_as_a_sites(tmp_path, trained):
+    brought, _ = start(tmp_path / "brought", trained)
+    loop, digest = start(tmp_path / "own", trained, bring=())
+    owners(loop, trained)
+    assert loop.run()["model_digest"] == brought.run()["model_digest"]
+    entries = read(loop.folder("output", "remote") / "journal.jsonl")
+    assert [(e["site"], e["digest"]) for e in entries if e["event"] == "initial-model"] == [("", digest)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"round": 1}, "another round"), ({"site": "local0"}, "another node's"), ({"kind": payload.COMBINATION}, "kind")],
+)
+def test_an_owners_copy_that_is_none_ends_the_run_at_the_join(tmp_path, trained, changes, said):
+    loop, _ = start(tmp_path, trained, bring=())
+    owners(loop, trained, **changes)
+    with pytest.raises(PayloadError, match=said):
+        loop.run()
+
+
+def test_another_model_as_the_owners_copy_ends_the_run_at_the_join(tmp_path, trained):
+    loop, digest = start(tmp_path, trained, bring=())
+    size = vector.manifest(load_model(trained / "final.json")[0], "sync").size
+    owners(loop, trained, values=np.zeros(size, np.float32))
+    with pytest.raises(ModelError, match=f"another digest: .*wants {digest}"):
+        loop.run()
+
+
+def test_an_owners_copy_of_another_shape_ends_the_run_at_the_join(tmp_path, trained):
+    loop, _ = start(tmp_path, trained, bring=(), model="meshnet-10x8")
+    owners(loop, trained)
+    with pytest.raises(PayloadError, match="truncated"):
+        loop.run()

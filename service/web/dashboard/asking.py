@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import ImmutableMultiDict
+from starlette.datastructures import ImmutableMultiDict, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -24,10 +25,25 @@ from service.web.dashboard import guard
 from service.web.dashboard.front import Front
 from service.web.dashboard.templates import template
 
-__all__ = ["Ask", "Form", "Handler", "go", "page", "paged", "refused", "render", "sent", "session_of", "status_of"]
+__all__ = [
+    "Ask",
+    "Form",
+    "Handler",
+    "go",
+    "page",
+    "paged",
+    "refused",
+    "render",
+    "sent",
+    "sent_files",
+    "session_of",
+    "status_of",
+]
 
 #: Bytes of a form, and fields of it: a run of 64 sites with every setting has a few hundred.
 _MOST_BODY, _MOST_FIELDS = 256 * 1024, 1000
+#: Files of a form, and fields beside them.
+_MOST_FILES = 8
 
 _STATUSES: dict[type[Refusal], int] = {
     Unknown: 404, Forbidden: 403, Conflict: 409, Gone: 410, TooLarge: 413, Malformed: 422, TooMany: 429,
@@ -53,6 +69,8 @@ class Ask:
         The session's, from the cookie.
     form : Form
         What was sent; empty unless it was a form.
+    files : mapping of bytes
+        The files of a form that sends some, by its fields.
     """
 
     front: Front
@@ -60,6 +78,7 @@ class Ask:
     who: Principal
     token: str = field(repr=False)
     form: Form = field(default_factory=Form)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def desk(self) -> Desk:
@@ -87,7 +106,7 @@ class Ask:
 Handler = Callable[[Ask], Response]
 
 
-def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler | None = None) -> Route:
+def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler | None = None, most: int = 0) -> Route:
     """Return the route of a page that only somebody who has logged in sees.
 
     Parameters
@@ -102,6 +121,8 @@ def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler |
         Of which the asker needs one; none if everybody may ask.
     form : callable, optional
         Answers to the page's form.
+    most : int
+        Bytes of a form that sends files; 0 for one that sends none.
     """
 
     async def answer(request: Request) -> Response:
@@ -113,7 +134,8 @@ def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler |
             if roles and not ask.who.has(*roles):
                 raise Forbidden("role", f"this page is for accounts with the role {' or '.join(roles)}")
             if request.method == "POST" and form is not None:
-                return await run_in_threadpool(form, replace(ask, form=await sent(request, ask.token)))
+                told, files = await (sent_files(request, ask.token, most) if most else _fields(request, ask.token))
+                return await run_in_threadpool(form, replace(ask, form=told, files=files))
             return await run_in_threadpool(handler, ask)
         except MeshNetError as error:
             return await run_in_threadpool(refused, ask, error)
@@ -150,18 +172,53 @@ async def sent(request: Request, secret: str) -> Form:
     Refusal
         If it was not, or is too large.
     """
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BODY:
-            raise TooLarge("form", f"the form has more than {_MOST_BODY} bytes; shorten it")
+    body = await _body(request, _MOST_BODY)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:
-        raise Malformed("form", "the form cannot be read; load the page again") from None
+        raise _unreadable() from None
     form = Form(pairs)
     guard.expect_own_page(request, secret, form.get("stamp", ""))
     return form
+
+
+async def _fields(request: Request, secret: str) -> tuple[Form, Mapping[str, bytes]]:
+    return await sent(request, secret), {}
+
+
+async def sent_files(request: Request, secret: str, most: int) -> tuple[Form, Mapping[str, bytes]]:
+    """Return the fields and the files of a form of at most so many bytes; errors as for `sent`."""
+    body = await _body(request, most)
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        parts = await MultiPartParser(request.headers, whole(), max_files=_MOST_FILES, max_fields=_MOST_FILES).parse()
+    except (MultiPartException, ValueError, LookupError):
+        raise _unreadable() from None
+    try:
+        told = [(name, part) for name, part in parts.multi_items() if isinstance(part, str)]
+        files = {name: await part.read() for name, part in parts.multi_items() if isinstance(part, UploadFile)}
+    finally:
+        await parts.close()
+    form = Form(told)
+    guard.expect_own_page(request, secret, form.get("stamp", ""))
+    return form, files
+
+
+async def _body(request: Request, most: int) -> bytes:
+    pieces, size = [], 0
+    async for piece in request.stream():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            raise TooLarge("form", f"the form has more than {most} bytes; shorten it")
+    return b"".join(pieces)
+
+
+def _unreadable() -> Malformed:
+    return Malformed("form", "the form cannot be read; load the page again")
 
 
 def _to_login(request: Request) -> Response:

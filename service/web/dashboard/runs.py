@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from computation.errors import MeshNetError
-from service.cases import coordinator, looking, reading, site
+from service.cases import coordinator, looking, reading, site, starting
 from service.cases.reading import Member
 from service.identity.principal import Principal
 from service.protocol import Membership, Run, Step
@@ -21,7 +21,7 @@ from service.web.dashboard.front import Front
 from service.web.dashboard.making import differing
 from service.web.dashboard.templates import safe
 
-__all__ = ["decides", "overview", "routes", "site_state"]
+__all__ = ["decides", "overview", "routes", "site_state", "starting_model"]
 
 #: Lines of the events that the run's page shows.
 _EVENTS = 12
@@ -84,7 +84,7 @@ def _show(ask: Ask) -> Response:
     values = overview(ask)
     run: Run = values["run"]
     if run.state == "draft":
-        return render(ask, "draft.html", **values)
+        return render(ask, "draft.html", **values, **starting_model(ask, run))
     seen = pulse.of_run(ask.desk, ask.who, run.id)
     step, members = reading.step(ask.desk, ask.who, run.id), reading.members(ask.desk, ask.who, run.id)
     course = ask.front.courses.of(ask.who, run)
@@ -106,6 +106,12 @@ def _show(ask: Ask) -> Response:
         ended=run.state in ENDED,
         command=command(ask, run),
     )
+
+
+def starting_model(ask: Ask, run: Run) -> dict[str, Any]:
+    """Return what a draft's page shows of the model to start from."""
+    named = str(run.wanted.settings["initial_model"])
+    return {"initial": named, "uploaded": bool(named) and starting.kept(ask.desk, run.id, run.wanted) is not None}
 
 
 def command(ask: Ask, run: Run) -> str:

@@ -49,6 +49,7 @@ ROLES: Mapping[str, str] = {
 DONE: Mapping[str, str] = {
     "drafted": "The draft is kept. Look it over; sites are asked only when you invite them.",
     "revised": "The draft is changed.",
+    "model": "The run starts from the model that you uploaded; the centre hands it to all sites.",
     "invited": "The sites are invited.",
     "started": "The run has started.",
     "paused": "The run is paused. What is being averaged is still published.",

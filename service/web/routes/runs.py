@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 from service.cases import coordinator, reading, site
 from service.cases.desk import Desk
 from service.identity.principal import Principal
-from service.protocol import Membership, Run
+from service.protocol import Malformed, Membership, Run
 from service.web import views
 from service.web.operations import Call, Operation, Reply, page_query, ref
 
@@ -34,6 +35,16 @@ def show(call: Call) -> Reply:
 def revise(call: Call) -> Reply:
     """Give a draft another spec."""
     return Reply(_shown(call, coordinator.revise(call.served.desk, call.who, call.run, call.body)))
+
+
+def start_from(call: Call) -> Reply:
+    """Let a draft start from a trained model."""
+    try:
+        tensors = base64.b64decode(call.body["tensors"].encode("ascii"), validate=True)
+    except ValueError:
+        raise Malformed("tensors", "the tensors are no base64; wanted RFC 4648's, padded", field="tensors") from None
+    card = call.body["card"].encode()
+    return Reply(_shown(call, coordinator.start_from(call.served.desk, call.who, call.run, card, tensors)))
 
 
 def forget(call: Call) -> Reply:
@@ -77,6 +88,8 @@ def _joins(case: Callable[[Desk, Principal, str], Membership]) -> Callable[[Call
 
 _ONE = "/v1/runs/{run}"
 _REFUSED = (403, 404, 409, 429)
+#: Bytes of a body with a model: a Lambda takes no more than 6 MB.
+_LARGEST_MODEL = 6_000_000
 _MOVES = {
     "invite": (coordinator.invite, "Ask all participants."),
     "start": (coordinator.start, "Begin with those who have accepted."),
@@ -102,6 +115,10 @@ OPERATIONS = (
     Operation(
         "PUT", f"{_ONE}/spec", "revise", "Give a draft another spec.", revise, {200: ref("Run")}, _REFUSED,
         body=ref("Spec"),
+    ),
+    Operation(
+        "POST", f"{_ONE}/initial-model", "initial_model", "Let a draft start from an exported model.", start_from,
+        {200: ref("Run")}, _REFUSED, body=ref("InitialModel"), most=_LARGEST_MODEL,
     ),
     Operation(
         "DELETE", _ONE, "forget", "Delete a run that has ended, and all its files.", forget, {204: None},
