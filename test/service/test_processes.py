@@ -14,6 +14,7 @@ from places import ANNA, ROOT, digest, kinds, opened, plain, spec
 
 from service import working
 from service.aggregate import Centre
+from service.bell import Bell
 from service.cases import closing, coordinator, reading
 from service.worker import Worker
 
@@ -29,7 +30,7 @@ def die(*_):
 
 def work(data, folder, run, moment, number):
     """Be a worker that is killed at a moment of one step; forked, so that it need not import everything again."""
-    desk = opened(data, bell=lambda run: None)
+    desk = opened(data, bell=Bell())
     answer, keep, publish = Centre.answer, Centre._keep_all, closing.publish
 
     def at(when, self=None, claim=None):
@@ -83,7 +84,7 @@ def data(tmp_path):
 
 
 def test_a_worker_that_is_killed_at_any_moment_changes_nothing(data, tmp_path):
-    desk = opened(data, bell=lambda run: None)
+    desk = opened(data, bell=Bell())
     run, made = plain(desk, 2, settings={"epochs": 2})
     through(data, tmp_path / "work", run, made)
     wanted = digest(desk, run)
@@ -164,7 +165,7 @@ def test_a_worker_forgets_what_expired_long_ago(desk, worker, clock):
 
 
 def test_a_worker_keeps_nothing_of_the_steps_that_are_done(data, tmp_path):
-    desk = opened(data, bell=lambda run: None)
+    desk = opened(data, bell=Bell())
     run, made = plain(desk, 2, settings={"epochs": 110})
     held = []
     with Worker(desk, tmp_path / "work") as worker:
