@@ -50,7 +50,7 @@ _STATUSES: dict[type[Refusal], int] = {
 }  # fmt: skip
 
 #: Fields of a form with what each holds; a name may come several times.
-Form: TypeAlias = "ImmutableMultiDict[str, str]"
+Form: TypeAlias = ImmutableMultiDict[str, str]
 
 
 @dataclass(frozen=True)
