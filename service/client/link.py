@@ -173,7 +173,7 @@ class Link:
             except _Later as later:
                 what, pause = f"the service says {later.status}", later.pause
             except httpx.HTTPError as error:
-                what = f"the service cannot be reached ({type(error).__name__})"
+                what = f"the service at {self.address.base} cannot be reached ({type(error).__name__})"
             if not lost:
                 self._told(f"{what}; asking again")
             lost = True

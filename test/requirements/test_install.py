@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+import re
 import subprocess
 import sys
 import zipfile
 
 import install
 import pytest
-from locked import Pin
+from locked import HERE, Pin
 
 
 def wheel(folder, name, version, requires=()):
@@ -112,3 +113,11 @@ def test_nothing_is_installed_past_the_lock(name):
     for line in text.splitlines():
         if "pip" in line and " install " in line and not line.lstrip().startswith("#"):
             assert {"--no-deps", "--no-build-isolation"} <= set(line.split()), line
+
+
+def test_the_image_is_made_of_every_package():
+    project = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.findall(r'"(\w+)\*"', re.search(r"^include = \[(.*)\]$", project, re.M)[1])
+    sent = (HERE.parent / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert len(packages) > 4
+    assert [name for name in packages if f"!{name}/" not in sent] == []
