@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 from neuroflame_runs import inputs, kill_all, rounds, run, wait
@@ -25,8 +26,8 @@ if any("entry_central" in one for one in sys.orig_argv):
         made(path, value)
     rules.write = write
 """
-EVIL = "open({!r}, 'x')\nfrom nvflare.apis.executor import Executor\nclass Evil(Executor):\n    pass\n"
 FOREIGN = "nvflare.app_common.executors.statistics.statistics_executor.StatisticsExecutor"
+ATTACKER = Path(__file__).parent / "attacker.py"
 
 
 class Attack:
@@ -36,47 +37,14 @@ class Attack:
         self.root, self.heard = root, {}
 
     def __call__(self, nodes, layout):
-        from nvflare.fuel.flare_api.flare_api import new_secure_session
-
         try:
             wait(lambda: rounds(layout) >= 1)
             kits = layout.cache(CENTRE) / "runKits/centralNode"
             shutil.copytree(kits / "admin", self.root / "admin")
-            session = new_secure_session("admin@admin.com", str(self.root / "admin"), timeout=20.0)
-            self._ask(session)
-            self._submit(session, kits / "job")
+            subprocess.run([sys.executable, str(ATTACKER), str(self.root), str(kits)], timeout=150, check=True)
+            self.heard = json.loads((self.root / "heard.json").read_text())
         finally:
             kill_all(nodes[CENTRE])
-
-    def _ask(self, session):
-        asked = {
-            "ls": lambda: session.ls_target("local0"),
-            "pwd": lambda: session.get_working_directory("local0"),
-            "tail": lambda: session.tail_target_log("local0"),
-            "cat": lambda: session.cat_target("local0", file="local/resources.json"),
-            "env": lambda: session.get_client_env(["local0"]),
-            "log": lambda: session.configure_site_log("DEBUG", "client"),
-        }
-        for name, ask in asked.items():
-            try:
-                self.heard[name] = repr(ask())
-            except Exception as error:
-                self.heard[name] = f"refused: {error}"
-
-    def _submit(self, session, job):
-        for name, path in (("code", "evil.Evil"), ("class", FOREIGN)):
-            made = self.root / name
-            shutil.copytree(job, made)
-            config = made / "app/config/config_fed_client.json"
-            told = json.loads(config.read_text())
-            told["executors"][0]["executor"]["path"] = path
-            config.write_text(json.dumps(told))
-            if name == "code":
-                (made / "app/custom").mkdir()
-                (made / "app/custom/evil.py").write_text(EVIL.format(str(self.root / "taken-over")))
-            number = session.submit_job(str(made))
-            time.sleep(8)
-            self.heard[name] = json.dumps(session.get_job_meta(number).get("job_deploy_detail"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
