@@ -179,3 +179,10 @@ def test_what_leaves_the_machine_is_said_to_be_nothing(mode):
     command = ["docker", "run", "--rm", "--network", "none", PRODUCT[1], "python", "-c"]
     code = "import onnxruntime, os; print(os.path.exists('/tmp/cache/Microsoft'))"
     assert subprocess.run([*command, code], capture_output=True, text=True, timeout=60).stdout == "False\n"
+
+
+@anybody
+@pytest.mark.parametrize("part", ["provision", "central", "edge"])
+def test_neuroflames_scripts_start(mode, tmp_path, part, user):
+    said = meshnet(tmp_path, user, "python", f"/workspace/system/entry_{part}.py", "--help")
+    assert said.startswith(f"usage: entry_{part}.py")
