@@ -68,11 +68,15 @@ def refuse_if_ended(run: Run) -> None:
         raise Gone("run_ended", f"the run is {run.state}; nothing changes it any more", state=run.state)
 
 
-def _to(run: Run, state: RunState, now: int, **changes: Any) -> Run:
+def _expect(run: Run, *states: RunState) -> None:
     refuse_if_ended(run)
-    if run.state not in _FROM[state]:
-        wanted = " or ".join(_FROM[state])
+    if run.state not in states:
+        wanted = " or ".join(states)
         raise Conflict("run_state", f"the run is {run.state}; wanted one that is {wanted}", state=run.state)
+
+
+def _to(run: Run, state: RunState, now: int, **changes: Any) -> Run:
+    _expect(run, *_FROM[state])
     return moved(run, state=state, changed=now, **changes)
 
 
@@ -89,9 +93,7 @@ def start(run: Run, accepted: int, now: int) -> Run:
     Conflict
         If the run is not inviting, or fewer than the quorum have accepted.
     """
-    if run.state != "inviting":
-        refuse_if_ended(run)
-        raise Conflict("run_state", f"the run is {run.state}; wanted one that is inviting", state=run.state)
+    _expect(run, "inviting")
     if accepted < run.wanted.quorum:
         text = f"{accepted} sites have accepted; wanted the quorum of {run.wanted.quorum}"
         raise Conflict("quorum", text, accepted=accepted, quorum=run.wanted.quorum)
@@ -105,9 +107,7 @@ def pause(run: Run, now: int) -> Run:
 
 def resume(run: Run, now: int) -> Run:
     """Go on."""
-    if run.state != "paused":
-        refuse_if_ended(run)
-        raise Conflict("run_state", f"the run is {run.state}; wanted one that is paused", state=run.state)
+    _expect(run, "paused")
     return _to(run, "running", now, paused=0, reason="")
 
 
