@@ -111,9 +111,9 @@ def resume(run: Run, now: int) -> Run:
     return _to(run, "running", now, paused=0, reason="")
 
 
-def abort(run: Run, now: int, detail: str = "") -> Run:
+def abort(run: Run, now: int) -> Run:
     """End the run without a result."""
-    return _to(run, "aborted", now, reason="aborted", detail=detail)
+    return _to(run, "aborted", now, reason="aborted")
 
 
 def ended(run: Run, state: Literal["completed", "failed"], now: int, reason: str = "", detail: str = "") -> Run:
