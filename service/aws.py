@@ -22,7 +22,7 @@ from botocore.session import get_session
 from computation.checks import parse_json
 from computation.errors import MeshNetError, ServiceError
 from service.blobs.s3 import S3Blobs
-from service.cases.desk import Desk
+from service.cases.desk import Desk, active
 from service.protocol.identifiers import is_identifier
 from service.protocol.records import Run, Step
 from service.store.base import Store
@@ -67,7 +67,7 @@ def tick(event: dict[str, Any], context: Any) -> dict[str, Any]:
     The line that this prints is read by a metric, see `infrastructure/logs.tf`.
     """
     desk = _desk(ringing=True)
-    found = [(run, step) for run, step in _standing(desk.store) if due(desk.store, step, desk.clock())]
+    found = [(run, step) for run, step in _standing(desk) if due(desk.store, step, desk.clock())]
     for run, _ in found:
         desk.ring(run.id)
     told = {"due": len(found), "overdue": sum(overdue(step, desk.clock()) for _, step in found)}
@@ -75,17 +75,12 @@ def tick(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return told
 
 
-def _standing(store: Store) -> Iterator[tuple[Run, Step]]:
+def _standing(desk: Desk) -> Iterator[tuple[Run, Step]]:
     """Yield the runs that go on, each with the step at which it stands."""
-    cursor = ""
-    while True:
-        steps, cursor = store.active(cursor, 100)
-        for step in steps:
-            run = store.run(step.run)
-            if run is not None and run.state == "running" and run.step == step.number:
-                yield run, step
-        if not cursor:
-            return
+    for step in active(desk):
+        run = desk.store.run(step.run)
+        if run is not None and run.state == "running" and run.step == step.number:
+            yield run, step
 
 
 def due(store: Store, step: Step, now: int) -> bool:

@@ -25,7 +25,7 @@ from service.aggregate import Centre
 from service.bell import Listener
 from service.cases import closing
 from service.cases.closing import Claim
-from service.cases.desk import Desk
+from service.cases.desk import Desk, active
 from service.protocol import Conflict
 
 __all__ = ["LEASE", "Worker", "serve"]
@@ -84,7 +84,7 @@ class Worker:
 
     def look(self) -> int:
         """Look at every run that has something open, and do what is to be done; return the steps published."""
-        return sum(self.work(run) for run in list(closing.active(self._desk)))
+        return sum(self.work(step.run) for step in list(active(self._desk)))
 
     def work(self, run: str) -> int:
         """Do what is to be done in one run, until there is nothing more; return the steps published."""

@@ -6,7 +6,7 @@ has the next attempt and the same frozen list, and the one before can publish no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from service.cases.desk import Desk, again, event
@@ -15,7 +15,7 @@ from service.protocol import transitions as to
 from service.protocol.course import Course
 from service.store.base import Change, Create, Replace
 
-__all__ = ["MOST_ATTEMPTS", "Claim", "active", "claim", "publish", "renew", "result", "stumble"]
+__all__ = ["MOST_ATTEMPTS", "Claim", "claim", "publish", "renew", "result", "stumble"]
 
 #: Attempts at one step before its run fails, whatever they fail of; and of what fails the same way each time.
 MOST_ATTEMPTS, _MOST_DEFINITE = 10, 2
@@ -38,16 +38,6 @@ class Claim:
     run: Run
     step: Step
     updates: tuple[Update, ...]
-
-
-def active(desk: Desk) -> Iterator[str]:
-    """Yield the ids of the runs that have a step to look at; the look is `claim`."""
-    cursor = ""
-    while True:
-        steps, cursor = desk.store.active(cursor, 100)
-        yield from (step.run for step in steps)
-        if not cursor:
-            return
 
 
 def claim(desk: Desk, run: str, owner: str, lease: int) -> Claim | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +14,19 @@ from service.protocol import Event, Forbidden, Membership, Run, Step, TooMany, U
 from service.protocol.identifiers import is_identifier
 from service.store.base import Contended, Create, Store
 
-__all__ = ["EVENTS", "Desk", "Seat", "again", "content_key", "event", "milliseconds", "newest", "seat", "update_key"]
+__all__ = [
+    "EVENTS",
+    "Desk",
+    "Seat",
+    "active",
+    "again",
+    "content_key",
+    "event",
+    "milliseconds",
+    "newest",
+    "seat",
+    "update_key",
+]
 
 T = TypeVar("T")
 
@@ -161,6 +173,16 @@ def newest(desk: Desk, run: Run) -> Step:
     if step is None:
         raise Unknown("step", "the run has no step yet; wanted one whose sites were invited")
     return step
+
+
+def active(desk: Desk) -> Iterator[Step]:
+    """Yield the steps of all runs that somebody is to look at."""
+    cursor = ""
+    while True:
+        steps, cursor = desk.store.active(cursor, 100)
+        yield from steps
+        if not cursor:
+            return
 
 
 def event(desk: Desk, run: str, kind: str, who: str, step: int = -1, **detail: Any) -> Create:

@@ -9,7 +9,7 @@ from consortium import SHORT, consortium, database
 
 from computation import local
 from computation.coinstac.carried import Carried
-from service.cases import closing
+from service.cases.desk import active
 from service.worker import Worker
 
 
@@ -117,7 +117,7 @@ def test_a_run_over_http_ends_with_the_model_of_coinstacs_course(house, tmp_path
     ]
     assert set(asyncio.run(_course(house, tmp_path, run, sites, carl))) == {wanted}
     _told(house, run)
-    assert not list(closing.active(house.desk))
+    assert not list(active(house.desk))
 
 
 def _told(house, run):
