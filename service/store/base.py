@@ -10,18 +10,25 @@ All decisions are made above: a store knows keys and versions, and nothing of st
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from computation.errors import ServiceError
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
 
-__all__ = ["Change", "Contended", "Create", "Drop", "Hold", "Page", "Put", "Replace", "Store", "StoreBroken"]
+__all__ = ["Change", "Contended", "Create", "Drop", "Hold", "Page", "Put", "Replace", "Store", "StoreBroken", "cut"]
 
 R = TypeVar("R", bound=Record)
 
 #: Records and the cursor of those after them; the cursor is empty where there are no more.
 Page = tuple[tuple[R, ...], str]
+
+
+def cut(found: Sequence[R], limit: int, cursor: Callable[[R], str]) -> Page[R]:
+    """Return a page of the records that were found; that there are more than the limit tells that others follow."""
+    page = tuple(found[:limit])
+    return page, cursor(page[-1]) if len(found) > limit else ""
 
 
 class Contended(ServiceError):

@@ -33,7 +33,7 @@ from botocore.session import get_session
 
 from service.protocol.codec import dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
-from service.store.base import Change, Contended, Create, Drop, Hold, Page, Replace, StoreBroken
+from service.store.base import Change, Contended, Create, Drop, Hold, Page, Replace, StoreBroken, cut
 
 __all__ = ["CONFIG", "DynamoStore"]
 
@@ -222,8 +222,7 @@ class DynamoStore:
 
     def steps(self, run: str, after: str, limit: int) -> Page[Step]:
         """See `Store`."""
-        found = self._after(Step, run, after, limit + 1)
-        return tuple(found[:limit]), found[limit - 1].key[1] if len(found) > limit else ""
+        return cut(self._after(Step, run, after, limit + 1), limit, lambda step: step.key[1])
 
     def active(self, after: str, limit: int) -> Page[Step]:
         """See `Store`."""

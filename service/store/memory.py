@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from service.protocol.codec import dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
-from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace
+from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, cut
 
 __all__ = ["MemoryStore"]
 
@@ -65,7 +65,7 @@ class MemoryStore:
     def runs(self, after: str, limit: int) -> Page[Run]:
         """See `Store`."""
         found = [run for run in reversed(self._all(Run, "run")) if not after or run.id < after]
-        return _cut(found, limit, lambda run: run.id)
+        return cut(found, limit, lambda run: run.id)
 
     def membership(self, run: str, subject: str) -> Membership | None:
         """See `Store`."""
@@ -78,7 +78,7 @@ class MemoryStore:
     def memberships_of(self, subject: str, after: str, limit: int) -> Page[Membership]:
         """See `Store`."""
         found = [one for one in reversed(self._all(Membership, "membership")) if one.subject == subject]
-        return _cut([one for one in found if not after or one.run < after], limit, lambda one: one.run)
+        return cut([one for one in found if not after or one.run < after], limit, lambda one: one.run)
 
     def presences(self, run: str) -> tuple[Presence, ...]:
         """See `Store`."""
@@ -91,12 +91,12 @@ class MemoryStore:
     def steps(self, run: str, after: str, limit: int) -> Page[Step]:
         """See `Store`."""
         found = [step for step in self._all(Step, "step", (run,)) if not after or step.key[1] > after]
-        return _cut(found, limit, lambda step: step.key[1])
+        return cut(found, limit, lambda step: step.key[1])
 
     def active(self, after: str, limit: int) -> Page[Step]:
         """See `Store`."""
         found = [step for step in self._all(Step, "step") if step.active and "/".join(step.key) > after]
-        return _cut(found, limit, lambda step: "/".join(step.key))
+        return cut(found, limit, lambda step: "/".join(step.key))
 
     def update(self, run: str, step: int, site: str) -> Update | None:
         """See `Store`."""
@@ -141,8 +141,3 @@ class MemoryStore:
 
     def close(self) -> None:
         """See `Store`."""
-
-
-def _cut(found: list[R], limit: int, cursor: Any) -> Page[R]:
-    page = tuple(found[:limit])
-    return page, cursor(page[-1]) if len(found) > limit else ""

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from service.protocol.codec import KINDS, dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
-from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, StoreBroken
+from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, StoreBroken, cut
 
 __all__ = ["Shelf", "SqliteStore"]
 
@@ -192,7 +192,7 @@ class SqliteStore:
     def runs(self, after: str, limit: int) -> Page[Run]:
         """See `Store`."""
         found = self._all(Run, "run", "WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?", after, after, limit + 1)
-        return found[:limit], found[limit - 1].id if len(found) > limit else ""
+        return cut(found, limit, lambda run: run.id)
 
     def membership(self, run: str, subject: str) -> Membership | None:
         """See `Store`."""
@@ -206,7 +206,7 @@ class SqliteStore:
         """See `Store`."""
         condition = "WHERE subject = ? AND (? = '' OR run < ?) ORDER BY run DESC LIMIT ?"
         found = self._all(Membership, "membership", condition, subject, after, after, limit + 1)
-        return found[:limit], found[limit - 1].run if len(found) > limit else ""
+        return cut(found, limit, lambda one: one.run)
 
     def presences(self, run: str) -> tuple[Presence, ...]:
         """See `Store`."""
@@ -219,14 +219,14 @@ class SqliteStore:
     def steps(self, run: str, after: str, limit: int) -> Page[Step]:
         """See `Store`."""
         found = self._all(Step, "step", "WHERE run = ? AND number > ? ORDER BY number LIMIT ?", run, after, limit + 1)
-        return found[:limit], found[limit - 1].key[1] if len(found) > limit else ""
+        return cut(found, limit, lambda step: step.key[1])
 
     def active(self, after: str, limit: int) -> Page[Step]:
         """See `Store`."""
         run, _, number = after.partition("/")
         condition = "WHERE active = 1 AND (run, number) > (?, ?) ORDER BY run, number LIMIT ?"
         found = self._all(Step, "step", condition, run, number, limit + 1)
-        return found[:limit], "/".join(found[limit - 1].key) if len(found) > limit else ""
+        return cut(found, limit, lambda step: "/".join(step.key))
 
     def update(self, run: str, step: int, site: str) -> Update | None:
         """See `Store`."""
