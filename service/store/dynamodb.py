@@ -141,7 +141,7 @@ class DynamoStore:
         """Return the records of a run whose sort keys begin so, by their own keys."""
         items = self._query(
             KeyConditionExpression="pk = :p AND begins_with(sk, :s)",
-            ExpressionAttributeValues={":p": {"S": _partition(run)}, ":s": {"S": f"{prefix}#"}},
+            ExpressionAttributeValues=_texts(p=_partition(run), s=f"{prefix}#"),
             ConsistentRead=True,
         )
         return tuple(sorted((_record(kind, item) for item in items), key=lambda record: record.key))
