@@ -60,7 +60,7 @@ class Worker:
         self.name = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._folder = folder / self.name
         self._warm: OrderedDict[str, Centre] = OrderedDict()
-        self._claims: list[Claim] = []
+        self._claim: Claim | None = None
         self._closed = threading.Event()
         threading.Thread(target=self._renew, name="leases", daemon=True).start()
 
@@ -147,21 +147,22 @@ class Worker:
     @contextmanager
     def _renewing(self, claim: Claim) -> Iterator[None]:
         """Renew a claim for as long as this takes; whether it held shows at its publication."""
-        self._claims.append(claim)
+        self._claim = claim
         try:
             yield
         finally:
-            self._claims.clear()
+            self._claim = None
 
     def _renew(self) -> None:
         """Renew what is claimed, three times in each lease, until the end: the work of a thread of its own."""
         while not self._closed.wait(self._lease / 3000):
-            for claim in list(self._claims):
-                try:
-                    closing.renew(self._desk, claim, self._lease)
-                except MeshNetError as error:
-                    if claim in self._claims:  # and has not been published meanwhile
-                        log.warning("run %s step %d: not renewed: %s", claim.run.id, claim.step.number, error.public)
+            if (claim := self._claim) is None:
+                continue
+            try:
+                closing.renew(self._desk, claim, self._lease)
+            except MeshNetError as error:
+                if claim is self._claim:  # and has not been published meanwhile
+                    log.warning("run %s step %d: not renewed: %s", claim.run.id, claim.step.number, error.public)
 
 
 def _may_pass(error: Exception) -> bool:
