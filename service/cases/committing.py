@@ -133,7 +133,7 @@ def accept(desk: Desk, who: Principal, run: str, consent: str, content: Content)
     at = seat(desk, who, run)
     if consent != at.run.digest:
         raise Conflict("consent", "the digest is not that of the run's spec; read it again", digest=at.run.digest)
-    return _commit(desk, who, run, 0, content)
+    return _commit(desk, at, 0, content)
 
 
 def commit(desk: Desk, who: Principal, run: str, number: int, content: Content) -> tuple[Update, bool]:
@@ -158,17 +158,17 @@ def commit(desk: Desk, who: Principal, run: str, number: int, content: Content) 
     """
     if type(number) is not int or number < 1:
         raise Conflict("not_open", "no such step takes commits; wanted one from 1: the join is committed by accepting")
-    return _commit(desk, who, run, number, content)
+    return _commit(desk, seat(desk, who, run), number, content)
 
 
-def _commit(desk: Desk, who: Principal, run: str, number: int, content: Content) -> tuple[Update, bool]:
-    at = seat(desk, who, run)
+def _commit(desk: Desk, at: Seat, number: int, content: Content) -> tuple[Update, bool]:
+    run = at.run.id
     wanted = _announced(desk, at, number, content)
     seen, fresh = -1, True
 
     def once() -> tuple[Update, bool]:
         nonlocal at, seen, fresh
-        at, fresh = at if fresh else seat(desk, who, run), False
+        at, fresh = at if fresh else seat(desk, at.who, run), False
         if (held := desk.store.update(run, number, at.site)) is not None:
             return _same(held, wanted), False
         step = _open(desk, at, number)
