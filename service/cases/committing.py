@@ -302,7 +302,7 @@ def _sent(desk: Desk, file: Stored) -> bytes:
 
 
 def _consent(desk: Desk, at: Seat, number: int) -> list[Change]:
-    """Accept the run with the join, or make sure that the site still takes part."""
+    """Accept the run with the join; later the step's version tells of a site that no longer takes part."""
     assert at.member is not None
     if number > 0:
         return []
