@@ -45,9 +45,14 @@ class Memory:
         self._kept: dict[str, int] = {}
         self._chain: list[str] = []
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the next blob names none before it."""
+        return not 0 < len(self._chain) <= _MOST_PIECES
+
     def pack(self) -> tuple[bytes, dict[str, int]]:
         """Return the folder's state as a blob, and how long the growing files then are; for `keep`."""
-        whole = not 0 < len(self._chain) <= _MOST_PIECES
+        whole = self._whole
         files, pieces, lengths = [], [], {}
         for path in self._paths():
             name = path.relative_to(self._folder).as_posix()
@@ -69,7 +74,7 @@ class Memory:
 
     def keep(self, key: str, lengths: Mapping[str, int]) -> list[str]:
         """Note that a blob is kept under a key, and return those that nobody needs any more."""
-        whole = not 0 < len(self._chain) <= _MOST_PIECES
+        whole = self._whole
         done = self._chain if whole else []
         self._chain = [key] if whole else [*self._chain, key]
         self._kept = dict(lengths)
