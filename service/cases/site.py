@@ -9,7 +9,6 @@ from service.cases.desk import Desk, again, event, newest, seat
 from service.identity.principal import Principal
 from service.protocol import PRESENCES, Conflict, Malformed, Membership, Presence
 from service.protocol import transitions as to
-from service.protocol.transitions import moved
 from service.store.base import Change, Put, Replace
 
 __all__ = ["decline", "heartbeat", "leave", "rejoin"]
@@ -37,7 +36,7 @@ def _go(desk: Desk, who: Principal, run: str, state: str, before: Sequence[str],
         to.refuse_if_ended(at.run)
         if member.state not in before:
             raise Conflict("membership", f"this site is {member.state}; wanted {' or '.join(before)}")
-        gone, step = moved(member, state=state), newest(desk, at.run)
+        gone, step = to.moved(member, state=state), newest(desk, at.run)
         # The step's version tells whoever is about to claim it that it may have to wait for one less.
         touched: list[Change] = [Replace(to.touched(step))] if step.active else []
         desk.store.write(Replace(gone), *touched, event(desk, run, state, site, step.number, why=why))
@@ -62,7 +61,7 @@ def rejoin(desk: Desk, who: Principal, run: str) -> Membership:
             return member
         if member.state != "inactive":
             raise Conflict("membership", f"this site is {member.state}; wanted one that was away")
-        back, step = moved(member, state="accepted", missed=0), newest(desk, at.run)
+        back, step = to.moved(member, state="accepted", missed=0), newest(desk, at.run)
         opened: list[Change] = [Replace(to.joined(step, site))] if step.state == "open" else []
         desk.store.write(Replace(back), *opened, event(desk, run, "rejoined", site, step.number))
         desk.ring(run)
