@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from computation.errors import PayloadError
 from computation.wire.messages import JoinOffer, RoundOffer
-from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, PREFIX, decode
+from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, PREFIX, decode, dtype_of
 from service.protocol import Malformed, Run, Step, TooLarge
 from service.protocol.course import Offer
 
@@ -28,10 +26,6 @@ class _Shapes:
 
     digest: str
     size: int
-
-
-def _precision(run: Run) -> np.dtype[np.floating]:
-    return np.dtype("<f8" if run.wanted.settings["precision"] == "float64" else "<f4")
 
 
 def check_announced(run: Run, step: Step, name: str, size: int) -> None:
@@ -74,7 +68,7 @@ def _check_round(run: Run, step: Step, site: str, offer: RoundOffer, files: Mapp
     wanted = {CONTRIBUTED} if offer.status == "ok" else set()
     if set(files) != wanted:
         raise Malformed("file", f"{len(files)} files came with status {offer.status!r}; wanted {len(wanted)}")
-    dtype = _precision(run)
+    dtype = dtype_of(run.wanted.settings["precision"])
     shapes = _Shapes(run.manifest, max(0, run.payload - HEADER_BYTES) // dtype.itemsize)
     for content in files.values():
         try:

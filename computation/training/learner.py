@@ -53,8 +53,8 @@ class Learner:
     ) -> None:
         self.architecture, self.settings, self.rounds = architecture, settings, rounds
         self.device = device or torch.device("cpu")
-        wide = settings.precision == "float64"
-        self.dtype: np.dtype[Any] = np.dtype(np.float64 if wide else np.float32)
+        self.dtype: np.dtype[Any] = payload.dtype_of(settings.precision)
+        wide = self.dtype == np.float64
         self._network = build(architecture, settings.seed, torch.float64 if wide else torch.float32).to(self.device)
         if settings.norm_policy == "frozen":
             self._network.freeze_statistics()

@@ -53,6 +53,7 @@ __all__ = [
     "Vector",
     "decode",
     "digest",
+    "dtype_of",
     "encode",
     "length",
     "read",
@@ -273,6 +274,11 @@ def read(
 def length(manifest: Manifest, dtype: npt.DTypeLike) -> int:
     """Return the exact size of a payload file in bytes."""
     return HEADER_BYTES + manifest.size * np.dtype(dtype).itemsize
+
+
+def dtype_of(precision: str) -> np.dtype[np.floating]:
+    """Return in which number format values travel under a run's setting `precision`."""
+    return np.dtype(np.float64 if precision == "float64" else np.float32)
 
 
 def decode(

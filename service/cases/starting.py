@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from computation.errors import MeshNetError
 from computation.model import architecture, shapes
 from computation.model.architecture import Architecture
@@ -107,7 +105,7 @@ def _architecture(settings: Settings) -> Architecture:
 
 
 def _dtype(settings: Settings) -> str:
-    return np.dtype(np.float64 if settings.precision == "float64" else np.float32).name
+    return payload.dtype_of(settings.precision).name
 
 
 def _shape(one: Architecture) -> tuple[object, ...]:
