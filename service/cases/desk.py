@@ -133,6 +133,11 @@ class Seat:
             raise Forbidden("not_site", "only a site that takes part in the run may do that")
         return self.member.site
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the caller is asked to take part and has not said yes: what sites brought and made is not for it."""
+        return self.member is not None and self.member.state in ("invited", "declined")
+
     def expect_coordinator(self) -> None:
         """Refuse whoever does not decide about the run.
 

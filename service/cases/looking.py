@@ -58,6 +58,6 @@ def _since(desk: Desk, id: str, after: str) -> Iterator[Event]:
 def joined(desk: Desk, who: Principal, id: str) -> dict[str, JoinOffer]:
     """Return what each site that counts brought to the join, for those who take part; for others nothing."""
     at = seat(desk, who, id)
-    if at.member is not None and at.member.state in ("invited", "declined"):
+    if at.undecided:
         return {}
     return {one.site: JoinOffer.parse(json.loads(one.message)) for one in desk.store.updates(id, 0)}

@@ -225,5 +225,5 @@ def _file(desk: Desk, who: Principal, id: str, number: int, name: str) -> File:
 
 
 def _expect_accepted(at: Seat) -> None:
-    if at.member is not None and at.member.state in ("invited", "declined"):
+    if at.undecided:
         raise Forbidden("not_accepted", "only sites that have accepted the run may have its models")
