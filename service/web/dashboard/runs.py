@@ -25,7 +25,7 @@ __all__ = ["decides", "overview", "routes", "site_state", "starting_model"]
 
 #: Lines of the events that the run's page shows.
 _EVENTS = 12
-#: Milliseconds after which a site that trains and says nothing is not heard of; its client says something every minute.
+#: Milliseconds after which a site that trains and says nothing is not heard of; its client does every 15 seconds.
 _SILENT = 180_000
 
 _VERBS: Mapping[str, tuple[Callable[..., Any], str]] = {
