@@ -73,9 +73,7 @@ def _headline(course: Course, classes: Sequence[str]) -> list[tuple[str, str, st
         split = "test" if found.test_dice else "validation"
         best = "by pooled validation Dice" if found.chosen else "the last one"
         cards.insert(0, ("Foreground Dice", dice, f"final model, {split} scans"))
-        cards.append(
-            ("Best model", f"round {words.count(found.best)}", "by pooled validation Dice" if best else "the last one")
-        )
+        cards.append(("Best model", f"round {words.count(found.best)}", best))
     if done:
         took = sum(item.seconds for item in done)
         cards.append(("Training took", words.seconds(took), f"{words.seconds(took / len(done))} a round"))

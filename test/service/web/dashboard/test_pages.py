@@ -10,7 +10,10 @@ import pytest
 from offices import HOSTILE, SOUND, fields_of, shown
 from places import ROOT
 
+from computation.wire.messages import Results
 from service.cases import looking, reading, site
+from service.web.dashboard import results
+from service.web.dashboard.course import Course
 
 NAMES = ("ada", "carl", "cleo", "vera", "nobody", "north", "south", "east")
 POLICY = (
@@ -313,6 +316,12 @@ def test_results_and_files_are_those_that_were_published(lived):
     assert lived.browser("cleo").client.get(files[0]).status_code == 404
     for path in ("99/index.html", "1/..%2f..%2fservice.db", "0/journal.jsonl", "-1/index.html", "1/x"):
         assert browser.client.get(f"/runs/{run}/files/{path}").status_code == 404
+
+
+@pytest.mark.parametrize(("chosen", "note"), [(True, "by pooled validation Dice"), (False, "the last one")])
+def test_the_best_model_is_not_said_to_be_chosen_where_no_validation_chose_it(chosen, note):
+    found = Results(2, "f" * 64, 2, "f" * 64, {}, {}, chosen=chosen)
+    assert ("Best model", "round 2", note) in results._headline(Course(results=found), ("background", "tissue"))
 
 
 def test_the_numbers_are_the_centres(lived):
