@@ -78,7 +78,7 @@ class Answering:
             return b""
         if not operation.open and not bodies.is_small(request):
             await run_in_threadpool(self.served.verifier.verify, token)
-        return await bodies.read_content(request, operation)
+        return await bodies.read_content(request, operation.most)
 
     def _once(
         self, request: Request, operation: Operation, query: Mapping[str, Any], content: bytes, token: str

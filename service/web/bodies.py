@@ -87,9 +87,9 @@ def is_small(request: Request) -> bool:
     return announced.isdigit() and len(announced) < 10 and int(announced) <= _FROM_ANYBODY
 
 
-async def read_content(request: Request, operation: Operation) -> bytes:
+async def read_content(request: Request, most: int) -> bytes:
     """Return the body as it came; raises as `pieces`."""
-    return b"".join([piece async for piece in pieces(request, operation.most)])
+    return b"".join([piece async for piece in pieces(request, most)])
 
 
 def parsed(request: Request, content: bytes, operation: Operation) -> Any:

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from computation.errors import IdentityError, MeshNetError, ServiceError
+from computation.errors import IdentityError, MeshNetError
 from service.cases.desk import Desk
 from service.identity.principal import Principal
-from service.protocol import Conflict, Forbidden, Gone, Malformed, Refusal, TooLarge, TooMany, Unknown
-from service.web import problems
+from service.protocol import Forbidden, Malformed
+from service.web import bodies, problems
 from service.web.answering import told
 from service.web.dashboard import guard
 from service.web.dashboard.front import Front
@@ -44,10 +44,6 @@ __all__ = [
 _MOST_BODY, _MOST_FIELDS = 256 * 1024, 1000
 #: Files of a form, and fields beside them.
 _MOST_FILES = 8
-
-_STATUSES: dict[type[Refusal], int] = {
-    Unknown: 404, Forbidden: 403, Conflict: 409, Gone: 410, TooLarge: 413, Malformed: 422, TooMany: 429,
-}  # fmt: skip
 
 #: Fields of a form with what each holds; a name may come several times.
 Form: TypeAlias = ImmutableMultiDict[str, str]
@@ -170,9 +166,11 @@ async def sent(request: Request, secret: str) -> Form:
     Raises
     ------
     Refusal
-        If it was not, or is too large.
+        If it was not.
+    Problem
+        As `bodies.pieces`.
     """
-    body = await _body(request, _MOST_BODY)
+    body = await bodies.read_content(request, _MOST_BODY)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:
@@ -188,7 +186,7 @@ async def _fields(request: Request, secret: str) -> tuple[Form, Mapping[str, byt
 
 async def sent_files(request: Request, secret: str, most: int) -> tuple[Form, Mapping[str, bytes]]:
     """Return the fields and the files of a form of at most so many bytes; errors as for `sent`."""
-    body = await _body(request, most)
+    body = await bodies.read_content(request, most)
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
@@ -205,16 +203,6 @@ async def sent_files(request: Request, secret: str, most: int) -> tuple[Form, Ma
     form = Form(told)
     guard.expect_own_page(request, secret, form.get("stamp", ""))
     return form, files
-
-
-async def _body(request: Request, most: int) -> bytes:
-    pieces, size = [], 0
-    async for piece in request.stream():
-        pieces.append(piece)
-        size += len(piece)
-        if size > most:
-            raise TooLarge("form", f"the form has more than {most} bytes; shorten it")
-    return b"".join(pieces)
 
 
 def _unreadable() -> Malformed:
@@ -241,16 +229,13 @@ def render(ask: Ask, name: str, status: int = 200, **values: Any) -> Response:
 
 def status_of(error: MeshNetError) -> int:
     """Return the status that tells of an error."""
-    if isinstance(error, Refusal):
-        return next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    return 503 if isinstance(error, ServiceError) else 500
+    return problems.from_error(error).status
 
 
 def refused(ask: Ask, error: MeshNetError, offers: Sequence[tuple[str, str]] = (("/", "Go to the runs"),)) -> Response:
     """Return a page that says why something was not done, and what can be done instead."""
-    status = status_of(error)
-    told = {"title": HTTPStatus(status).phrase, "code": status, "text": error.public, "offers": offers}
-    answer = render(ask, "error.html", status, **told)
-    if status in (429, 503):
-        answer.headers["Retry-After"] = str(getattr(error, "wait", 5))
+    problem = problems.from_error(error)
+    told = {"title": HTTPStatus(problem.status).phrase, "code": problem.status, "text": error.public, "offers": offers}
+    answer = render(ask, "error.html", problem.status, **told)
+    answer.headers.update(problem.headers)
     return answer

@@ -68,9 +68,8 @@ async def _enter(front: Front, costly: Costly, request: Request) -> Response:
         given = form.get("name", ""), form.get("password", ""), address
         tokens = await costly.run(partial(front.identity.login, *given))
     except MeshNetError as error:
-        status = 401 if isinstance(error, IdentityError) else status_of(error)
         shown = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
-        return _form(front, request, status, **shown)
+        return _form(front, request, status_of(error), **shown)
     answer = go(guard.inside(form.get("next", "/")))
     # A session that the browser had before, whoever gave it, ends: nobody goes on in another's.
     old = request.cookies.get(guard.cookie_name("session", front.secure), "")
