@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from computation.errors import IdentityError
 from service.clock import now
 from service.identity.principal import Principal
 from service.protocol import canonical, identifier
@@ -61,9 +60,7 @@ class Answering:
         return endpoint
 
     async def _answer(self, request: Request, operation: Operation) -> Response:
-        token = "" if operation.open else bodies.bearer(request) or self.served.token_of(request)
-        if not operation.open and not token:
-            raise IdentityError("there is no token; wanted the header Authorization: Bearer and one: log in")
+        token = "" if operation.open else bodies.bearer(request)
         query = bodies.read_query(request, operation)
         if operation.keyed:
             bodies.idempotency_key(request)

@@ -10,6 +10,7 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from computation.checks import parse_json
+from computation.errors import IdentityError
 from service.web.operations import Operation
 from service.web.problems import Problem
 from service.web.schemas import NAMED
@@ -27,16 +28,18 @@ _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def bearer(request: Request) -> str:
-    """Return the token of a request; empty where there is none.
+    """Return the token of a request.
 
     Raises
     ------
+    IdentityError
+        If there is none.
     Problem
         If there is an `Authorization` that is none, or two.
     """
     given = request.headers.getlist("authorization")
     if not given:
-        return ""
+        raise IdentityError("there is no token; wanted the header Authorization: Bearer and one: log in")
     found = _BEARER.fullmatch(given[0])
     if len(given) > 1 or not found:
         text = "the header Authorization is none that is known here; wanted 'Bearer' and a token, once"

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.identity.principal import Principal
-from service.web.served import Served
+from service.web.served import LONGEST_WAIT, Served
 from service.web.shapes import Schema
 
-__all__ = ["LONGEST_WAIT", "Call", "Operation", "Reply", "page_query", "ref"]
+__all__ = ["Call", "Operation", "Reply", "page_query", "ref"]
 
 #: Bytes of a body, unless its operation says otherwise.
 _LARGEST_BODY = 256 * 1024
-#: Seconds for which a request may wait for news.
-LONGEST_WAIT = 25
 
 
 @dataclass(frozen=True)

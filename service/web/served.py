@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from starlette.requests import Request
 
 from service.bell import Bell
 from service.cases.desk import Desk
 from service.identity.local import Local
 from service.identity.principal import Verifier
 
-__all__ = ["Served"]
+__all__ = ["LONGEST_WAIT", "Served"]
 
-
-def _no_token(request: Request) -> str:
-    return ""
+#: Seconds for which a request may wait for news.
+LONGEST_WAIT = 25
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,10 @@ class Served:
         Says that something has happened; without it whoever waits looks every two seconds.
     longest_wait : int
         Seconds that `?wait=` may hold a request; 0 on Lambda, where waiting costs.
-    token_of : callable
-        Where else a request may have its token, such as a page's cookie; empty where it has none.
     """
 
     desk: Desk
     verifier: Verifier
     local: Local | None = None
     bell: Bell | None = None
-    longest_wait: int = 25
-    token_of: Callable[[Request], str] = _no_token
+    longest_wait: int = LONGEST_WAIT
