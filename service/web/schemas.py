@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from service.cases.starting import MOST
 from service.identity.passwords import LONGEST
 from service.identity.principal import ROLES
 from service.protocol import PRESENCES
+from service.protocol.records import Phase, RunState, StepState
+from service.web.operations import ref
 from service.web.shapes import Schema
 
 __all__ = ["NAMED", "json_body"]
 
-_STATES = ["draft", "inviting", "running", "paused", "completed", "failed", "aborted"]
+_STATES = get_args(RunState)
 _MEMBER_STATES = ["invited", "accepted", "declined", "inactive", "left", "removed"]
 _ID = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -26,10 +28,6 @@ def _object(properties: Mapping[str, Any], optional: tuple[str, ...] = (), **res
         "additionalProperties": False,
         **rest,
     }
-
-
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _text(most: int = 200, **rest: Any) -> Schema:
@@ -50,7 +48,7 @@ def _one_of(words: Any) -> Schema:
 
 def _page(name: str, most: int = 200) -> Schema:
     """A page of a list, and the cursor of the next one: empty where there is none."""
-    return _object({"items": _many(_ref(name), most), "cursor": _text()})
+    return _object({"items": _many(ref(name), most), "cursor": _text()})
 
 
 _FLAG: Schema = {"type": "boolean"}
@@ -99,12 +97,12 @@ NAMED: Mapping[str, Schema] = {
     "Refresh": _object({"refresh": _TOKEN}),
     "NewPassword": _object({"old": _PASSWORD, "new": _PASSWORD}),
     "Tokens": _object(
-        {"access": _text(), "until": _TIME, "refresh": _text(), "refresh_until": _TIME, "principal": _ref("Principal")}
+        {"access": _text(), "until": _TIME, "refresh": _text(), "refresh_until": _TIME, "principal": ref("Principal")}
     ),
     "Account": _object(
         {"subject": _text(), "name": _text(), "roles": _ROLES, "disabled": _FLAG, "made": _TIME, "password": _FLAG}
     ),
-    "Accounts": _object({"items": _many(_ref("Account"), 100_000)}),
+    "Accounts": _object({"items": _many(ref("Account"), 100_000)}),
     "NewAccount": _object({"name": _NAME, "roles": _ROLES, "password": _PASSWORD}, optional=("password",)),
     "AccountChange": _object(
         {"roles": _ROLES, "disabled": _FLAG, "password": _PASSWORD}, optional=("roles", "disabled", "password")
@@ -116,7 +114,7 @@ NAMED: Mapping[str, Schema] = {
         },
         optional=("token",),
     ),
-    "Credentials": _object({"items": _many(_ref("Credential"), 100_000)}),
+    "Credentials": _object({"items": _many(ref("Credential"), 100_000)}),
     "NewCredential": _object({"label": _NAME}),
     "Spec": {
         "type": "object",
@@ -149,12 +147,12 @@ NAMED: Mapping[str, Schema] = {
     "Run": _object(
         {
             **_RUN_LINE, "detail": _text(2000), "owner": _text(), "spec": _PLAIN,
-            "you": {"anyOf": [_ref("Membership"), {"type": "null"}]},
+            "you": {"anyOf": [ref("Membership"), {"type": "null"}]},
         }
     ),
     "Membership": _object(_MEMBERSHIP),
     "Member": _object({**_MEMBERSHIP, "seen": _TIME, "status": _text(), "committed": _TIME}),
-    "Members": _object({"items": _many(_ref("Member"))}),
+    "Members": _object({"items": _many(ref("Member"))}),
     "Acceptance": _object({"consent": _DIGEST, **_CONTENT}, optional=("uploads", "inline")),
     "Commit": _object({"base": _DIGEST, **_CONTENT}, optional=("uploads", "inline")),
     "Leaving": _object({"why": _text(300)}, optional=("why",)),
@@ -162,8 +160,8 @@ NAMED: Mapping[str, Schema] = {
     "Presence": _object({"seen": _TIME, "status": _text()}),
     "Step": _object(
         {
-            "number": _whole(), "state": _one_of(["open", "aggregating", "published", "cancelled"]),
-            "phase": _one_of(["join", "train", "finish", "done"]), "round": _whole(), "model": _DIGEST_OR_NONE,
+            "number": _whole(), "state": _one_of(get_args(StepState)),
+            "phase": _one_of(get_args(Phase)), "round": _whole(), "model": _DIGEST_OR_NONE,
             "base": _DIGEST_OR_NONE, "opened": _TIME, "deadline": _TIME, "extended": _whole(), "attempt": _whole(),
             "expected": _many(_text()), "counted": _many(_text()), "digest": _DIGEST_OR_NONE, "published": _TIME,
         }
@@ -172,7 +170,7 @@ NAMED: Mapping[str, Schema] = {
     "Standing": _object(
         {
             "run": _object({"id": _text(), "state": _one_of(_STATES), "reason": _text(), "detail": _text(2000)}),
-            "step": _ref("Step"),
+            "step": ref("Step"),
             "you": _object({"site": _text(), "state": _text(), "expected": _FLAG, "committed": _DIGEST_OR_NONE}),
         }
     ),
@@ -182,7 +180,7 @@ NAMED: Mapping[str, Schema] = {
     "Signed": _object(
         {"method": _one_of(["PUT", "GET"]), "url": _text(8000), "headers": _TEXTS, "expires": _TIME},
     ),
-    "Upload": _object({"id": _text(), "file": _object(_FILE), "expires": _TIME, "send": _ref("Signed")}),
+    "Upload": _object({"id": _text(), "file": _object(_FILE), "expires": _TIME, "send": ref("Signed")}),
     "Update": _object(
         {
             "step": _whole(), "site": _text(), "digest": _DIGEST, "committed": _TIME,
@@ -190,13 +188,13 @@ NAMED: Mapping[str, Schema] = {
         }
     ),
     "ResultFile": _object(
-        {**_FILE, "fetch": _ref("Signed"), "content": {"type": "string", "description": "Base64, where asked for."}},
+        {**_FILE, "fetch": ref("Signed"), "content": {"type": "string", "description": "Base64, where asked for."}},
         optional=("content",),
     ),
     "Result": _object(
         {
             "number": _whole(), "digest": _DIGEST, "last": _FLAG, "published": _TIME, "message": _PLAIN,
-            "files": _many(_ref("ResultFile")),
+            "files": _many(ref("ResultFile")),
         }
     ),
     "Pending": _object({"number": _whole(), "state": _text()}),
@@ -214,10 +212,10 @@ NAMED: Mapping[str, Schema] = {
         }
     ),
     "Points": _page("Point"),
-    "Models": _object({"items": {"type": "object", "additionalProperties": _ref("ResultFile")}}),
+    "Models": _object({"items": {"type": "object", "additionalProperties": ref("ResultFile")}}),
     "Report": _object(
         {
-            "run": _ref("Run"), "members": _many(_ref("Member")), "papers": _many(_ref("ResultFile")),
+            "run": ref("Run"), "members": _many(ref("Member")), "papers": _many(ref("ResultFile")),
             "results": {"type": ["object", "null"], "description": "The centre's last message; null before the end."},
         }
     ),
