@@ -28,12 +28,12 @@ from service.client.bearer import Bearer
 from service.client.link import Link
 from service.place import Place
 from service.protocol.identifiers import is_identifier
+from service.protocol.records import ENDED
 
 __all__ = ["admin", "create", "login", "move", "say", "site", "status", "watch"]
 
 #: Seconds that a person waits for a service that does not answer, and between two looks at a run.
 _PATIENCE, _LOOK = 60.0, 20
-_ENDED = ("completed", "failed", "aborted")
 _LONGEST_SPEC = 2**20
 
 
@@ -220,7 +220,7 @@ def watch(options: argparse.Namespace) -> None:
             before, cursor = cursor, str(told.get("cursor") or cursor)
             if cursor == before or not _items(told):
                 run = link.get(_at(options.wanted))
-                if run.get("state") in _ENDED:
+                if run.get("state") in ENDED:
                     return _end(run)
 
 

@@ -19,7 +19,7 @@ from computation.wire.messages import MOST_ROUNDS
 from computation.wire.reader import Reader
 from service.protocol import Spec, canonical, digest_of
 from service.protocol.identifiers import is_identifier
-from service.protocol.records import RunState
+from service.protocol.records import RunState, StepState
 from service.protocol.spec import is_site
 
 __all__ = ["Invitation", "Linked", "Moment", "Reserved", "Signed", "Told"]
@@ -109,7 +109,7 @@ class Moment:
             reason=run.text("reason"),
             detail=_sentence(run, "detail"),
             step=step.whole("number", MOST_ROUNDS + 3),
-            open=step.one_of("state", ("open", "aggregating", "published", "cancelled")) == "open",
+            open=step.one_of("state", get_args(StepState)) == "open",
             expected=own.flag("expected"),
             base=_digest_or_none(step, "base"),
             member=own.one_of("state", _MEMBER),
