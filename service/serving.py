@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from starlette.applications import Starlette
 
 from computation.errors import ServiceError
 from computation.isolation import variables
+from service.client.address import is_local
 from service.logs import to_file
 from service.place import Place
 from service.supervision import Kept
@@ -57,10 +57,7 @@ class Wanted:
     @property
     def local(self) -> bool:
         """Whether only this machine can reach it."""
-        try:
-            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_local(self.host)
 
     def check(self) -> None:
         """Refuse an address at which passwords and tokens could be read on their way.

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from computation.errors import ServiceError
 
-__all__ = ["Address"]
+__all__ = ["Address", "is_local"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Address:
         if parts is None:
             raise ServiceError("the service's URL is none; wanted https://host or https://host:port, with no password")
         scheme, netloc, host, path = parts
-        local = _is_local(host)
+        local = is_local(host)
         if scheme == "http" and not local:
             raise ServiceError("the service's URL has no TLS, so that anybody on the way could read; wanted https://")
         return cls(f"{scheme}://{netloc}{path.rstrip('/')}", f"{scheme}://{netloc}", local)
@@ -62,7 +62,7 @@ class Address:
         if url.startswith("/") and not url.startswith("//"):
             return self.base + url
         parts = _split(url)
-        if parts is None or (parts[0] == "http" and not (self.local and _is_local(parts[2]))):
+        if parts is None or (parts[0] == "http" and not (self.local and is_local(parts[2]))):
             raise ServiceError("the service sent a URL for a file that is none, or has no TLS; tell its administrator")
         return url
 
@@ -80,7 +80,8 @@ def _split(url: str) -> tuple[str, str, str, str] | None:
     return parts.scheme, parts.netloc, host, parts.path
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Tell whether a host's name or address is this machine's own."""
     if host == "localhost":
         return True
     try:
