@@ -111,9 +111,7 @@ class Local:
         IdentityError
             If the token renews none, or no longer.
         """
-        session = self.records.session_renewed_by(tokens.digest(token))
-        if session is None or session.until <= self.clock():
-            raise IdentityError(_UNKNOWN)
+        session = self._lasting(self.records.session_renewed_by(tokens.digest(token)))
         return self._tokens(self._active(session.sub), session, token)
 
     def _tokens(self, account: Account, session: Session, refresh: str) -> Tokens:
@@ -130,9 +128,7 @@ class Local:
         IdentityError
             If it renews none, or no longer.
         """
-        session = self.records.session_renewed_by(tokens.digest(token))
-        if session is None or session.until <= self.clock():
-            raise IdentityError(_UNKNOWN)
+        session = self._lasting(self.records.session_renewed_by(tokens.digest(token)))
         return _principal(self._active(session.sub), session.made)
 
     def logout(self, token: str) -> None:
@@ -171,9 +167,7 @@ class Local:
         raise IdentityError(_UNKNOWN)
 
     def _session_principal(self, token: str) -> Principal:
-        session = self.records.session_of(tokens.digest(token))
-        if session is None or session.until <= self.clock():
-            raise IdentityError(_UNKNOWN)
+        session = self._lasting(self.records.session_of(tokens.digest(token)))
         return _principal(self._active(session.sub), session.made)
 
     def _site_principal(self, token: str) -> Principal:
@@ -183,6 +177,11 @@ class Local:
             raise IdentityError(_UNKNOWN)
         account = self._active(credential.sub)
         return Principal(account.sub, account.roles & {"site"}, account.name, credential.made, machine=True)
+
+    def _lasting(self, session: Session | None) -> Session:
+        if session is None or session.until <= self.clock():
+            raise IdentityError(_UNKNOWN)
+        return session
 
     def _active(self, sub: str) -> Account:
         account = self.records.account(sub)
