@@ -21,7 +21,7 @@ from service.identity.principal import Principal
 from service.protocol import Forbidden, Malformed
 from service.web import bodies, problems
 from service.web.answering import told
-from service.web.dashboard import guard
+from service.web.dashboard import guard, words
 from service.web.dashboard.front import Front
 from service.web.dashboard.templates import template
 
@@ -85,6 +85,11 @@ class Ask:
     def address(self) -> str:
         """The service's URL, without a slash at the end."""
         return (self.front.address or str(self.request.base_url)).rstrip("/")
+
+    @property
+    def done(self) -> str:
+        """What the page before says was done."""
+        return words.DONE.get(self.asked("done"), "")
 
     def path(self, name: str) -> str:
         """Return what stands in the path."""

@@ -28,13 +28,7 @@ def routes(front: Front) -> list[BaseRoute]:
 
 def _list(ask: Ask, status: int = 200, problem: str = "") -> Response:
     found = ask.front.identity.records.accounts()
-    return render(
-        ask, "accounts.html", status, accounts=found, roles=words.ROLES, problem=problem, said=_said(ask)
-    )  # fmt: skip
-
-
-def _said(ask: Ask) -> str:
-    return words.DONE.get(ask.asked("done"), "")
+    return render(ask, "accounts.html", status, accounts=found, roles=words.ROLES, problem=problem, said=ask.done)
 
 
 def _chosen(ask: Ask) -> list[str]:
@@ -70,7 +64,7 @@ def _show(ask: Ask, status: int = 200, problem: str = "", token: str = "", label
         problem=problem,
         kept=json.dumps({"server": ask.address, "token": token}) if token else "",
         label=label,
-        said=_said(ask),
+        said=ask.done,
     )
 
 

@@ -54,11 +54,7 @@ def _list(ask: Ask) -> Response:
     found, cursor = reading.runs(ask.desk, ask.who, ask.asked("after"), 50)
     rows = [(run, _progress(run), reading.own(ask.desk, ask.who, run.id)) for run in found]
     invited = sum(1 for _, _, own in rows if own and own.state == "invited")
-    return render(ask, "runs.html", pulse=seen, rows=rows, cursor=cursor, invited=invited, said=_said(ask))
-
-
-def _said(ask: Ask) -> str:
-    return words.DONE.get(ask.asked("done"), "")
+    return render(ask, "runs.html", pulse=seen, rows=rows, cursor=cursor, invited=invited, said=ask.done)
 
 
 def _progress(run: Run) -> int:
@@ -77,7 +73,7 @@ def overview(ask: Ask) -> dict[str, Any]:
     own = reading.own(ask.desk, ask.who, run.id)
     spec = run.wanted
     told = {"run": run, "spec": spec, "own": own, "differing": differing(spec)}
-    return {**told, "decides": decides(ask.who, own), "said": _said(ask)}
+    return {**told, "decides": decides(ask.who, own), "said": ask.done}
 
 
 def _show(ask: Ask) -> Response:
@@ -172,4 +168,4 @@ def _invitations(ask: Ask) -> Response:
     asked = [(run, own) for run in found if (own := reading.own(ask.desk, ask.who, run.id)) and own.role == "site"]
     waiting = [(run, own, command(ask, run)) for run, own in asked if own.state == "invited" and run.state not in ENDED]
     answered = [(run, own) for run, own in asked if own.state != "invited"]
-    return render(ask, "invitations.html", pulse=seen, waiting=waiting, answered=answered, said=_said(ask))
+    return render(ask, "invitations.html", pulse=seen, waiting=waiting, answered=answered, said=ask.done)
