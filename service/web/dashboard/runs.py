@@ -137,6 +137,8 @@ def site_state(run: Run, step: Step, one: Member, now: int) -> str:
 def _act(ask: Ask) -> Response:
     """Do what a button of the run's page asks for."""
     run, verb = ask.path("run"), ask.said("verb")
+    if verb not in (*_VERBS, "delete", "remove"):
+        return _show(ask)
     try:
         if verb == "delete":
             coordinator.forget(ask.desk, ask.who, run, ask.said("digest"))
@@ -145,11 +147,6 @@ def _act(ask: Ask) -> Response:
             coordinator.remove(ask.desk, ask.who, run, ask.said("site"))
             return go(f"/runs/{run}", done="removed")
         case, done = _VERBS[verb]
-    except KeyError:
-        return _show(ask)
-    except MeshNetError as error:
-        return refused(ask, error, [(f"/runs/{run}", "Go back to the run")])
-    try:
         case(ask.desk, ask.who, run)
     except MeshNetError as error:
         return refused(ask, error, [(f"/runs/{run}", "Go back to the run")])
