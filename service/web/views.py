@@ -11,12 +11,13 @@ from service.cases.reading import Member, Standing
 from service.identity.local import Tokens
 from service.identity.principal import Principal
 from service.identity.records import Account, Credential
-from service.protocol import Event, Membership, Result, Run, Step, Update, Upload
+from service.protocol import Event, File, Membership, Result, Run, Step, Update, Upload
 
 __all__ = [
     "account",
     "credential",
     "event",
+    "file",
     "line",
     "member",
     "membership",
@@ -155,10 +156,11 @@ def standing(one: Standing) -> dict[str, Any]:
 
 def upload(one: Upload, where: Signed) -> dict[str, Any]:
     """Show a reservation, and how to send what it is for."""
-    return {"id": one.id, "file": _file(one.file), "expires": one.expires, "send": signed(where)}
+    return {"id": one.id, "file": file(one.file), "expires": one.expires, "send": signed(where)}
 
 
-def _file(one: Any) -> dict[str, Any]:
+def file(one: File) -> dict[str, Any]:
+    """Show what is known of a file."""
     return {"name": one.name, "size": one.size, "sha256": one.sha256}
 
 
@@ -174,7 +176,7 @@ def update(one: Update) -> dict[str, Any]:
         "site": one.site,
         "digest": one.digest,
         "committed": one.committed,
-        "files": [_file(file) for file in one.files],
+        "files": [file(item) for item in one.files],
     }
 
 

@@ -7,7 +7,6 @@ to its handler, and commits what that answers to step n + 1.
 from __future__ import annotations
 
 import base64
-import binascii
 
 from service.blobs.base import Signed
 from service.cases import committing, reading
@@ -68,10 +67,10 @@ def commit(call: Call) -> Reply:
 def _content(call: Call, base: str) -> Content:
     try:
         inline = {
-            name: base64.b64decode(text.encode("ascii", "strict"), validate=True)
+            name: base64.b64decode(text.encode("ascii"), validate=True)
             for name, text in call.body.get("inline", {}).items()
         }
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise Malformed("inline", "a file in the body is no base64; wanted RFC 4648's, padded") from None
     return Content(call.body["message"], base, call.body.get("uploads", []), inline)
 
@@ -104,7 +103,7 @@ def _file(one: Fetched) -> dict[str, object]:
 
 
 def _shown(file: File, where: Signed) -> dict[str, object]:
-    return {"name": file.name, "size": file.size, "sha256": file.sha256, "fetch": views.signed(where)}
+    return {**views.file(file), "fetch": views.signed(where)}
 
 
 _RUN = "/v1/runs/{run}"
