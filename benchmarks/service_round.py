@@ -201,8 +201,7 @@ def percentile(numbers: Sequence[float], percent: int) -> float:
 
 def child(pid: int) -> int:
     """Return the worker's process id."""
-    while not (found := Path(f"/proc/{pid}/task").glob("*/children")):
-        time.sleep(0.1)
+    found = Path(f"/proc/{pid}/task").glob("*/children")
     return int(next(text for path in found if (text := path.read_text().split()))[0])
 
 
