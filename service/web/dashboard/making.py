@@ -114,7 +114,9 @@ def _number(text: str) -> Any:
 def raw_spec(ask: Ask) -> dict[str, Any]:
     """Return the spec that a form describes, as JSON that the protocol reads and may refuse."""
     known = options(Settings)
-    settings = {name: _read(ask.said(f"set-{name}"), *told) for name, told in known.items() if _given(ask, name)}
+    settings = {
+        name: _read(ask.said(f"set-{name}"), *told) for name, told in known.items() if _given(ask, name, told[0])
+    }
     chosen = [name.removeprefix("site-") for name in ask.form if name.startswith("site-")]
     return {
         "name": ask.said("name").strip(),
@@ -127,9 +129,8 @@ def raw_spec(ask: Ask) -> dict[str, Any]:
     }
 
 
-def _given(ask: Ask, name: str) -> bool:
+def _given(ask: Ask, name: str, usual: Any) -> bool:
     """Tell whether something stands in a setting's field: an empty one is as its default, unless that is a value."""
-    usual = options(Settings)[name][0]
     return f"set-{name}" in ask.form and (ask.said(f"set-{name}").strip() != "" or usual in ("", ()))
 
 
