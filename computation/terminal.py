@@ -18,7 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-__all__ = ["SafeConsole", "complain", "console", "plain", "shown"]
+__all__ = ["SafeConsole", "complain", "console", "plain", "say", "shown"]
 
 #: What ASCII spells otherwise; whatever else a terminal cannot show becomes a question mark.
 _SPELT = str.maketrans({"–": "-", "—": "-", "−": "-", "±": "+-", "·": "|", "…": ".", "×": "x"})
@@ -59,6 +59,11 @@ def shown(value: object) -> str:
 def console() -> SafeConsole:
     """Return the console of a command: standard output as it is now."""
     return SafeConsole(file=_safe(sys.stdout))
+
+
+def say(text: str) -> None:
+    """Print a line, however long, as it is."""
+    console().print(plain(text), soft_wrap=True, highlight=False, markup=False)
 
 
 def complain(text: object) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from computation.errors import ServiceError
-from computation.terminal import console, plain
+from computation.terminal import plain, say
 
 if TYPE_CHECKING:
     from service.client.replies import Invitation
@@ -142,11 +142,7 @@ def _serve(options: argparse.Namespace) -> None:
     wanted = Wanted(
         options.data, options.host, options.port, options.tls_certificate, options.tls_key, options.behind_proxy
     )
-    serve(wanted, _say)
-
-
-def _say(text: str) -> None:
-    console().print(plain(text), soft_wrap=True, highlight=False, markup=False)
+    serve(wanted, say)
 
 
 def _join(options: argparse.Namespace) -> int:
@@ -163,13 +159,13 @@ def _join(options: argparse.Namespace) -> int:
         options.initial_model,
         3600 * options.patience,
     )
-    return 0 if join(asked, lambda found: _consents(found, options.consent), _say) else 1
+    return 0 if join(asked, lambda found: _consents(found, options.consent), say) else 1
 
 
 def _consents(found: Invitation, given: str) -> bool:
     """Show what a site is asked for, and ask, or compare with the digest that was given."""
     for line in _described(found):
-        _say(line)
+        say(line)
     if given:
         if given != found.spec.digest:
             raise ServiceError("--consent is the digest of another spec; read this one, and name its digest")

@@ -18,7 +18,7 @@ from computation.checks import is_number, is_text, parse_json
 from computation.errors import IdentityError, ServiceError
 from computation.model import exported
 from computation.model.exported import Card
-from computation.terminal import console, plain
+from computation.terminal import console, plain, say
 from service.asking import asked, written
 from service.cases import starting
 from service.client import credentials
@@ -30,16 +30,11 @@ from service.place import Place
 from service.protocol.identifiers import is_identifier
 from service.protocol.records import ENDED
 
-__all__ = ["admin", "create", "login", "move", "say", "site", "status", "watch"]
+__all__ = ["admin", "create", "login", "move", "site", "status", "watch"]
 
 #: Seconds that a person waits for a service that does not answer, and between two looks at a run.
 _PATIENCE, _LOOK = 60.0, 20
 _LONGEST_SPEC = 2**20
-
-
-def say(text: str) -> None:
-    """Print a line."""
-    console().print(plain(text), soft_wrap=True, highlight=False, markup=False)
 
 
 def admin(options: argparse.Namespace) -> None:

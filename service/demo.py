@@ -16,11 +16,11 @@ from computation.errors import ServiceError, unwritable
 from computation.isolation import variables
 from computation.orphans import die_with_parent
 from computation.settings import Member, options
+from computation.terminal import say
 from service.asking import written
 from service.cases import coordinator, reading
 from service.cases.desk import Desk
 from service.client.address import Address
-from service.console import say
 from service.identity.principal import Principal
 from service.place import Place
 from service.protocol import Run

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from computation import terminal
 from computation.errors import PeersError
+from computation.terminal import say
 
 if TYPE_CHECKING:
     from peers.mesh.node import Contact
@@ -97,10 +97,6 @@ def _need() -> None:
         )
 
 
-def _told(text: str) -> None:
-    terminal.console().print(terminal.plain(text), soft_wrap=True, highlight=False, markup=False)
-
-
 def _contacts(options: argparse.Namespace) -> list[Contact]:
     from peers.mesh.node import Contact
 
@@ -138,11 +134,11 @@ def _bootstrap(options: argparse.Namespace) -> None:
         port=port,
         place=_place(options),
         contacts=_contacts(options),
-        told=_told,
+        told=say,
         allowed=options.allow,
         cache=options.folder / f"{options.name}-met.json",
     )
-    _told(f"bootstrap node {options.name} listens on {node.address}")
+    say(f"bootstrap node {options.name} listens on {node.address}")
     _until_asked()
     node.close()
 
@@ -158,7 +154,7 @@ def _provider(options: argparse.Namespace) -> None:
     for text in options.install:
         models.install(text)
     options.folder.mkdir(parents=True, exist_ok=True)
-    machine = given(Machine.found(options.folder), options.device, options.memory, options.cores, _told)
+    machine = given(Machine.found(options.folder), options.device, options.memory, options.cores, say)
     node = Provider(
         pair(options.folder, options.name),
         Known(options.folder),
@@ -169,13 +165,13 @@ def _provider(options: argparse.Namespace) -> None:
         port=port,
         place=_place(options),
         take_data=options.take_data,
-        told=_told,
+        told=say,
         allowed=options.allow,
     )
-    _told(f"provider {options.name} listens on {node.address}: {machine.device}, {machine.cores} cores")
+    say(f"provider {options.name} listens on {node.address}: {machine.device}, {machine.cores} cores")
     _until_asked()
     if node.slot.busy:
-        _told("the task at work is finished first; once more Ctrl-C ends it")
+        say("the task at work is finished first; once more Ctrl-C ends it")
         signal.signal(signal.SIGINT, signal.default_int_handler)
     node.close()
 
@@ -195,22 +191,22 @@ def _requester(options: argparse.Namespace) -> None:
     keys, place = pair(options.folder, options.name), _place(options)
     own = Offer(options.name, f"tcp://{options.host}:{port}", keys.public, "requester", place=place)
     cache = options.folder / f"{options.name}-met.json"
-    member = Member(keys, Known(options.folder), lambda: own, _contacts(options), cache, _told)
-    requester = Requester(member, options.output, told=_told, host=options.host, port=port, strict=options.strict)
+    member = Member(keys, Known(options.folder), lambda: own, _contacts(options), cache, say)
+    requester = Requester(member, options.output, told=say, host=options.host, port=port, strict=options.strict)
     if options.resume:
         task = Task.read(options.output)
     else:
         names = ("model", "batch", "rate", "epochs", "providers", "aggregations", "staleness", "seed", "device")
         raw = {name: getattr(options, name) for name in names}
-        wish = settled(raw | {"configuration": _object(options.configuration)}, _told)
+        wish = settled(raw | {"configuration": _object(options.configuration)}, say)
         criteria = Criteria(memory=options.memory * 1e9, cores=options.cores, place=place, kilometres=options.distance)
         task = requester.begin(options.data, wish, criteria, options.share_data)
-        _told(f"{', '.join(name for name, _, _ in task.workers)} learn; {task.workers[0][0]} leads")
+        say(f"{', '.join(name for name, _, _ in task.workers)} learn; {task.workers[0][0]} leads")
     if options.detach:
         return
     found = requester.result(task, options.data) or {}
     for name, value in found.items():
-        _told(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+        say(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
 
 
 def _object(text: str | None) -> Any:
