@@ -19,17 +19,23 @@ class Hand:
         self.now += int(1000 * seconds)
 
 
+def cheap():
+    """Return what keeps and checks passwords for real, at Argon2's least costs."""
+    import argon2
+
+    from service.identity.passwords import Passwords
+
+    return Passwords(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
 class House:
     """The service, its accounts, and somebody for each role."""
 
     def __init__(self, folder, store):
-        import argon2
-
         from service.bell import Bell
         from service.blobs.files import Files
         from service.cases.desk import Desk
         from service.identity.local import Local
-        from service.identity.passwords import Passwords
         from service.identity.records import Records
         from service.web.app import application
         from service.web.served import Served
@@ -37,8 +43,7 @@ class House:
         self.clock, self.bell = Hand(), Bell()
         small = getattr(store, "shelf", None)
         self.desk = Desk(store, Files(folder / "files", small=small), self.clock, self.bell)
-        cheap = Passwords(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        self.local = Local(Records(), self.clock, cheap)
+        self.local = Local(Records(), self.clock, cheap())
         self.served = Served(self.desk, self.local, local=self.local, bell=self.bell)
         self.app = application(self.served)
         self.subjects, self.tokens = {}, {}

@@ -7,22 +7,20 @@ import socket
 import threading
 import time
 
-import argon2
 import httpx
 import uvicorn
+from houses import SOUND, cheap
 from places import ROOT, Site, spec
 
 from service.cases import coordinator
 from service.clock import now
 from service.identity.local import Local
-from service.identity.passwords import Passwords
 from service.identity.principal import Principal
 from service.identity.records import Records
 from service.web.app import application
 from service.web.dashboard import Front, routes
 from service.web.served import Served
 
-SOUND = "correct horse battery"
 #: Texts that would be markup, scripts or attributes if they were not escaped.
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
 
@@ -32,8 +30,7 @@ class Office:
 
     def __init__(self, desk, folder, clock=None, bell=None, **front):
         self.desk, self.folder, self.clock = desk, folder, clock or now
-        cheap = Passwords(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        self.local = Local(Records(folder / "identity.sqlite"), self.clock, cheap)
+        self.local = Local(Records(folder / "identity.sqlite"), self.clock, cheap())
         self.front = Front(desk, self.local, bell, **front)
         self.app = application(Served(desk, self.local, local=self.local, bell=bell), routes(self.front))
         self.subs = {"ada": self.local.accounts.first_administrator("ada", SOUND).sub}

@@ -3,24 +3,10 @@
 import importlib.util
 
 import pytest
+from houses import SOUND, Hand, cheap
 
 MISSING = [name for name in ("argon2", "jwt", "cryptography") if importlib.util.find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
-
-SOUND = "correct horse battery"
-
-
-class Hand:
-    """A clock that stands until it is moved; milliseconds, moved by seconds."""
-
-    def __init__(self, now=1_800_000_000_000):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-    def forward(self, seconds):
-        self.now += int(1000 * seconds)
 
 
 @pytest.fixture
@@ -40,11 +26,7 @@ def records(request, tmp_path):
 
 @pytest.fixture(scope="session")
 def passwords():
-    import argon2
-
-    from service.identity.passwords import Passwords
-
-    return Passwords(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    return cheap()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from argon2 import PasswordHasher
+from houses import SOUND
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +19,6 @@ from service.identity.passwords import Passwords
 from service.identity.records import Records
 from service.identity.throttle import Throttled
 from service.protocol import Conflict, Malformed, TooMany, Unknown
-
-SOUND = "correct horse battery"
 
 
 def test_a_login_gives_tokens_that_say_who_it_is(local, ada, clock):

@@ -3,13 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from houses import SOUND
 
 from computation.errors import IdentityError, ServiceError
 from service.identity.accounts import Accounts
 from service.identity.local import Local
 from service.identity.records import Account, Records
-
-SOUND = "correct horse battery"
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_written(records, clock, passwords):
