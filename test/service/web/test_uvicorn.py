@@ -15,17 +15,22 @@ pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def served(house):
+def server(house):
     config = uvicorn.Config(house.app, port=0, access_log=False, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server, thread
     server.should_exit = True
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def served(server):
+    return server[0].servers[0].sockets[0].getsockname()[1]
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def test_what_is_no_request_is_refused_and_the_next_one_is_served(house, served,
 
 
 def _waits(house, count):
-    until = time.monotonic() + 30
+    until = time.monotonic() + 15  # less than what is waited for, which would end by itself
     while house.app.state.waiting._count != count:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -93,11 +98,16 @@ def test_who_goes_while_waiting_is_not_waited_for(house, served, run, path):
     _waits(house, 0)
 
 
-def test_a_server_that_ends_does_not_wait_for_those_who_wait(house, served, run):
-    connection = socket.create_connection(("127.0.0.1", served), 30)
-    connection.sendall(head(house, "GET", f"/v1/runs/{run}/events/stream", name="north"))
-    _waits(house, 1)  # that the fixture ends says the rest
-    connection.close()
+@pytest.mark.parametrize("path", ["rounds/0/result?wait=25", "events/stream"])
+def test_a_server_that_ends_does_not_wait_for_those_who_wait(house, server, served, run, path):
+    with socket.create_connection(("127.0.0.1", served), 30) as connection:
+        connection.sendall(head(house, "GET", f"/v1/runs/{run}/{path}", name="north"))
+        _waits(house, 1)
+        ending, thread = server
+        ending.should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
+    _waits(house, 0)
 
 
 def test_many_sites_are_served_at_once(house, served, run):

@@ -178,11 +178,14 @@ def test_a_stream_ends_with_its_token(house, run):
     async def course():
         async with Stream(house, "vera", f"/v1/runs/{run}/events/stream") as stream:
             await stream.next(), await stream.next()
+            assert not stream.task.done()
             house.local.accounts.change(house.subjects["vera"], disabled=True)
             house.bell(run)
-            await asyncio.wait_for(asyncio.shield(stream.task), 30)
+            await asyncio.wait([stream.task], timeout=30)
+            assert stream.task.done() and stream.lines.empty()
 
     asyncio.run(course())
+    assert house.app.state.waiting._count == 0
 
 
 def test_a_stream_of_what_one_may_not_see_has_a_status(house, run):
