@@ -392,6 +392,20 @@ def test_files_belong_to_the_message(desk, opened):
     assert committing.commit(desk, one.who, opened.run, 1, Content(skipped, content.base))[1]
 
 
+def test_a_message_is_no_place_for_tensors(opened):
+    refused("message", TooLarge, lambda: opened.sites[0].commit(1, reason="x" * committing.MOST_MESSAGE))
+
+
+def test_files_are_few_and_each_has_a_name_of_its_own(desk, opened):
+    one, content = opened.sites[0], opened.sites[0].content(1)
+    upload = send(desk, opened.run, 1, FILE, content.inline[FILE], one.who)
+    many = {f"__cx_{n}.bin": b"" for n in range(4)}
+    for inline, said in ((content.inline, "two files have one name"), (many, "more than 4 files")):
+        wanted = Content(content.message, content.base, uploads=[upload.id], inline=inline)
+        why = refused("file", Malformed, lambda wanted=wanted: committing.commit(desk, one.who, opened.run, 1, wanted))
+        assert said in why.public
+
+
 def test_a_large_file_does_not_come_inline(desk, opened):
     content = Content(opened.sites[0].content(1).message, opened.base, inline={FILE: b"x" * (2**20 + 1)})
     refused("inline", TooLarge, lambda: committing.commit(desk, opened.sites[0].who, opened.run, 1, content))
