@@ -113,7 +113,7 @@ def resume(run: Run, now: int) -> Run:
 
 def abort(run: Run, now: int) -> Run:
     """End the run without a result."""
-    return _to(run, "aborted", now, reason="aborted")
+    return _to(run, "aborted", now, reason="aborted", paused=0)
 
 
 def ended(run: Run, state: Literal["completed", "failed"], now: int, reason: str = "", detail: str = "") -> Run:

@@ -85,6 +85,12 @@ def test_nothing_changes_a_run_that_has_ended(desk):
     assert list(desk.store.active("", 9)[0]) == []
 
 
+def test_a_pause_ends_with_its_run(desk):
+    run, _ = plain(desk, 1)
+    assert coordinator.pause(desk, ANNA, run).paused
+    assert coordinator.abort(desk, ANNA, run).paused == 0
+
+
 def test_a_draft_can_be_revised_until_somebody_was_asked(desk):
     run = coordinator.create(desk, ANNA, spec(1))
     revised = coordinator.revise(desk, ANNA, run.id, spec(2, name="another"))
