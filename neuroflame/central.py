@@ -15,7 +15,7 @@ from computation.errors import MeshNetError
 from computation.files import replacing
 from neuroflame import parameters, rules
 from neuroflame.places import ENDED, FAILED, Places, Timing
-from neuroflame.processes import Child, check_version, copy_kit, private_folder, stoppable
+from neuroflame.processes import Child, copy_kit, exit_status, private_folder
 
 __all__ = ["main"]
 
@@ -36,15 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if the run succeeded, 1 if it failed, 2 for what was wrong before it began.
     """
     options = _parser().parse_args(arguments)
-    try:
-        with stoppable(), private_folder(options.scratch) as folder:
+
+    def work() -> int:
+        with private_folder(options.scratch) as folder:
             return _run(options, folder)
-    except MeshNetError as error:
-        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("coinstac-meshnet: stopped", file=sys.stderr)
-        return 130
+
+    return exit_status(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,8 +65,6 @@ def timing(options: argparse.Namespace) -> Timing:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
-    if note := check_version():
-        print(f"coinstac-meshnet: {note}", flush=True)
     parameters.read(options.runkit / "parameters.json")
     sites = _sites(options.runkit)
     output = options.output or folder / "output"

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from computation.errors import MeshNetError, SettingsError, unwritable
+from computation.errors import SettingsError, unwritable
 from neuroflame import data, parameters, rules
 from neuroflame.central import add_limits, timing
 from neuroflame.places import ENDED, FAILED, Places
-from neuroflame.processes import Child, check_version, copy_kit, is_alive, private_folder, stoppable
+from neuroflame.processes import Child, copy_kit, exit_status, is_alive, private_folder
 
 __all__ = ["main"]
 
@@ -40,15 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if the run succeeded, 1 if it failed, 2 for what was wrong before it began.
     """
     options = _parser().parse_args(arguments)
-    try:
-        with stoppable(), private_folder(options.scratch) as folder:
+
+    def work() -> int:
+        with private_folder(options.scratch) as folder:
             return _run(options, folder)
-    except MeshNetError as error:
-        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("coinstac-meshnet: stopped", file=sys.stderr)
-        return 130
+
+    return exit_status(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,8 +58,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
-    if note := check_version():
-        print(f"coinstac-meshnet: {note}", flush=True)
     told = parameters.read(options.runkit / "parameters.json")
     data.resolve(options.data, told.settings)  # what a member can mend is said at once, to this member
     _writable(options.output)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata, util
 from pathlib import Path
@@ -19,7 +19,7 @@ from computation.errors import MeshNetError
 from computation.orphans import die_with_parent
 from neuroflame.places import Places
 
-__all__ = ["WANTED", "Child", "check_version", "copy_kit", "is_alive", "private_folder", "stoppable"]
+__all__ = ["WANTED", "Child", "copy_kit", "exit_status", "is_alive", "private_folder"]
 
 #: The version that this was measured with.
 WANTED = "2.8.0"
@@ -32,7 +32,33 @@ _PATIENCE = 3.0  # seconds from SIGTERM to SIGKILL
 _LONGEST_LOG = 64 * 2**20
 
 
-def check_version() -> str:
+def exit_status(work: Callable[[], int]) -> int:
+    """Do a script's work and return its exit status, having told what NVFlare's version or an early end calls for.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the status of a work that came to its end.
+
+    Returns
+    -------
+    int
+        That of the work, 2 for what a `MeshNetError` refused, 130 for Ctrl-C; SIGTERM ends in 143.
+    """
+    try:
+        with _stoppable():
+            if note := _check_version():
+                print(f"coinstac-meshnet: {note}", flush=True)
+            return work()
+    except MeshNetError as error:
+        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("coinstac-meshnet: stopped", file=sys.stderr)
+        return 130
+
+
+def _check_version() -> str:
     """Return a sentence about NVFlare's version if it is another than was tested; empty if it is that.
 
     Raises
@@ -155,7 +181,7 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def _stoppable() -> Iterator[None]:
     """Turn SIGTERM, which a container's first process would not feel, into an orderly end with status 143."""
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from computation.errors import MeshNetError, unwritable
 from neuroflame import contract, kits
-from neuroflame.processes import check_version
+from neuroflame.processes import exit_status
 
 __all__ = ["main"]
 
@@ -33,14 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--input", type=Path, help="default: provision_input.json in the folder")
     options = parser.parse_args(arguments)
-    try:
-        if note := check_version():
-            print(f"coinstac-meshnet: {note}", flush=True)
-        consortium = contract.read(options.input or options.folder / "provision_input.json")
-        _make(consortium, options.folder / "runKits")
-    except MeshNetError as error:
-        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    consortium = contract.read(options.input or options.folder / "provision_input.json")
+    _make(consortium, options.folder / "runKits")
     print(f"coinstac-meshnet: run kits for {len(consortium.names)} sites and the centre are made", flush=True)
     return 0
 
