@@ -55,12 +55,10 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Lead the run to its end and tell every site how it ended."""
-        centre: Centre | None = None
         try:
-            centre = Centre(self._places)
-            last = self._lead(centre, abort_signal, fl_ctx)
+            last = self._lead(Centre(self._places), abort_signal, fl_ctx)
         except Exception as error:
-            sentence = centre.fail(error) if centre else self._fail(error)
+            sentence = self._places.status.fail(error)
             self._part(Packet.failed(1, sentence), abort_signal, fl_ctx)
             self.system_panic(sentence, fl_ctx)
             return
@@ -75,11 +73,6 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
                 centre.end(answer)
                 return results.farewell(packet.iteration, answer, centre.page)
             packet = Packet(packet.iteration + 1, message=answer.output, files=answer.files)
-
-    def _fail(self, error: Exception) -> str:
-        sentence = error.public if isinstance(error, MeshNetError) else f"unexpected {type(error).__name__}"
-        self._places.status.say("failed", sentence, private=str(error))
-        return sentence
 
     def _part(self, packet: Packet, abort_signal: Signal, fl_ctx: FLContext) -> None:
         self._broadcast(ENDING, packet, fl_ctx)

@@ -121,7 +121,7 @@ class _Watch:
 
     def until_over(self) -> dict[str, Any]:
         """Return how it ended."""
-        while self._places.status.read()["state"] not in (ENDED, FAILED):
+        while not self._places.status.over:
             if sentence := self._fault():
                 self._places.status.say(FAILED, sentence)
             time.sleep(_TURN)
@@ -133,11 +133,10 @@ class _Watch:
     def _fault(self) -> str:
         if not self._child.alive:
             # The job process writes its end before NVFlare's client goes; here there is none.
-            return "" if self._ended() else "the run was ended at the centre before its end, and no reason came"
+            return (
+                "" if self._places.status.over else "the run was ended at the centre before its end, and no reason came"
+            )
         return self._job_fault() or self._centre_fault()
-
-    def _ended(self) -> bool:
-        return self._places.status.read()["state"] in (ENDED, FAILED)
 
     def _job_fault(self) -> str:
         job = self._child.job
@@ -146,7 +145,7 @@ class _Watch:
             self._gone = 0.0
             return ""
         self._gone = self._gone or time.monotonic()
-        over = time.monotonic() - self._gone > _DEAD and not self._ended()
+        over = time.monotonic() - self._gone > _DEAD and not self._places.status.over
         return "this site's job process has ended before the run did; look at nvflare.log" if over else ""
 
     def _centre_fault(self) -> str:

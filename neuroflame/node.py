@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from computation.coinstac.carried import Answer, Carried
-from computation.errors import MeshNetError, MessageError, SettingsError, public_text
+from computation.errors import MessageError, SettingsError
 from neuroflame import data, parameters
 from neuroflame.packet import ERROR, Packet
 from neuroflame.places import ENDED, FAILED, RUNNING, Places
@@ -51,8 +51,7 @@ class Site:
             self._last = self._call(call)
             self._answered = call.iteration
         except Exception as error:
-            self._places.status.say(FAILED, public_text(error), private=str(error))
-            return Packet.failed(iteration, public_text(error))
+            return Packet.failed(iteration, self._places.status.fail(error))
         return self._last
 
     def _call(self, call: Packet) -> Packet:
@@ -83,7 +82,7 @@ class Site:
                 return
             keep_farewell(self._places.output, last)
         except Exception as error:
-            self._places.status.say(FAILED, public_text(error), private=str(error))
+            self._places.status.fail(error)
             return
         self._places.status.say(ENDED)
 
@@ -151,13 +150,6 @@ class Centre:
     def end(self, answer: Answer) -> None:
         """Write down that the run succeeded, and what it came to."""
         self._places.status.say(ENDED, output=answer.output, rounds=self.rounds)
-
-    def fail(self, error: BaseException) -> str:
-        """Write down why the run failed, and return the sentence that all may read."""
-        sentence = public_text(error)
-        private = error.private if isinstance(error, MeshNetError) else repr(error)
-        self._places.status.say(FAILED, sentence, private=private)
-        return sentence
 
     @property
     def page(self) -> bytes:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from computation.errors import MessageError
+from computation.errors import MessageError, public_text
 from computation.files import replacing
 
 __all__ = ["ENDED", "FAILED", "RUNNING", "VARIABLE", "Places", "Status", "Timing"]
@@ -126,16 +125,26 @@ class Status:
 
     def say(self, state: str, reason: str = "", **more: Any) -> None:
         """Write it down; what has ended or failed stays so."""
-        if self.read()["state"] in (ENDED, FAILED):
+        if self.over:
             return
         with replacing(self.path) as partial:
-            said = {"state": state, "reason": reason, "pid": os.getpid(), "at": time.time(), **more}
-            partial.write_text(json.dumps(said), encoding="utf-8")
+            partial.write_text(json.dumps({"state": state, "reason": reason, **more}), encoding="utf-8")
+
+    def fail(self, error: BaseException) -> str:
+        """Write down what went wrong, and return the sentence that all may read."""
+        sentence = public_text(error)
+        self.say(FAILED, sentence, private=str(error))
+        return sentence
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended or failed."""
+        return self.read()["state"] in (ENDED, FAILED)
 
     def read(self) -> dict[str, Any]:
         """Return what was written last; an empty state where nothing was."""
         try:
             said: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return {"state": "", "reason": "", "pid": 0}
+            return {"state": "", "reason": ""}
         return said
