@@ -26,9 +26,8 @@ class Site:
     """
 
     def __init__(self, places: Places) -> None:
-        self._places, self._last = places, Packet(1)
+        self._places, self._last = places, Packet(0)  # of no call yet
         self._carried: Carried | None = None
-        self._answered = 0
 
     def begin(self) -> None:
         """Say that the job process is there."""
@@ -42,14 +41,13 @@ class Site:
         raw : object
             What the centre sent.
         """
-        iteration = self._answered + 1
+        iteration = self._last.iteration + 1
         try:
             call = Packet.parse("the centre", raw)
             iteration = call.iteration
-            if call.iteration == self._answered:  # the answer was lost on its way
+            if call.iteration == self._last.iteration:  # the answer was lost on its way
                 return self._last
             self._last = self._call(call)
-            self._answered = call.iteration
         except Exception as error:
             return Packet.failed(iteration, self._places.status.fail(error))
         return self._last
