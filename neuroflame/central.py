@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from computation.errors import MeshNetError
-from computation.files import replacing
 from neuroflame import parameters, rules
 from neuroflame.places import ENDED, FAILED, Places, Timing
 from neuroflame.processes import Child, copy_kit, exit_status, private_folder
@@ -123,7 +122,6 @@ def _ended(said: dict[str, Any], output: Path) -> int:
     if said["state"] != ENDED:
         print(f"coinstac-meshnet: the run failed: {said['reason']}", file=sys.stderr)
         return 1
-    with replacing(output / "run.json") as partial:
-        partial.write_text(json.dumps({"output": said["output"], "rounds": said["rounds"]}), encoding="utf-8")
+    rules.write(output / "run.json", {"output": said["output"], "rounds": said["rounds"]})
     print("coinstac-meshnet: the run has succeeded", flush=True)
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from computation.checks import parse_json
+from computation.checks import is_text, parse_json
 from computation.coinstac.carried import LARGEST, check_files
 from computation.coinstac.server import REPLY_LIMIT
 from computation.errors import MessageError
@@ -89,7 +89,7 @@ class Packet:
 
 
 def _is_sentence(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_ERROR and value.isprintable()
+    return is_text(value, _LONGEST_ERROR) and value != ""
 
 
 def _message(who: str, text: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 
 from computation.coinstac.carried import Answer
@@ -11,6 +10,7 @@ from computation.errors import MessageError
 from computation.files import replacing
 from computation.wire.payload import PREFIX
 from neuroflame.packet import END, Packet
+from neuroflame.rules import write
 
 __all__ = ["farewell", "keep_farewell"]
 
@@ -41,10 +41,6 @@ def keep_farewell(output: Path, packet: Packet) -> None:
     folder = output / _FOLDER
     folder.mkdir(exist_ok=True)
     page = bytes(packet.files[_PAGE]).decode("utf-8", errors="replace")
-    _write(folder / "index.html", _FRAME.format(html.escape(page)).encode())
-    _write(folder / "summary.json", f"{json.dumps(packet.message, indent=2)}\n".encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+    with replacing(folder / "index.html") as partial:
+        partial.write_bytes(_FRAME.format(html.escape(page)).encode())
+    write(folder / "summary.json", packet.message)
