@@ -176,12 +176,12 @@ class Carried:
 
     def _hold(self) -> None:
         """Be the only process, and the only object in it, that uses the folder."""
-        try:
-            self._held.enter_context(locked(self._folder / _RECORD, patience=0.0))
-        except TimeoutError as error:
-            raise MessageError("the run's folder is in use by another run; give each its own", str(error)) from error
-        except OSError as error:
-            raise MeshNetError(unwritable("run"), str(error)) from error
+        with _written("run"):
+            try:
+                self._held.enter_context(locked(self._folder / _RECORD, patience=0.0))
+            except TimeoutError as error:
+                text = "the run's folder is in use by another run; give each its own"
+                raise MessageError(text, str(error)) from error
 
     def _make(self, lent: Mapping[str, Path]) -> None:
         for path in (self._output, *(self._folder / name for name in _FOLDERS)):
