@@ -12,6 +12,7 @@ import numpy as np
 
 from computation.checks import is_plain_name
 from computation.errors import ContributionError, MessageError
+from computation.model import shapes
 from computation.settings import Settings
 from computation.wire.messages import Evaluation, JoinOffer, RoundOffer
 from computation.wire.payload import Manifest, Vector
@@ -121,10 +122,7 @@ def check_values(manifest: Manifest, values: Vector) -> None:
     ModelError
         If a batch-norm variance is negative.
     """
-    # Imported here, since whoever only holds claims against each other needs no network, and no torch.
-    from computation.model import vector
-
-    vector.check(manifest, values)
+    shapes.check(manifest, values)
     largest = float(np.abs(values).max(initial=0.0))
     if largest > _LARGEST:
         raise ContributionError(f"the payload holds values up to {largest:.3g}; wanted at most {_LARGEST:g}")
