@@ -60,12 +60,12 @@ def starting_from(card: Path) -> Changes:
     ModelError
         If it cannot be read.
     """
-    from computation.model import export  # PyTorch, which the command line otherwise does without
+    from computation.model import exported  # NumPy, which the command line otherwise does without
 
     names = ("model.json", "best.json", "final.json", "model/best.json", "model/final.json")
     if card.is_dir():
         card = next((card / name for name in names if (card / name).is_file()), card / "best.json")
-    digest, tensors = export.identify(card)
+    digest, tensors = exported.identify(card)
     try:
         # Read now: a model may lie in the output folder of an earlier run, which is moved aside before this one begins.
         return Changes({"initial_model": digest}, {path.name: path.read_bytes() for path in (card, tensors)})

@@ -22,7 +22,7 @@ from computation.model.network import MeshNet
 from computation.wire import payload
 from computation.wire.payload import Manifest, Vector
 
-__all__ = ["Metadata", "identify", "load_model", "save_model"]
+__all__ = ["Metadata", "load_model", "save_model"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -132,11 +132,3 @@ def load_model(path: Path) -> tuple[MeshNet, Metadata]:
     vector.scatter(model, card.manifest, values)
     known = {key: card.table[key] for key in ("preprocessing", "seed", "versions", "run")}
     return model.eval(), Metadata(labels=card.labels, **known)
-
-
-def identify(path: Path) -> tuple[str, Path]:
-    """Read a model as `load_model` does, and return the digest of all its values and where its tensors lie."""
-    card = Card.parse(exported.read(path, exported.MOST_TEXT))
-    tensors = path.with_name(card.tensors)
-    card.values(exported.read(tensors, card.most))
-    return card.digest, tensors

@@ -22,7 +22,7 @@ from computation.model.architecture import Architecture
 from computation.wire import payload
 from computation.wire.payload import Manifest, Vector
 
-__all__ = ["FORMAT", "MOST_TEXT", "Card", "read"]
+__all__ = ["FORMAT", "MOST_TEXT", "Card", "identify", "read"]
 
 FORMAT = "meshnet-model/1"
 #: Longest JSON, and longest safetensors header, that is read at all.
@@ -115,6 +115,14 @@ def read(path: Path, most: int) -> bytes:
     if len(blob) > most:
         raise ModelError(f"a model file is larger than the {most} bytes that it can have", str(path))
     return blob
+
+
+def identify(path: Path) -> tuple[str, Path]:
+    """Read a model as `export.load_model` does, and return the digest of all its values and where its tensors lie."""
+    card = Card.parse(read(path, MOST_TEXT))
+    tensors = path.with_name(card.tensors)
+    card.values(read(tensors, card.most))
+    return card.digest, tensors
 
 
 def _table(blob: bytes) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from consortium import consortium
 from computation.errors import MeshNetError, ModelError, PayloadError, SettingsError
 from computation.federation import initial
 from computation.model import vector
-from computation.model.export import identify, load_model
+from computation.model.export import load_model
+from computation.model.exported import identify
 from computation.tracking import read
 from computation.wire import payload
 

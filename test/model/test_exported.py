@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from computation.model import architecture, exported, shapes, vector
-from computation.model.export import Metadata, identify, save_model
-from computation.model.exported import Card
+from computation.model.export import Metadata, save_model
+from computation.model.exported import Card, identify
 from computation.model.network import MeshNet, build
 
 

@@ -12,7 +12,7 @@ from consortium import SHORT, consortium, database
 from computation.coinstac.node import Folders
 from computation.errors import MessageError, PeersError, ResumeError, SettingsError
 from computation.federation import selection
-from computation.model.export import identify
+from computation.model.exported import identify
 from computation.strategies.fedavg import FedAvg
 from computation.strategies.gradient_mean import GradientMean
 from computation.tracking import notices, read, rounds

@@ -7,7 +7,7 @@ from exports import exported, hostile
 from offices import Door, fields_of, shown
 
 from computation import cli
-from computation.model.export import identify
+from computation.model.exported import identify
 from service.cases import reading, starting
 from service.web.dashboard.starting import _MOST_FORM
 
