@@ -81,7 +81,7 @@ def order(
     if len(tasks) < 2:
         raise PeersError("one peer alone has nobody to learn with; wanted two or more, or `coinstac-meshnet train`")
     # What a peer does in a round by itself follows from the protocol.
-    made = {f"local{index}": {**task, "strategy": choice.strategy} for index, task in enumerate(tasks)}
+    made = inputspec.by_client({**task, "strategy": choice.strategy} for task in tasks)
     return Order(made, inputs.resolve(), output.resolve(), choice, patience)
 
 

@@ -24,6 +24,7 @@ from peers.plan import Order, folders, own_folders
 from peers.requests import require
 from peers.traffic import Count, Traffic
 from simulator import course
+from simulator.inputspec import by_client
 from simulator.layout import Layout
 from simulator.result import write_summary
 
@@ -105,7 +106,7 @@ def _kept(output: Path) -> tuple[Order, Meeting]:
     kept = begun.remembered
     if "choice" not in kept:
         raise PeersError("the run in the output folder has a centre; go on with it by `coinstac-meshnet simulate`")
-    tasks = {f"local{index}": task for index, task in enumerate(begun.tasks)}
+    tasks = by_client(begun.tasks)
     order = Order(tasks, Path(begun.inputs), output.resolve(), Choice(**kept["choice"]), kept["patience"])
     return order, Meeting(**kept["meeting"])
 

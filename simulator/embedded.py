@@ -25,7 +25,7 @@ from computation.errors import MeshNetError, SimulatorError
 from simulator import course, transfer
 from simulator.changes import Changes
 from simulator.course import Course, Moment
-from simulator.inputspec import Spec, fulfil
+from simulator.inputspec import Spec, by_client, fulfil
 from simulator.layout import CENTRE, Layout
 from simulator.node import Node, Reply
 from simulator.observer import Observer
@@ -94,7 +94,7 @@ def run(
     """
     changes = changes or Changes()
     tasks = changes.made(fulfil(spec, sites))
-    layout, clients = Layout(output.resolve()), _clients(tasks)
+    layout, clients = Layout(output.resolve()), by_client(tasks)
     sigterm = Sigterm()
     with layout.held(), sigterm.heard():
         layout.prepare(clients, inputs.resolve(), changes.files)
@@ -105,10 +105,6 @@ def run(
             result = sigterm.run(work.run([json.dumps(task, allow_nan=False) for task in tasks]))
         write_summary(layout.summary, result.summary())
     return result
-
-
-def _clients(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {f"local{index}": task for index, task in enumerate(tasks)}
 
 
 def resume(
@@ -139,7 +135,7 @@ def resume(
     record = Course(layout.course)
     order = record.order()
     with layout.held(), sigterm.heard():
-        clients = _clients(order.tasks)
+        clients = by_client(order.tasks)
         moment = record.latest()
         layout.check(clients)
         with closing((engine or partial(ProcessEngine, command))(layout, clients)) as started:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from computation.errors import SimulatorError
 from computation.wire.reader import MANY
 
-__all__ = ["Spec", "fulfil", "inputs_beside", "read"]
+__all__ = ["Spec", "by_client", "fulfil", "inputs_beside", "read"]
 
 #: `{variable: {"value": ...}}`, or one such object for each site.
 Spec: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -70,6 +70,11 @@ def _values(entry: Any) -> dict[str, Any]:
             raise SimulatorError(f"variable {name!r} of the inputspec has no value; wanted {{'value': ...}}")
         _check(name, variable["value"])
     return {name: variable["value"] for name, variable in entry.items()}
+
+
+def by_client(tasks: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return each site's inputs by its client id, numbered as coinstac-simulator does."""
+    return {f"local{index}": task for index, task in enumerate(tasks)}
 
 
 def _check(name: Any, value: Any) -> None:

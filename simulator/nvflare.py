@@ -19,7 +19,7 @@ from computation.errors import SimulatorError, unwritable
 from computation.files import replacing
 from computation.settings import Member, options
 from simulator.changes import Changes
-from simulator.inputspec import Spec, fulfil
+from simulator.inputspec import Spec, by_client, fulfil
 from simulator.layout import CENTRE, Layout
 from simulator.process import NodeProcess, stop_all
 from simulator.result import Cycle, Result, write_summary
@@ -68,8 +68,7 @@ def run(
         Naming the node that failed. All processes have ended by then, and every node's log says why.
     """
     changes = changes or Changes()
-    tasks = changes.made(fulfil(spec, sites))
-    clients = {f"local{index}": task for index, task in enumerate(tasks)}
+    clients = by_client(changes.made(fulfil(spec, sites)))
     layout, sigterm = Layout(output.resolve()), Sigterm()
     owner = _owner(list(clients.values()))
     with layout.held(), sigterm.heard():
