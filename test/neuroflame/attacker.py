@@ -1,7 +1,7 @@
 """Somebody with the centre's kit, as a process of its own: what it asks for, and the answers as JSON.
 
-Usage: `attacker.py FOLDER KITS`; the folder has the kit of the administrator. NVFlare's threads outlive its session, so
-the process does not wait for them.
+Usage: `attacker.py FOLDER KITS CLASS`; the folder has the kit of the administrator, and the class is one of NVFlare's
+that no site allows. NVFlare's threads outlive its session, so the process does not wait for them.
 """
 
 import json
@@ -14,7 +14,6 @@ from pathlib import Path
 from nvflare.fuel.flare_api.flare_api import new_secure_session
 
 EVIL = "open({!r}, 'x')\nfrom nvflare.apis.executor import Executor\nclass Evil(Executor):\n    pass\n"
-FOREIGN = "nvflare.app_common.executors.statistics.statistics_executor.StatisticsExecutor"
 
 
 def asked(session):
@@ -36,10 +35,10 @@ def asked(session):
     return heard
 
 
-def submitted(session, folder, job):
+def submitted(session, folder, job, foreign):
     """Return how jobs with code of their own, and with a class of NVFlare's that is not allowed, were deployed."""
     heard = {}
-    for name, path in (("code", "evil.Evil"), ("class", FOREIGN)):
+    for name, path in (("code", "evil.Evil"), ("class", foreign)):
         made = folder / name
         shutil.copytree(job, made)
         config = made / "app/config/config_fed_client.json"
@@ -56,8 +55,8 @@ def submitted(session, folder, job):
 
 
 if __name__ == "__main__":
-    folder, kits = map(Path, sys.argv[1:])
+    folder, kits = map(Path, sys.argv[1:3])
     session = new_secure_session("admin@admin.com", str(folder / "admin"), timeout=20.0)
-    heard = asked(session) | submitted(session, folder, kits / "job")
+    heard = asked(session) | submitted(session, folder, kits / "job", sys.argv[3])
     (folder / "heard.json").write_text(json.dumps(heard))
     os._exit(0)

@@ -41,7 +41,8 @@ class Attack:
             wait(lambda: rounds(layout) >= 1)
             kits = layout.cache(CENTRE) / "runKits/centralNode"
             shutil.copytree(kits / "admin", self.root / "admin")
-            subprocess.run([sys.executable, str(ATTACKER), str(self.root), str(kits)], timeout=150, check=True)
+            command = [sys.executable, str(ATTACKER), str(self.root), str(kits), FOREIGN]
+            subprocess.run(command, timeout=150, check=True)
             self.heard = json.loads((self.root / "heard.json").read_text())
         finally:
             kill_all(nodes[CENTRE])
