@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types unit image platform-test service-aws-test bench lock clean
+.PHONY: run test lint types unit chaos image platform-test service-aws-test bench lock clean
 
 # What the lock file lists and nothing else, each file with its hash; then this package itself, which also compiles the
 # native kernels where a C++ compiler is found; without one PyTorch computes.
@@ -27,6 +27,12 @@ types: $(VENV)/.installed
 
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# Whole runs under faults that recorded seeds draw: kills, full disks, what is lost, damaged, late or said twice on its
+# way. A seed that fails prints the command that repeats it alone.
+SEEDS ?= 200
+chaos: $(VENV)/.installed
+	$(BIN)/python test/chaos --seeds $(SEEDS)
 
 # The image of sites and centre; needs a Docker Engine, and as root installs Debian's.
 image: $(VENV)/.installed

@@ -1,0 +1,131 @@
+"""Runs a scenario and says whether it ended as it must: in the bits of the same run without faults, or with a reason.
+
+The oracle is the same run again, undisturbed, in which the same sites are left out of the same rounds: so a fault may
+cost a site its round, which everybody is told, and nothing else.
+"""
+
+import csv
+import re
+import shutil
+from dataclasses import dataclass, replace
+
+from consortium import SHORT, database
+
+from chaos.carrying import Platform, Stopped
+from chaos.scenario import CENTRE, HARMLESS, drawn
+from computation.tracking import notices, read
+
+#: Longest that the databases of one process are kept; they are the same for every seed.
+_made = {}
+
+
+class Wrong(AssertionError):
+    """The run ended as none may."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run under faults ended.
+
+    Attributes
+    ----------
+    how : str
+        `unbroken`: in the bits of the run without faults. `course`: in those of the run in which the same sites were
+        left out. `stopped`: with one reason.
+    told : str
+        The digest, or the reason.
+    """
+
+    how: str
+    told: str
+
+
+def judge(seed, folder):
+    """Run a seed's scenario in a folder of its own, and return how it ended; raises `Wrong`."""
+    scenario = drawn(seed)
+    run = _platform(scenario, folder / "faults")
+    try:
+        output = run.run()
+    except Stopped as error:
+        return _stopped(scenario, run, str(error))
+    course = _left_out(scenario, run)
+    clean = _platform(replace(scenario, faults=()), folder / "clean", course)
+    wanted = clean.run()
+    if output != wanted:
+        raise Wrong(f"ended in {output['model_digest'][:12]}; wanted {wanted['model_digest'][:12]} without {course}")
+    if scenario.harmless and course:
+        raise Wrong(f"left out {sorted(course)}, although nothing was lost")
+    if scenario.harmless:
+        _alike(scenario, run, clean)
+    _tidy(scenario, run, len(run.verdicts) - 2)
+    return Ended("course" if course else "unbroken", output["model_digest"])
+
+
+def _platform(scenario, folder, missing=()):
+    if not _made:
+        raise RuntimeError("no databases yet; call `prepare` first")
+    folder.mkdir(parents=True)
+    return Platform(folder, scenario, {name: _made[name] for name in scenario.sites}, _inputs(scenario), missing)
+
+
+def _inputs(scenario):
+    return {**SHORT, **scenario.settings}
+
+
+def prepare(folder):
+    """Make the sites' databases, once for all seeds of this process."""
+    for index in range(4):
+        name = f"local{index}"
+        _made[name] = database(folder / name / "site.db", seed=index, scans=(1 + index % 2, 1, 0))
+
+
+def tidy(folder):
+    """Remove what a seed has left."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_out(scenario, run):
+    """Return (site, round) of all that did not count, whatever the reason."""
+    rounds = [said for said in run.verdicts if "counted" in said]
+    return {(name, said["round"]) for said in rounds for name in scenario.sites if name not in said["counted"]}
+
+
+def _stopped(scenario, run, reason):
+    """Hold a reason against the faults: it must be a sentence of ours, and name who or what it was."""
+    if scenario.harmless:
+        raise Wrong(f"stopped, although nothing was lost: {reason}")
+    if "unexpected" in reason or str(run.folder) in reason or len(reason) > 700:
+        raise Wrong(f"stopped with no sentence of ours: {reason}")
+    guilty = {one.client for one in scenario.faults if one.kind not in HARMLESS}
+    named = set(re.findall(r"local\d", reason))
+    if not guilty & named and not (CENTRE in guilty and reason.startswith(f"{CENTRE}: ")):
+        raise Wrong(f"stopped and named nobody of {sorted(guilty)}: {reason}")
+    if named - guilty:
+        raise Wrong(f"stopped and named {sorted(named - guilty)}, where nothing was wrong: {reason}")
+    return Ended("stopped", reason)
+
+
+def _alike(scenario, run, clean):
+    """Every node must have written down the same as without faults, once, besides what became of its own journal."""
+    for client in (*scenario.sites, CENTRE):
+        journals = [one.at("output", client) / "journal.jsonl" for one in (run, clean)]
+        told, wanted = (
+            [(note.kind, note.text, note.times) for note in notices(read(path)) if note.kind != "journal"]
+            for path in journals
+        )
+        if told != wanted:
+            raise Wrong(f"{client} noted {told}; wanted {wanted}")
+
+
+def _tidy(scenario, run, rounds):
+    for client in (*scenario.sites, CENTRE):
+        output = run.at("output", client)
+        with (output / "metrics.csv").open(newline="") as file:
+            listed = [int(row["round"]) for row in csv.DictReader(file)]
+        if listed != list(range(1, rounds + 1)):
+            raise Wrong(f"{client}'s metrics.csv has rounds {listed}; wanted 1 to {rounds}")
+        kept = list((output / "checkpoints").glob("checkpoint-*.bin"))
+        if len(kept) > scenario.settings["keep_checkpoints"]:
+            raise Wrong(f"{client} keeps {len(kept)} checkpoints")
+        if not (output / "index.html").is_file():
+            raise Wrong(f"{client} has no page")
