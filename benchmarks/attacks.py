@@ -76,6 +76,7 @@ def _row(
 ) -> dict[str, Any]:
     settings = {
         "model": "meshnet-10x5", "patch_size": options.patch, "validate_every": 10**6, "seed": 1, "data": ["site.db"],
+        "min_scans": 1,
         **STRATEGIES[strategy], **({"epochs": options.epochs} if options.epochs else {}), **({} if screened else OFF),
     }  # fmt: skip
     # The laws' own loop: the platform's message path in one process.

@@ -321,6 +321,13 @@ class Settings:
         0.0, 0, 86_400, _FEDERATION, "Seconds after which a site sends what it has of a round; 0 is no limit."
     )
     keep_checkpoints: int = _whole(2, 2, 100, _FEDERATION, "Checkpoints that each node keeps.")
+    min_scans: int = _whole(
+        3,
+        1,
+        1000,
+        _FEDERATION,
+        "Fewest labelled scans of a split whose voxel counts leave a site; of one person they are tissue volumes.",
+    )
 
     @property
     def whole_volume(self) -> bool:

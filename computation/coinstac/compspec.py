@@ -50,6 +50,8 @@ def inputspec() -> list[dict[str, Any]]:
         "epochs": {"value": 75},
         "validate_every": {"value": 100},
         "seed": {"value": 1},
+        # The demo's people are made from a template, and a site has two of them to validate on.
+        "min_scans": {"value": 1},
     }
     return [site, site]
 

@@ -57,6 +57,8 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
     return settings[first], (
         *_roles(offers),
         *_idle(offers, settings[first]),
+        *_withheld(offers, settings[first]),
+        *_bare(offers),
         *_dominant(offers, settings[first]),
         *_allowed_differences(offers),
     )
@@ -85,8 +87,29 @@ def _roles(offers: Mapping[str, JoinOffer]) -> list[str]:
 
 def _idle(offers: Mapping[str, JoinOffer], settings: Settings) -> list[str]:
     validated = any(offer.labelled["valid"] for offer in offers.values())
-    told = "setting 'patience' has no effect, since no site has a labelled validation scan"
+    told = "setting 'patience' has no effect, since no site validates"
     return [told] if settings.patience and not validated else []
+
+
+def _withheld(offers: Mapping[str, JoinOffer], settings: Settings) -> list[str]:
+    """Tell which sites have scans to evaluate of which no counts leave."""
+    least = settings.min_scans
+    return [
+        f"{site} counts no {split!r} scan: it has fewer than {least} labelled ones (setting 'min_scans')"[:200]
+        for site in sorted(offers)
+        for split in ("valid", "test")
+        if least > 1 and offers[site].scans[split] and not offers[site].labelled[split]
+    ][:_MOST_NOTES]
+
+
+def _bare(offers: Mapping[str, JoinOffer]) -> list[str]:
+    """Tell that a mean over so few sites hides nobody's update."""
+    train = [site for site in sorted(offers) if offers[site].trains]
+    if len(offers) == 1 or len(train) > 2:
+        return []
+    if len(train) == 1:
+        return [f"only {train[0]} trains: every site sees its update as it is, since a mean of one hides nothing"[:200]]
+    return [f"only two sites train: {train[0]} and {train[1]} can each compute the other's update from the mean"[:200]]
 
 
 def _dominant(offers: Mapping[str, JoinOffer], settings: Settings) -> list[str]:

@@ -33,12 +33,12 @@ def check_role(trainer: Trainer, labelled: Mapping[str, int]) -> None:
     trainer : Trainer
         The site's.
     labelled : mapping of int
-        Labelled scans in `valid` and `test`.
+        Labelled scans in `valid` and `test` whose counts may leave the site.
 
     Raises
     ------
     StoreError
-        If there is no labelled scan at all.
+        If there is no labelled scan to train on, and none, or too few, to evaluate.
     SettingsError
         If a site that only evaluates would need batch-norm statistics of its own, which only training makes.
     """
@@ -46,8 +46,9 @@ def check_role(trainer: Trainer, labelled: Mapping[str, int]) -> None:
         return
     if not any(labelled.values()):
         raise StoreError(
-            "the scan database has no labelled scan to train on and none to evaluate; import some with split "
-            "'train', or with 'valid' or 'test' at a site that only evaluates"
+            "the scan database has no labelled scan to train on and none, or too few, to evaluate; import some with "
+            "split 'train', or with 'valid' or 'test' at a site that only evaluates, at least as many as setting "
+            f"'min_scans' says, {trainer.settings.min_scans}"
         )
     if trainer.settings.norm_policy == "local" and vector.statistics(trainer.model).size:
         raise SettingsError(

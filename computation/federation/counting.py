@@ -7,6 +7,7 @@ import traceback
 import numpy as np
 
 from computation.errors import public_text
+from computation.federation.withholding import Threshold
 from computation.tracking import Tracker
 from computation.training.metrics import Counts, dice
 from computation.training.trainer import Trainer
@@ -15,7 +16,7 @@ from computation.wire.messages import Evaluation
 __all__ = ["as_counts", "dice_of", "evaluate", "tell_fallbacks"]
 
 
-def evaluate(trainer: Trainer, tracker: Tracker, split: str, round: int) -> Evaluation | None:
+def evaluate(trainer: Trainer, tracker: Tracker, split: str, round: int, threshold: Threshold) -> Evaluation | None:
     """Count the voxels of one split with the model as it stands in a round, which is the one after the round before.
 
     Parameters
@@ -28,12 +29,16 @@ def evaluate(trainer: Trainer, tracker: Tracker, split: str, round: int) -> Eval
         `valid` or `test`.
     round : int
         The round that has begun, from 1.
+    threshold : Threshold
+        Says which counts may leave the site.
 
     Returns
     -------
     Evaluation or None
-        None where the split has no labelled scan or cannot be evaluated.
+        None where the split has no labelled scan, cannot be evaluated, or has counts that must not leave.
     """
+    if threshold.shut(split):
+        return None
     try:
         counts = trainer.evaluate(split)
     except Exception as error:
@@ -47,6 +52,9 @@ def evaluate(trainer: Trainer, tracker: Tracker, split: str, round: int) -> Eval
     if counts.skipped:
         said = f"{len(counts.skipped)} scans of split {split!r} could not be read and were not evaluated"
         tracker.notice("skipped", said, round=round, scans=counts.skipped)
+    if lack := threshold.lack(split, counts):
+        tracker.notice("withheld", f"the counts of split {split!r} did not leave this site: {lack}", round=round)
+        return None
     intersection, predicted, truth = (
         tuple(map(int, row)) for row in (counts.intersection, counts.predicted, counts.truth)
     )

@@ -24,6 +24,7 @@ from computation.errors import (
 )
 from computation.federation import brought, counting, initial, portions, results, screening, selection
 from computation.federation.given import given
+from computation.federation.withholding import Threshold
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
 from computation.settings import Member, Settings, parse
@@ -95,8 +96,7 @@ class SiteRun:
         self._read(inputs)
         self._open()
         self._make(1)
-        labelled, voxels = brought.labelled_counts(self.store)
-        brought.check_role(self.trainer, labelled)
+        brought.check_role(self.trainer, self.threshold.labelled)
         initial.check_policy(self.trainer, self.settings)
         if self.given.model:
             self.brought = initial.load(self.given.model, self.trainer, self.settings)
@@ -104,8 +104,8 @@ class SiteRun:
             settings=self.settings.as_json(),
             classes=self.store.label_names,
             scans=brought.scan_counts(self.store, self.trainer),
-            labelled=labelled,
-            voxels=voxels,
+            labelled=self.threshold.labelled,
+            voxels=self.threshold.voxels,
             steps=self.trainer.steps_per_epoch,
             preparation=self.preparation,
             device=self.trainer.device.type,
@@ -125,6 +125,7 @@ class SiteRun:
         self.given = given(self.folders.base, self.member)
         self.store = open_store(self.given.database, classes=self.settings.classes)
         self.preparation = brought.preparation(self.store)
+        self.threshold = Threshold(self.settings.min_scans, *brought.labelled_counts(self.store))
 
     def _make(self, rounds: int, batches: int | None = None) -> None:
         self.trainer = self.make_trainer(
@@ -159,6 +160,7 @@ class SiteRun:
         self.tracker.event("plan", **plan.as_json(), settings=self.settings.as_json())
         for note in plan.notes:
             self.tracker.notice("difference", note)
+        self.threshold.tell(self.tracker)
         self.tracker.event("device", reason=self.trainer.choice.reason, arithmetic=self.trainer.arithmetic)
         if self.trainer.choice.fallback:
             self.tracker.notice("fallback", self.trainer.choice.reason)
@@ -336,7 +338,7 @@ class SiteRun:
         if not self._validates(after):
             return None
         self._keep_statistics(after)
-        return counting.evaluate(self.trainer, self.tracker, "valid", after + 1)
+        return counting.evaluate(self.trainer, self.tracker, "valid", after + 1, self.threshold)
 
     def _validates(self, after: int) -> bool:
         return after > 0 and after % self.settings.validate_every == 0
@@ -362,7 +364,8 @@ class SiteRun:
         """Count with the final model."""
         self.ended = True
         counts = {
-            split: counting.evaluate(self.trainer, self.tracker, split, self.round) for split in ("valid", "test")
+            split: counting.evaluate(self.trainer, self.tracker, split, self.round, self.threshold)
+            for split in ("valid", "test")
         }
         return FinishOffer("evaluated", self.trainer.digest(), {k: v for k, v in counts.items() if v is not None})
 
@@ -407,6 +410,7 @@ class SiteRun:
             "round": self.round,
             "journal": self.tracker.position,
             "ended": self.ended,
+            "counted": self.threshold.record(),
             "offer": self.offer.as_json() if self.offer else None,
         }
         return arrays, values
@@ -416,6 +420,7 @@ class SiteRun:
         self.tracker.go_on(values["journal"])
         self._read(values["inputs"])
         self._open()
+        self.threshold.restore(values["counted"])
         self.plan = Plan.parse(values["plan"]) if values["plan"] else None
         if not self.plan:
             self._make(1)

@@ -32,7 +32,14 @@ COMMAND = [sys.executable, "-m", "computation.cli"]
 PASSWORD = "a long sentence for pictures"
 SITES = ("Hospital North", "Hospital South")
 #: What the pictured run is to be, where it is not as usual: small enough to end within minutes on any machine.
-SETTINGS = {"model": "meshnet-10x5", "epochs": "12", "patch_size": "32", "validate_every": "6", "learning_rate": "0.03"}
+SETTINGS = {
+    "model": "meshnet-10x5",
+    "min_scans": "1",
+    "epochs": "12",
+    "patch_size": "32",
+    "validate_every": "6",
+    "learning_rate": "0.03",
+}
 #: Pixels of a picture, the least and the most of its height, and its quality: below 60 kB each.
 WIDTH, LEAST, TALLEST, QUALITY = 1160, 560, 1400, 72
 

@@ -74,21 +74,36 @@ def test_a_value_that_all_sites_read_in_an_error_is_cut():
 
 def test_patience_without_anything_to_validate_is_told():
     blind = replace(joined(patience=2), labelled=NONE, voxels=NONE)
-    assert agree({"a": blind})[1] == ("setting 'patience' has no effect, since no site has a labelled validation scan",)
+    assert agree({"a": blind})[1] == (
+        "setting 'patience' has no effect, since no site validates",
+        "a counts no 'valid' scan: it has fewer than 3 labelled ones (setting 'min_scans')",
+    )
     assert agree({"a": joined(patience=2)})[1] == ()
 
 
 def test_a_site_that_says_it_has_nearly_all_scans_is_told_of():
-    assert agree({"a": joined(9), "b": joined(1)})[1] == ()
-    _, notes = agree({"a": joined(1), "b": joined(90_000)})
-    assert notes == ("b says that it has 90000 of 90001 training scans, which decides the rounds",)
+    sites = {"a": joined(9), "b": joined(1), "c": joined(1)}
+    assert agree(sites)[1] == ()
+    _, notes = agree({**sites, "b": joined(90_000)})
+    assert notes == ("b says that it has 90000 of 90010 training scans, which decides the rounds",)
 
 
 def test_a_federation_in_which_nobody_trains_is_refused():
     with pytest.raises(SettingsError, match="no site has a labelled scan to train on"):
         agree({"a": joined(0), "b": joined(0)})
     _, notes = agree({"a": joined(0), "b": joined(1)})
-    assert notes == ("a has no scan to train on and only evaluates",)
+    assert notes == (
+        "a has no scan to train on and only evaluates",
+        "only b trains: every site sees its update as it is, since a mean of one hides nothing",
+    )
+
+
+def test_two_sites_that_train_are_told_that_a_mean_of_two_hides_nothing():
+    told = ("only two sites train: a and b can each compute the other's update from the mean",)
+    assert agree({"a": joined(), "b": joined()})[1] == told
+    assert agree({"a": joined(), "b": joined(), "c": joined()})[1] == ()
+    assert told[0] in agree({"a": joined(), "b": joined(), "c": joined(0)})[1]
+    assert agree({"a": joined()})[1] == ()
 
 
 def test_what_is_a_members_own_has_no_place_in_a_join():
