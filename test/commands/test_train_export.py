@@ -68,6 +68,7 @@ def test_inputs_take_json_words_and_the_databases_classes(tmp_path):
         "model": "meshnet-10x5",
         "learning_rate": 1e-3,
         "classes": ["background", "lesion"],
+        "min_scans": 1,  # alone, nothing leaves the machine
         "data": ["site.db"],
     }
     with pytest.raises(SettingsError, match="'data'"):
