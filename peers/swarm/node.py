@@ -20,6 +20,7 @@ from computation.checks import is_text
 from computation.errors import PeersError
 from computation.files import replacing
 from computation.terminal import console
+from computation.tracking import lines, mean
 from computation.tracking.journal import Journal
 from computation.wire import payload
 from computation.wire.payload import MODEL, Payload
@@ -137,7 +138,7 @@ def run(order: Order) -> float:
     authors = feeding.authors(order.feeds)
     with ExitStack() as open_:
         wire = open_.enter_context(_wire(order, store, bool(authors)))
-        _write(order.output / "address.txt", wire.address + "\n")
+        lines.replace(order.output / "address.txt", wire.address + "\n")
         console().print(f"listening at {wire.address}")
         journal.write("listening", address=wire.address, role=order.protocol.role, slices=len(learner.own))
         peer = _peer(order, wire.name, learner, journal)
@@ -208,7 +209,7 @@ def _identity(output: Path) -> bytes:
     """Return the node's secret, a new one where it has none: it is the same node after a restart."""
     path = output / "identity"
     if not path.exists():
-        _write(path, secrets.token_hex(_LEAST_KEY), private=True)
+        _keep(path, secrets.token_hex(_LEAST_KEY))
     return bytes.fromhex(path.read_text(encoding="ascii"))
 
 
@@ -260,25 +261,25 @@ def _measured(report: Report) -> dict[str, float | None]:
 def _finish(order: Order, peer: Peer, wire: Wire, journal: Journal) -> None:
     """Write down the model, what a restart needs, and the measures."""
     learner, maturity = peer.learner, _maturity(peer)
-    _write(order.output / "memory.json", json.dumps(peer.memory), private=True)
+    _keep(order.output / "memory.json", json.dumps(peer.memory))
     whole = Payload(MODEL, maturity, learner.manifest, learner.vector())
     payload.write(order.output / _MODEL, whole)
-    holders = wire.counts.holders
     found: dict[str, Any] = {
         "accuracy": learner.accuracy(),  # type: ignore[attr-defined]
         "maturity": maturity,
         "received": wire.counts.received,
         "again": wire.counts.again,
         "sent": wire.counts.sent,
-        "resilience": sum(holders) / len(holders) if holders else None,
+        "resilience": mean(wire.counts.holders),
         "digest": learner.digest(),
     }
-    _write(order.output / "result.json", json.dumps(found, indent=2) + "\n")
+    lines.replace(order.output / "result.json", json.dumps(found, indent=2) + "\n")
     journal.write("done", **found)
     page.write(order.output, found)
 
 
-def _write(path: Path, text: str, private: bool = False) -> None:
+def _keep(path: Path, text: str) -> None:
+    """Write a file that is for this node alone."""
     with replacing(path) as partial:
-        partial.touch(0o600 if private else 0o644)
+        partial.touch(0o600)
         partial.write_text(text, encoding="utf-8")

@@ -8,13 +8,16 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import torch
 
 from computation.errors import PeersError
+from computation.tracking import mean
 from peers.protocols.swarm import Swarm
 from peers.swarm.comparing import Row
 from peers.swarm.data import digits
@@ -95,10 +98,6 @@ def _results(orders: Sequence[Order], seconds: float) -> list[dict[str, Any]]:
 
 
 def _live(order: Order, join: tuple[str, ...]) -> None:
-    from dataclasses import replace
-
-    import torch
-
     torch.set_num_threads(1)
     run(replace(order, join=join))
 
@@ -131,7 +130,6 @@ def _result(order: Order, process: BaseProcess) -> dict[str, Any]:
 
 def _row(size: int, threshold: int, seconds: float, results: Sequence[dict[str, Any]]) -> Row:
     accuracies = [one["accuracy"] for one in results]
-    resilience = [one["resilience"] for one in results if one["resilience"] is not None]
     received, again = (sum(one[name] for one in results) for name in ("received", "again"))
     return Row(
         size,
@@ -139,7 +137,7 @@ def _row(size: int, threshold: int, seconds: float, results: Sequence[dict[str, 
         float(np.mean(accuracies)),
         min(accuracies),
         received,
-        float(np.mean(resilience)) if resilience else 0.0,
+        mean([one["resilience"] for one in results]) or 0.0,
         again / max(received, 1),
         sum(one["maturity"] for one in results),
         seconds,
