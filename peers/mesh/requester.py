@@ -188,10 +188,7 @@ class Requester:
         self, name: str, wish: Wish, criteria: Criteria, size: float, reserved: list[_Reserved]
     ) -> list[_Reserved]:
         """Return who is there before any data are divided; for those who have gone others are looked for."""
-        there = [one for one in reserved if self._still(one, name, wish, size)]
-        for one in reserved:
-            if one not in there:
-                self._told(f"{one.offer.name} has gone between its assignment and the start; another one is looked for")
+        there = self._there(reserved, name, wish, size, "; another one is looked for")
         return reserved if len(there) == len(reserved) else self._reserved(name, wish, criteria, size, there)
 
     def _reserved(
@@ -245,10 +242,7 @@ class Requester:
         self, name: str, wish: Wish, reserved: list[_Reserved], accounts: dict[str, data.Account], size: float
     ) -> tuple[tuple[str, str, str], ...]:
         """Start the task at each, the first leads; it goes on without those who have gone since data were divided."""
-        there = [one for one in reserved if self._still(one, name, wish, size)]
-        for one in reserved:
-            if one not in there:
-                self._told(f"{one.offer.name} has gone between its assignment and the start")
+        there = self._there(reserved, name, wish, size)
         if not there or (self._strict and len(there) < len(reserved)):
             raise PeersError("the providers have gone before the start; begin again")
         leader, nodes = there[0], list[dict[str, Any]]()
@@ -272,6 +266,14 @@ class Requester:
         if not begun:
             raise PeersError("no provider began; look at their logs")
         return tuple(begun)
+
+    def _there(self, reserved: list[_Reserved], name: str, wish: Wish, size: float, then: str = "") -> list[_Reserved]:
+        """Return those who are still there; tell of each of the others."""
+        there = [one for one in reserved if self._still(one, name, wish, size)]
+        for one in reserved:
+            if one not in there:
+                self._told(f"{one.offer.name} has gone between its assignment and the start{then}")
+        return there
 
     def _still(self, one: _Reserved, name: str, wish: Wish, size: float) -> bool:
         answer = self._ask(one.offer.address, one.offer.key, self._content(name, wish, size, "reserve"))
