@@ -64,8 +64,8 @@ class Exchange:
         self._lines: dict[Any, _Line] = {}
         host.set_stream_handler(_PROTOCOL, self._serve)
 
-    async def ask(self, peer: Any, blocks: Sequence[bytes]) -> bool:
-        """Ask a peer for blocks, keep those that come, and tell whether all are here.
+    async def ask(self, peer: Any, blocks: Sequence[bytes]) -> None:
+        """Ask a peer for those blocks that are not here, and keep what comes.
 
         Raises
         ------
@@ -83,7 +83,6 @@ class Exchange:
             if wanted:
                 line.stream = await self.host.new_stream(peer, [_PROTOCOL])
                 await self._asked(line, wanted)
-        return all(map(self.store.has, blocks))
 
     async def _asked(self, line: _Line, wanted: Sequence[bytes]) -> None:
         """Ask on a stream; one that fails is open no longer."""
