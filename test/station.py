@@ -48,7 +48,7 @@ class Station:
 
 
 def obey(wire, words):
-    from peers.requests import Drop, Get, Peers, Publish, Put, Wait
+    from peers.requests import Get, Peers, Publish, Put, Wait
 
     match words:
         case ["peers"]:
@@ -59,8 +59,6 @@ def obey(wire, words):
             address = wire.perform(Put(content(seed, size)))
             wire.perform(Publish(topic, address))
             return address
-        case ["hear", seconds]:
-            return [[one.text, one.sender] for one in wire.perform(Wait(seconds))]
         case ["get", address, seconds]:
             began = time.monotonic()
             found = wire.perform(Get(address, seconds))
@@ -69,10 +67,6 @@ def obey(wire, words):
             (note, *_) = wire.perform(Wait(seconds))
             found = wire.perform(Get(note.text, seconds, note.sender))
             return [found and hashlib.sha256(found).hexdigest(), time.monotonic()]
-        case ["drop", address]:
-            return wire.perform(Drop(address))
-        case ["clock"]:
-            return time.monotonic()
         case ["counts"]:
             return [wire.counts.received, wire.counts.again]
     raise ValueError(words)

@@ -13,7 +13,7 @@ from peers.engines import virtual
 from peers.engines.network import Network, Outage
 from peers.protocols.centred import Centred
 from peers.protocols.leader import MEAN, SHARE, Leader
-from peers.requests import Message, Peers, Poll, Report, Send, Wait
+from peers.requests import Message, Peers, Poll, Report, Send, Wait, passed_on
 
 seeds = st.integers(0, 2**31)
 
@@ -41,12 +41,10 @@ class Watch:
         self.closed, self.replies, self.shares, self.waits = {}, [], [], {}
 
     def __call__(self, steps, peer):
-        answer, offered = None, None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return end.value
+        offered = None
+
+        def see(request):
+            nonlocal offered
             if isinstance(request, Send) and request.message.topic == MEAN:
                 self.replies.append((peer.clock(), request.to, request.message))
             if isinstance(request, Send) and request.message.topic == SHARE:
@@ -58,7 +56,9 @@ class Watch:
                 if offered is not None:
                     self.waits.setdefault(peer.name, []).append(peer.clock() - offered)
                 offered = None
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)
 
 
 def test_o20_nobody_waits_for_another_after_the_first_cycle_which_ends_at_the_slowest():

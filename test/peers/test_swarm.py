@@ -59,12 +59,8 @@ def test_o25_a_slice_that_enough_others_used_is_not_chosen_and_maturity_rises(co
 
     def choosing(steps, peer):
         """See, whenever a peer says that it used a slice, how many others it had heard of before."""
-        answer = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration:
-                return
+
+        def see(request):
             if isinstance(request, Publish):
                 word = words.read(request.topic, request.text)
                 if isinstance(word, Use):
@@ -73,7 +69,9 @@ def test_o25_a_slice_that_enough_others_used_is_not_chosen_and_maturity_rises(co
                 if isinstance(word, Offer):
                     assert word.maturity == before.setdefault(peer.name + " matured", 0) + 1
                     before[peer.name + " matured"] += 1
-            answer = yield request
+            return request
+
+        return passed_on(steps, see)
 
     network = Network(latency=0.01, jitter=jitter, seconds=0.1, seed=seed)
     virtual.run(here.starts(Swarm(share=True, overuse=overuse), choosing), network)
