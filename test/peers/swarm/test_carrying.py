@@ -2,9 +2,10 @@
 
 import hashlib
 import socket
-import time
+from functools import partial
 
 import pytest
+import waiting
 from full_disk import small_files
 
 pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
@@ -22,14 +23,7 @@ from peers.swarm.intake import Intake, bring
 from peers.swarm.store import Store
 
 CHANNEL = Channel("feeds", b"k" * 32)
-
-
-def until(happened, seconds=100.0):
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return found
+until = partial(waiting.until, seconds=100.0)
 
 
 class Full:

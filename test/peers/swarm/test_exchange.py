@@ -1,10 +1,11 @@
 """Blocks among liars: garbage ends a stream and nothing else, and who lies or is silent is passed by."""
 
 import hashlib
-import time
+from functools import partial
 
 import numpy as np
 import pytest
+import waiting
 
 pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
 
@@ -23,14 +24,7 @@ CHANNEL = Channel("exchange", b"k" * 32)
 CONTENT = np.random.default_rng(5).bytes(100_000)
 WRONG = Message()
 WRONG.payload.add(prefix=bytes.fromhex("01551220"), data=b"another block")
-
-
-def until(happened, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
+until = partial(waiting.until, seconds=60.0)
 
 
 @pytest.fixture

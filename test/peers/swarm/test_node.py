@@ -4,10 +4,12 @@ import hashlib
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import waiting
 
 pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
 
@@ -22,18 +24,11 @@ from peers.swarm.store import Store
 
 ROOT = Path(__file__).parents[3]
 CHANNEL = Channel("test", b"k" * 32)
+until = partial(waiting.until, seconds=100.0)
 
 
 def swarm(*words):
     return [sys.executable, "-m", "computation.cli", "swarm", *map(str, words)]
-
-
-def until(happened, seconds=100.0):
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
-    return found
 
 
 def wires(folder, count, topics=("a",), channel=CHANNEL):

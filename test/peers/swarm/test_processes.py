@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import waiting
 
 pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
 
@@ -22,14 +23,7 @@ from computation.tracking import journal
 from computation.wire.payload import PREFIX
 
 ROOT = Path(__file__).parents[3]
-
-
-def until(happened, seconds=200.0):
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return found
+until = partial(waiting.until, seconds=200.0)
 
 
 @pytest.fixture
