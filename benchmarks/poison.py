@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from computation.training.trainer import Gradient, LocalResult, Trainer
+from computation.training.trainer import Correction, Gradient, LocalResult, Trainer
 from computation.wire.payload import Vector
 
 __all__ = ["ATTACKER", "ATTACKS", "poisoned"]
@@ -50,9 +50,9 @@ def poisoned(attack: str, site: str = ATTACKER) -> type[Trainer]:
             values[where] = change(values[where], round)
             return Gradient(honest.loss, honest.samples, honest.batches, honest.skipped, values)
 
-        def local_steps(self, round: int) -> LocalResult:
+        def local_steps(self, round: int, correct: Correction | None = None) -> LocalResult:
             before = self.vector()
-            honest = super().local_steps(round)
+            honest = super().local_steps(round, correct)
             if self.site == site and attack != "none":
                 self._take(before + change(self.vector() - before, round))
             return honest

@@ -272,9 +272,34 @@ class Settings:
 
     strategy: str = _choice(
         "gradient-mean",
-        ("gradient-mean", "fedavg"),
+        ("gradient-mean", "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold"),
         _FEDERATION,
-        "Average one gradient a round, or average models after local steps.",
+        "Average one gradient a round (gradient-mean), or models after local steps; docs/strategies.md has them all.",
+    )
+    proximal: float = _number(
+        0.01, 0, 1000, _FEDERATION, "fedprox: weight of the squared distance to the common model; 0 is fedavg."
+    )
+    server_rate: float = _number(
+        0.0,
+        0,
+        10,
+        _FEDERATION,
+        "fedavgm, fedadam, fedyogi, fedadagrad: rate of the step to the mean model; 0 is 1 for fedavgm, else 0.01.",
+    )
+    server_momentum: float = _number(
+        0.9,
+        0,
+        0.999,
+        _FEDERATION,
+        "fedavgm, fedadam, fedyogi, fedadagrad: momentum of the step to the mean model.",
+    )
+    server_adaptivity: float = _number(
+        0.001,
+        0,
+        10,
+        _FEDERATION,
+        "fedadam, fedyogi, fedadagrad: added to the root of the second moment; more is less adaptive.",
+        positive=True,
     )
     local_steps: int = _whole(
         1, 1, _MANY, _FEDERATION, "Batches a site works through in a round: accumulated (gradient-mean) or stepped."
@@ -424,7 +449,37 @@ def _clean(name: str, value: Any, option: Option) -> Any:
         raise SettingsError(f"setting {name!r} is {shown}; wanted {wanted}") from None
 
 
+_STEPPING = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
+#: Settings that mean something under these strategies only.
+_ONLY_UNDER = {
+    "proximal": ("fedprox",),
+    "server_rate": _STEPPING,
+    "server_momentum": _STEPPING,
+    "server_adaptivity": _STEPPING[1:],
+}
+#: What SCAFFOLD's control variates follow from: steps along the gradient alone, of sites that weigh the same.
+_SCAFFOLDS = {"optimizer": "sgd", "momentum": 0.0, "weighting": "equal"}
+
+
+def _check_strategy(settings: Settings) -> None:
+    for name, strategies in _ONLY_UNDER.items():
+        value, usual = getattr(settings, name), getattr(Settings(), name)
+        if value != usual and settings.strategy not in strategies:
+            raise SettingsError(
+                f"setting {name!r} is {value:g} and has no effect with strategy {settings.strategy!r}; "
+                f"leave it at {usual:g}, or take {' or '.join(strategies)}"
+            )
+    for name, wanted in _SCAFFOLDS.items():
+        value = getattr(settings, name)
+        if settings.strategy == "scaffold" and value != wanted:
+            raise SettingsError(
+                f"setting {name!r} is {value!r}; strategy 'scaffold' wants {wanted!r}, since its corrections follow "
+                "from plain steps of sites that weigh the same"
+            )
+
+
 def _check_together(settings: Settings) -> None:
+    _check_strategy(settings)
     if settings.class_weights and len(settings.class_weights) != len(settings.classes):
         raise SettingsError(
             f"setting 'class_weights' has {len(settings.class_weights)} values for {len(settings.classes)} classes; "

@@ -106,7 +106,9 @@ def _add_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--graph", help="gossip, push-sum: ring, complete, exponential or random")
     parser.add_argument("--tau", type=int, help="ring-broadcast: rounds between two broadcasts")
     parser.add_argument("--probability", type=float, help="gossip: of a push after a round")
-    parser.add_argument("--clients", type=float, help="gradient-mean, fedavg: share of the peers that work in a round")
+    parser.add_argument(
+        "--clients", type=float, help="gradient-mean, fedavg and its kin: share of the peers that work in a round"
+    )
     parser.add_argument("--staleness", type=int, help="leader: rounds that a peer may be ahead of the slowest one")
     parser.add_argument("--noise", type=float, help="gossip, push-sum: standard deviation of the noise on each link")
 

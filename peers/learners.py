@@ -18,7 +18,7 @@ from computation.errors import ModelError, PeersError, ResumeError
 from computation.model import vector
 from computation.training.device import computing
 from computation.training.faults import NotFiniteError
-from computation.training.trainer import Gradient, LocalResult
+from computation.training.trainer import Correction, Gradient, LocalResult
 from computation.wire import payload
 from computation.wire.payload import Manifest, Vector
 from peers import nest
@@ -70,8 +70,8 @@ class Learner(Protocol):
         """Step the optimiser once with a gradient of shape `(manifest.size,)`."""
         ...
 
-    def local_steps(self, round: int) -> LocalResult:
-        """Step the optimiser on each of the round's batches."""
+    def local_steps(self, round: int, correct: Correction | None = None) -> LocalResult:
+        """Step the optimiser on each of the round's batches, whose gradients may be corrected."""
         ...
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -290,8 +290,15 @@ class ModuleLearner:
             self._optimiser.step()
             vector.scatter(self.model, self._travelling, mean[size:])
 
-    def local_steps(self, round: int) -> LocalResult:
+    def local_steps(self, round: int, correct: Correction | None = None) -> LocalResult:
         """Step the optimiser on each of the round's batches.
+
+        Parameters
+        ----------
+        round : int
+            From 1.
+        correct : callable, optional
+            Corrects the gradient of each step; see `Trainer.local_steps`.
 
         Raises
         ------
@@ -301,9 +308,15 @@ class ModuleLearner:
         tally = _Tally()
         with self._stepping(round):
             for loss, samples in self._passes(round):
+                if correct is not None:
+                    self._correct(correct)
                 self._optimiser.step()
                 tally.add(loss, samples)
             return LocalResult(tally.mean(round), tally.samples, tally.batches, ())
+
+    def _correct(self, correct: Correction) -> None:
+        values, slope = vector.gather(self.model, self._parameters), vector.gradient(self.model)
+        vector.load_gradient(self.model, correct(values.astype(np.float64), slope.astype(np.float64)))
 
     @contextmanager
     def _stepping(self, round: int) -> Iterator[None]:

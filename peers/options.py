@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from computation import strategies
 from computation.errors import PeersError
-from computation.strategies.fedavg import FedAvg
-from computation.strategies.gradient_mean import GradientMean
+from computation.settings import Settings
 from peers import topology
 from peers.noise import Noisy
 from peers.protocols.base import Rule
@@ -122,9 +122,9 @@ class Choice:
     def __str__(self) -> str:
         return " ".join([self.protocol, *(f"{name}={value}" for name, value in self.given.items())])
 
-    def rule(self) -> Rule:
-        """Make the protocol; raises `PeersError` if an option is out of range."""
-        rule = PROTOCOLS[self.protocol].make(self)
+    def rule(self, settings: Settings | None = None) -> Rule:
+        """Make the protocol, for a run of these settings; raises `PeersError` if an option is out of range."""
+        rule = PROTOCOLS[self.protocol].make(self, settings or Settings(strategy=self.strategy))
         return Noisy(rule, self.noise) if self.noise else rule
 
     @property
@@ -140,7 +140,7 @@ class _Entry:
     text: str
     strategy: str
     options: tuple[str, ...]
-    make: Callable[[Choice], Rule]
+    make: Callable[[Choice, Settings], Rule]
 
 
 def _value(text: str) -> Any:
@@ -152,16 +152,15 @@ def _value(text: str) -> Any:
     return text
 
 
-def _centred(choice: Choice) -> Rule:
-    strategy = FedAvg() if choice.protocol == "fedavg" else GradientMean()
-    return Centred(strategy, 1.0 if choice.clients is None else choice.clients)
+def _centred(choice: Choice, settings: Settings) -> Rule:
+    return Centred(strategies.named(settings), 1.0 if choice.clients is None else choice.clients)
 
 
-def _ring_broadcast(choice: Choice) -> Rule:
+def _ring_broadcast(choice: Choice, settings: Settings) -> Rule:
     return RingBroadcast() if choice.tau is None else RingBroadcast(choice.tau)
 
 
-def _gossip(choice: Choice) -> Rule:
+def _gossip(choice: Choice, settings: Settings) -> Rule:
     if choice.mixing is None and choice.graph is None:
         return Gossip() if choice.probability is None else Gossip(choice.probability)
     if choice.probability is not None:
@@ -176,7 +175,7 @@ def _gossip(choice: Choice) -> Rule:
     return Mixing(kind, matrix=_matrix(Path(path)))
 
 
-def _push_sum(choice: Choice) -> Rule:
+def _push_sum(choice: Choice, settings: Settings) -> Rule:
     if choice.mixing not in (None, "column"):
         raise PeersError(
             f"push-sum takes column-stochastic mixing only, not {choice.mixing}: each peer must share out all that it "
@@ -185,7 +184,7 @@ def _push_sum(choice: Choice) -> Rule:
     return PushSum() if choice.graph is None else PushSum(choice.graph)
 
 
-def _leader(choice: Choice) -> Rule:
+def _leader(choice: Choice, settings: Settings) -> Rule:
     return Leader() if choice.staleness is None else Leader(choice.staleness)
 
 
@@ -198,9 +197,18 @@ def _matrix(path: Path) -> topology.Matrix:
         ) from None
 
 
+def _averaged(name: str, text: str) -> _Entry:
+    return _Entry(text, name, ("clients",), _centred)
+
+
 PROTOCOLS: Mapping[str, _Entry] = {
-    "gradient-mean": _Entry("one averaged gradient a round, as on COINSTAC", "gradient-mean", ("clients",), _centred),
-    "fedavg": _Entry("local steps, then the mean of the models, as on COINSTAC", "fedavg", ("clients",), _centred),
+    "gradient-mean": _averaged("gradient-mean", "one averaged gradient a round, as on COINSTAC"),
+    "fedavg": _averaged("fedavg", "local steps, then the mean of the models, as on COINSTAC"),
+    "fedprox": _averaged("fedprox", "fedavg whose local steps are drawn back to the common model"),
+    "fedavgm": _averaged("fedavgm", "fedavg, then a step with momentum to the mean"),
+    "fedadam": _averaged("fedadam", "fedavg, then Adam's step to the mean"),
+    "fedyogi": _averaged("fedyogi", "fedavg, then Yogi's step to the mean"),
+    "fedadagrad": _averaged("fedadagrad", "fedavg, then Adagrad's step to the mean"),
     "ring-broadcast": _Entry(
         "averaged gradients, and one peer's parameters for all every tau rounds",
         "gradient-mean",

@@ -9,7 +9,9 @@ from typing import Any
 
 from computation.coinstac.node import Folders
 from computation.errors import PeersError
+from computation.settings import parse
 from peers.options import Choice
+from peers.protocols.base import Rule
 from simulator import inputspec
 from simulator.layout import RUN, Layout
 
@@ -47,6 +49,10 @@ class Order:
     def names(self) -> tuple[str, ...]:
         """Names of the peers."""
         return tuple(sorted(self.tasks))
+
+    def rule(self, name: str) -> Rule:
+        """Return the protocol as one peer's settings have it; raises `SettingsError` if they cannot be used."""
+        return self.choice.rule(parse(self.tasks[name])[0])
 
     @property
     def layout(self) -> Layout:

@@ -175,8 +175,7 @@ def take_part(
     """
     from peers.engines import torchrun
 
-    rule = order.choice.rule()
-    require(order.choice.protocol, rule.needs, torchrun.NAME, torchrun.OFFERS)
+    require(order.choice.protocol, order.choice.rule().needs, torchrun.NAME, torchrun.OFFERS)
     began = time.monotonic()
     with torchrun.joined(torchrun.Options(order.names, patience=order.patience, **asdict(meeting))) as group:
         where = place(order, group.name)
@@ -185,7 +184,7 @@ def take_part(
             order.names,
             where,
             order.tasks[group.name],
-            rule,
+            order.rule(group.name),
             group.run_name,
             patience=order.patience,
             resume=resume,

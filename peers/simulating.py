@@ -75,7 +75,7 @@ def _starter(order: Order, name: str, told: Told) -> virtual.Start[Outcome]:
                 order.names,
                 folders(order, name),
                 order.tasks[name],
-                order.choice.rule(),
+                order.rule(name),
                 _run(order),
                 patience=order.patience,
                 observer=observer,

@@ -23,6 +23,7 @@ from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
 from computation.strategies import Combined, Contribution, named
+from computation.strategies.remembering import recall, remember
 from computation.tracking import RoundNumbers, SiteNumbers, Tracker
 from computation.training.learner import Learner
 from computation.wire import payload
@@ -312,10 +313,12 @@ class CentreRun:
     def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what a restarted centre needs."""
         arrays, learner = self.learner.state()
+        remembered, strategy = remember(self.strategy)
         values = {
             "offers": self.joined,
             "plan": self.plan.as_json() if self.plan else None,
             "learner": learner,
+            "strategy": strategy,
             "round": self.round,
             "journal": self.tracker.position,
             "void_in_a_row": self.void_in_a_row,
@@ -327,7 +330,7 @@ class CentreRun:
             "results": self.results.as_json() if self.results else None,
             "evaluations": {site: offer.as_json() for site, offer in self.evaluations.items()},
         }
-        return {**arrays, "best_vector": self.selection.values}, values
+        return {**arrays, **remembered, "best_vector": self.selection.values}, values
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Go back to a recorded state."""
@@ -339,6 +342,7 @@ class CentreRun:
         self._build(self.plan.rounds)
         self.selection.restore(values["selection"], arrays["best_vector"].astype(self.learner.dtype))
         self.learner.load_state({k: v for k, v in arrays.items() if k != "best_vector"}, values["learner"])
+        recall(self.strategy, arrays, values["strategy"])
         self.round, self.void_in_a_row = values["round"], values["void_in_a_row"]
         self.contributed = dict(values["contributed"])
         self.stopped, self.began = values["stopped"], time.monotonic() - values["spent"]

@@ -29,6 +29,7 @@ from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
 from computation.settings import Member, Settings, parse
 from computation.strategies import Combined, named
+from computation.strategies.remembering import recall, remember
 from computation.tracking import RoundNumbers, Tracker
 from computation.training.faults import NotFiniteError
 from computation.training.trainer import Trainer
@@ -137,7 +138,7 @@ class SiteRun:
             device=self.member.device,
             batches=batches,
         )
-        self.strategy = named(self.settings)
+        self.strategy = named(self.settings, self.folders.client)
 
     def prepare(self, plan: Plan) -> None:
         """Take over the plan, and make the trainer for it."""
@@ -199,7 +200,9 @@ class SiteRun:
         self._check_common(f"before the end of round {self.round}")
         if not verdict.void:
             values = self.receive("combination", COMBINATION, self.round, self.trainer.digest())
-            self.strategy.apply(self.trainer, Combined(self.round, verdict.counted, verdict.loss or 0.0, values))
+            loss = verdict.loss or 0.0
+            combined = Combined(self.round, verdict.counted, loss, values, verdict.clipped)
+            self.strategy.apply(self.trainer, combined)
         size = payload.length(self.trainer.manifest, self.trainer.dtype)
         gave = self.offer is not None and self.offer.status == "ok"
         self.close(verdict, sent=size if gave else 0, received=0 if verdict.void else size)
@@ -401,12 +404,15 @@ class SiteRun:
     def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what a restarted site needs; a Weights & Biases key is left to the environment and never written."""
         arrays, trainer = self.trainer.state() if self.plan else ({}, {})
-        arrays = {**arrays, **{f"{_VALIDATED}{round}": values for round, values in self.statistics.items()}}
+        remembered, strategy = remember(self.strategy)
+        validated = {f"{_VALIDATED}{round}": values for round, values in self.statistics.items()}
+        arrays = {**arrays, **remembered, **validated}
         wandb = {key: value for key, value in self.member.wandb.items() if key != "api_key"}
         values = {
             "inputs": {**self.inputs, "wandb": wandb},
             "plan": self.plan.as_json() if self.plan else None,
             "trainer": trainer,
+            "strategy": strategy,
             "round": self.round,
             "journal": self.tracker.position,
             "ended": self.ended,
@@ -429,6 +435,7 @@ class SiteRun:
             kept = [name for name in arrays if name.startswith(_VALIDATED)]
             self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
             self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])
+            recall(self.strategy, arrays, values["strategy"])
             self.common = self.trainer.digest()
             self._track()
         self.round, self.ended = values["round"], values["ended"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
+from computation.errors import ResumeError
 from computation.training.learner import Learner
 from computation.training.trainer import Trainer
 from computation.wire.payload import Vector
 
-__all__ = ["Combined", "Contribution", "Strategy"]
+__all__ = ["Combined", "Contribution", "Stateless", "Strategy"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class Combined:
         Weighted mean loss.
     values : numpy.ndarray
         Flat vector in the manifest's order and the contributions' dtype.
+    clipped : tuple of str
+        Those in it whose update was scaled down before, sorted.
     """
 
     round: int
     sites: tuple[str, ...]
     loss: float
     values: Vector
+    clipped: tuple[str, ...] = ()
 
 
 class Strategy(Protocol):
@@ -93,3 +99,30 @@ class Strategy(Protocol):
     def apply(self, learner: Learner, combined: Combined) -> None:
         """Bring a model, at a site or at the centre, to the end of the round."""
         ...
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return what the next round needs besides the model: arrays that no later round changes, and plain JSON."""
+        ...
+
+    def load_state(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Go back to a state.
+
+        Raises
+        ------
+        ResumeError
+            If it is not one of this strategy.
+        """
+        ...
+
+
+class Stateless:
+    """A strategy that remembers nothing but the model."""
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return nothing."""
+        return {}, {}
+
+    def load_state(self, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
+        """Go back to nothing; raises `ResumeError` if there is something."""
+        if arrays or values:
+            raise ResumeError("the checkpoint holds the state of another strategy; start the run again")

@@ -9,25 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from computation.strategies import average
-from computation.strategies.base import Combined, Contribution
+from computation.strategies.base import Combined, Contribution, Stateless
 from computation.training.learner import Learner
-from computation.training.trainer import Trainer
+from computation.training.trainer import LocalResult, Trainer
 from computation.wire.payload import Vector
 
 __all__ = ["FedAvg"]
 
 
-class FedAvg:
+class FedAvg(Stateless):
     """Average models; see the module."""
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
         """Return the model after the local steps, and go back to the common one: the round may yet be void."""
         common = trainer.vector()
         try:
-            result = trainer.local_steps(round)
+            result = self._steps(trainer, round)
             return trainer.vector(), result.loss, result.samples
         finally:
             trainer.load_vector(common)
+
+    def _steps(self, trainer: Trainer, round: int) -> LocalResult:
+        return trainer.local_steps(round)
 
     def origin(self, learner: Learner) -> Vector:
         """Return the common model."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from computation.strategies import average
-from computation.strategies.base import Combined, Contribution
+from computation.strategies.base import Combined, Contribution, Stateless
 from computation.training.learner import Learner
 from computation.training.trainer import Trainer
 from computation.wire.payload import Vector
@@ -17,7 +17,7 @@ from computation.wire.payload import Vector
 __all__ = ["GradientMean"]
 
 
-class GradientMean:
+class GradientMean(Stateless):
     """Average gradients; see the module."""
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -30,10 +30,14 @@ from computation.training.device import arithmetic, autocast, computing, decide
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
 from computation.training.metrics import Counts
+from computation.training.optimiser import Floats
 from computation.training.sampler import NoScans, patch_sampler, trains
 from computation.wire.payload import Vector
 
-__all__ = ["Gradient", "LocalResult", "Sampler", "Trainer"]
+__all__ = ["Correction", "Gradient", "LocalResult", "Sampler", "Trainer"]
+
+#: Turns the gradient of a local step into the one to step with: from the parameters and their gradient, in float64.
+Correction: TypeAlias = Callable[[Floats, Floats], Floats]
 
 
 class Sampler(Protocol):
@@ -202,13 +206,15 @@ class Trainer(Learner):
         mean = (total / samples).astype(self.dtype)
         return Gradient(summed / samples, samples, batches, tuple(self.skipped), np.concatenate([mean, moved]))
 
-    def local_steps(self, round: int) -> LocalResult:
+    def local_steps(self, round: int, correct: Correction | None = None) -> LocalResult:
         """Step the optimiser on each of the round's batches; the model is the trainer's afterwards.
 
         Parameters
         ----------
         round : int
             From 1; all its steps have the learning rate of the round.
+        correct : callable, optional
+            Corrects the gradient of each step; neither of the arrays that it is given may be changed.
 
         Raises
         ------
@@ -220,6 +226,8 @@ class Trainer(Learner):
         try:
             for step, batch in self._batches(round):
                 value, grad = self._backward(step, batch)
+                if correct is not None:
+                    grad = correct(values.astype(np.float64), grad.astype(np.float64))
                 values = self._step(values, grad, round)
                 vector.scatter(self._network, self._parameters, values)
                 summed, samples, batches = summed + len(batch.scans) * value, samples + len(batch.scans), batches + 1

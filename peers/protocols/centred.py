@@ -9,6 +9,7 @@ McMahan et al. 2017, arXiv 1602.05629, algorithm 1. Their mean is normalised by 
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,12 +19,15 @@ import numpy as np
 from computation.errors import ContributionError, MeshNetError, PeersError
 from computation.federation import claims
 from computation.strategies import Combined, Strategy
+from computation.strategies.remembering import recall, remember
 from computation.wire.payload import Vector
 from peers.peer import Peer, Worked
 from peers.protocols.base import within
 from peers.requests import COLLECTIVE, MEASUREMENT, Mean, Report, Steps
 
 __all__ = ["Centred", "apply", "contribution"]
+
+_STATE = "strategy"
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Centred:
     Parameters
     ----------
     strategy : Strategy
-        What is contributed and how its mean is applied.
+        What is contributed and how its mean is applied. Each peer has a copy, whose state is kept in its memory.
     clients : float
         Share of the peers that train that work in a round.
     """
@@ -49,14 +53,18 @@ class Centred:
 
     def __call__(self, peer: Peer) -> Steps:
         """Average in every round; a round in which nobody could contribute changes nothing."""
+        strategy = copy.deepcopy(self.strategy)
+        recall(strategy, peer.memory, peer.memory.get(_STATE, {}))
         for round in peer.to_do:
             taking = self._drawn(peer, round)
-            worked, values = contribution(peer, self.strategy, round) if peer.name in taking else _nothing(peer)
+            worked, values = contribution(peer, strategy, round) if peer.name in taking else _nothing(peer)
             yield worked.report(round)
             most = sum(peer.weights[name] for name in taking)
             mean: Vector | None = yield Mean(values, peer.weights[peer.name] if worked.samples else 0.0, most)
             if mean is not None:
-                apply(peer, self.strategy, Combined(round, taking, worked.loss or 0.0, mean))
+                apply(peer, strategy, Combined(round, taking, worked.loss or 0.0, mean))
+                arrays, plain = remember(strategy)
+                peer.memory.update(arrays | {_STATE: plain})
             yield Report(round, closed=True, counted=taking if mean is not None else ())
 
     def _drawn(self, peer: Peer, round: int) -> tuple[str, ...]:
