@@ -14,7 +14,7 @@ ARG BUILDER=${BASE}
 FROM ${BUILDER} AS dependencies
 ARG FLAVOUR=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/${FLAVOUR}
-ARG EXTRAS="wandb figures export nvflare"
+ARG EXTRAS="wandb figures export privacy nvflare"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PYTHONDONTWRITEBYTECODE=1
 RUN command -v g++ >/dev/null \
     || { apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*; }

@@ -22,7 +22,8 @@ def pytest_configure(config):
 EXTRAS = {
     "nvflare": ("nvflare",),
     "mesh": ("zmq", "pyftpdlib", "OpenSSL"),
-    "swarm": ("libp2p", "cryptography"),
+    "swarm": ("libp2p",),
+    "privacy": ("dp_accounting",),
     "service": ("starlette", "uvicorn", "jinja2", "multipart", "argon2", "httpx", "jwt", "cryptography"),
     "aws": ("boto3", "mangum"),
     "dev-service": ("schemathesis", "playwright", "axe_core_python"),

@@ -21,7 +21,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 SYSTEMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
 EXTRAS = (
     *("mesh", "swarm", "service", "aws", "dev-service", "nvflare"),
-    *("demo", "wandb", "docker", "figures", "benchmarks", "export", "dev"),
+    *("demo", "wandb", "docker", "figures", "benchmarks", "export", "privacy", "fuzz", "dev"),
 )
 
 
