@@ -254,7 +254,9 @@ def test_a_result_of_nan_or_of_another_model_is_none(mesh, tmp_path):
         assert reason in mesh.told[-1]
 
 
-@pytest.mark.parametrize("said", ['{"cycle": -1, "loss": 0}', '{"cycle": 1, "loss": NaN}', "[]", '{"cycle": 1, "loss": "low"}', "["])
+@pytest.mark.parametrize(
+    "said", ['{"cycle": -1, "loss": 0}', '{"cycle": 1, "loss": NaN}', "[]", '{"cycle": 1, "loss": "low"}', "["]
+)
 def test_what_a_provider_says_of_its_progress_and_is_none_is_told_and_not_written_down(mesh, tmp_path, said):
     requester = mesh.requester(mesh.contact(mesh.bootstrap()))
     requester._note("provider1", SimpleNamespace(metrics=said, seconds=1.0))
