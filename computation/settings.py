@@ -104,6 +104,15 @@ def _number(default: float, low: float, high: float, group: str, text: str, *, p
     return _option(default, Option(check, "number", text, group, low=low, high=high))
 
 
+def _flag(default: bool, group: str, text: str) -> Any:
+    def check(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError("true or false")
+
+    return _option(default, Option(check, "boolean", text, group))
+
+
 def _check_classes(value: Any) -> tuple[str, ...]:
     names = tuple(value) if isinstance(value, list | tuple) else ()
     clean = all(isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable() for name in names)
@@ -171,6 +180,7 @@ def _check_wandb(value: Any) -> dict[str, str]:
 USUAL_BATCHES = 3_000
 
 _MODEL, _TRAINING, _FEDERATION, _SITE = "Model", "Training", "Federation", "This site"
+_PRIVACY = "Privacy"
 
 
 @dataclass(frozen=True)
@@ -354,10 +364,31 @@ class Settings:
         "Fewest labelled scans of a split whose voxel counts leave a site; of one person they are tissue volumes.",
     )
 
+    dp: bool = _flag(
+        False, _PRIVACY, "Differential privacy of each training scan; wants gradient-mean. A batch is then one scan."
+    )
+    dp_noise: float = _number(
+        1.0, 0.1, 10_000, _PRIVACY, "Standard deviation of the noise on a site's sum, in units of 'dp_clip'."
+    )
+    dp_clip: float = _number(
+        1.0, 0, 1e6, _PRIVACY, "Largest norm of one scan's gradient; a larger one is scaled down to it.", positive=True
+    )
+    dp_epsilon: float = _number(
+        8.0, 0, 1000, _PRIVACY, "Epsilon that no site exceeds: the rounds are limited to what it allows.", positive=True
+    )
+    dp_delta: float = _number(
+        1e-5, 0, 0.5, _PRIVACY, "Chance that epsilon does not hold; far below one in the training scans.", positive=True
+    )
+
     @property
     def whole_volume(self) -> bool:
         """Whether a sample is a whole scan."""
         return self.patch_size == (0, 0, 0)
+
+    @property
+    def scans_a_batch(self) -> int:
+        """Scans behind one batch: under `dp` all its sub-volumes are of one scan, else each is of another."""
+        return 1 if self.dp else self.batch_size
 
     @property
     def usual_rounds(self) -> int:
@@ -489,6 +520,34 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             f"setting 'batch_size' is {settings.batch_size} with whole volumes, whose shapes may differ; wanted 1"
         )
+
+    _check_privacy(settings)
+
+
+def _check_privacy(settings: Settings) -> None:
+    idle = [name for name in _PRIVATE if getattr(settings, name) != getattr(Settings, name)]
+    if idle and not settings.dp:
+        raise SettingsError(
+            f"setting {idle[0]!r} has no effect without 'dp'; set 'dp' to true or leave {idle[0]!r} out"
+        )
+    if not settings.dp:
+        return
+    if settings.strategy != "gradient-mean":
+        raise SettingsError(f"setting 'strategy' is {settings.strategy!r} with 'dp'; wanted 'gradient-mean'")
+    if settings.time_limit:
+        raise SettingsError(
+            f"setting 'time_limit' is {settings.time_limit:g} with 'dp', where leaving a slow scan out would show that "
+            "it was there; wanted 0"
+        )
+    if settings.norm == "batch" and settings.norm_policy != "frozen":
+        raise SettingsError(
+            "setting 'norm' is 'batch' with 'dp', and its statistics have no noise; wanted 'group' or 'none', or "
+            "'norm_policy' frozen"
+        )
+
+
+#: Settings that mean something under `dp` alone.
+_PRIVATE = ("dp_noise", "dp_clip", "dp_epsilon", "dp_delta")
 
 
 def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
