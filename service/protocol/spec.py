@@ -67,7 +67,9 @@ class Spec:
     viewers : tuple of str
         Subjects that may look on.
     quorum : int
-        Sites that must have committed when a step is closed, and accepted when the run starts.
+        Sites that must have committed when a step is closed.
+    start_quorum : int
+        Sites that must have accepted when the run starts; 0 is as many as `quorum`.
     deadline : int
         Seconds that a step waits for its sites.
     extensions : int
@@ -84,6 +86,7 @@ class Spec:
     description: str = ""
     viewers: tuple[str, ...] = ()
     quorum: int = 1
+    start_quorum: int = 0
     deadline: int = 3600
     extensions: int = 2
     inactive_after: int = 3
@@ -96,7 +99,7 @@ class Spec:
         Raises
         ------
         Malformed
-            If a name is unknown (the nearest is named), a value cannot be, or the quorum is larger than the run.
+            If a name is unknown (the nearest is named), a value cannot be, or a quorum is larger than the run.
         """
         if not isinstance(raw, dict):
             raise _wrong("spec", "no object", "an object with name, settings and participants")
@@ -108,6 +111,7 @@ class Spec:
             participants=_participants(raw.get("participants")),
             viewers=_viewers(raw.get("viewers", [])),
             quorum=_whole(raw, "quorum", 1, _MOST_SITES, 1),
+            start_quorum=_whole(raw, "start_quorum", 0, _MOST_SITES, 0),
             deadline=_whole(raw, "deadline", 1, _LONGEST_STEP, 3600),
             extensions=_whole(raw, "extensions", 0, 100, 2),
             inactive_after=_whole(raw, "inactive_after", 1, 1_000_000, 3),
@@ -120,14 +124,26 @@ class Spec:
         if self.quorum > len(self.participants):
             seen = f"{self.quorum} with {len(self.participants)} participants"
             raise _wrong("quorum", seen, "at most as many as take part, or no step would ever close")
+        if self.start_quorum and not self.quorum <= self.start_quorum <= len(self.participants):
+            seen = f"{self.start_quorum} with a quorum of {self.quorum} and {len(self.participants)} participants"
+            raise _wrong("start_quorum", seen, "0, or from the quorum to as many as take part")
         subjects = [one.subject for one in self.participants]
         if set(subjects) & set(self.viewers):
             raise _wrong("viewers", "a participant", "only those who do not take part")
 
+    @property
+    def starts(self) -> int:
+        """Sites that must have accepted when the run starts."""
+        return self.start_quorum or self.quorum
+
     def as_json(self) -> dict[str, Any]:
-        """Return the spec as plain JSON values."""
+        """Return the spec as plain JSON values, without `start_quorum` where it is 0: specs had none at first.
+
+        So what sites have consented to keeps its digest.
+        """
+        left = () if self.start_quorum else ("start_quorum",)
         return {
-            **{item.name: getattr(self, item.name) for item in fields(self)},
+            **{item.name: getattr(self, item.name) for item in fields(self) if item.name not in left},
             "settings": dict(self.settings),
             "participants": [{"subject": one.subject, "site": one.site} for one in self.participants],
             "viewers": list(self.viewers),

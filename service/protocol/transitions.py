@@ -91,12 +91,12 @@ def start(run: Run, accepted: int, now: int) -> Run:
     Raises
     ------
     Conflict
-        If the run is not inviting, or fewer than the quorum have accepted.
+        If the run is not inviting, or fewer have accepted than the spec asks for.
     """
     _expect(run, "inviting")
-    if accepted < run.wanted.quorum:
-        text = f"{accepted} sites have accepted; wanted the quorum of {run.wanted.quorum}"
-        raise Conflict("quorum", text, accepted=accepted, quorum=run.wanted.quorum)
+    if accepted < run.wanted.starts:
+        text = f"{accepted} sites have accepted; wanted the quorum of {run.wanted.starts}"
+        raise Conflict("quorum", text, accepted=accepted, quorum=run.wanted.starts)
     return _to(run, "running", now)
 
 

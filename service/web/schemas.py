@@ -130,8 +130,8 @@ NAMED: Mapping[str, Schema] = {
                     }
                 ),
             },
-            "viewers": _many(_text(200, minLength=1), 24), "quorum": _whole(1), "deadline": _whole(1),
-            "extensions": _whole(), "inactive_after": _whole(1),
+            "viewers": _many(_text(200, minLength=1), 24), "quorum": _whole(1), "start_quorum": _whole(),
+            "deadline": _whole(1), "extensions": _whole(), "inactive_after": _whole(1),
             "preparation": {"type": "object", "maxProperties": 32, "additionalProperties": _text()},
         },
         "required": ["name", "participants"],

@@ -26,6 +26,7 @@ __all__ = ["Field", "differing", "raw_spec", "routes", "setting_fields"]
 #: Rules of a run that are whole numbers: field of the spec, what it is called, what it says, lowest, highest.
 _RULES = (
     ("quorum", "Quorum", "Sites that must have sent their update when a round is closed.", 1, 64),
+    ("start_quorum", "Start quorum", "Sites that must have accepted when the run starts; 0 is the quorum.", 0, 64),
     ("deadline", "Round's deadline, seconds", "After it a round is closed without those that are missing.", 1, 604_800),
     ("extensions", "Extensions", "How often a round below the quorum waits again before the run fails.", 0, 100),
     ("inactive_after", "Dropped after", "Rounds in a row that a site may miss before nobody waits.", 1, 1_000_000),

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from places import ANNA, EVE, ROOT, Plain, go, kinds, plain, spec, who
+from places import ANNA, BARE, EVE, ROOT, Plain, go, kinds, plain, spec, who
 
 from computation.errors import MeshNetError
 from service.cases import coordinator, reading, site
@@ -109,6 +109,30 @@ def test_a_start_needs_its_quorum(desk):
         coordinator.start(desk, ANNA, run)
     Plain(desk, "local2", run).accept()
     assert coordinator.start(desk, ANNA, run).state == "running"
+
+
+def test_a_run_may_ask_for_more_sites_to_start_than_to_go_on(desk, worker):
+    run = coordinator.create(desk, ANNA, spec(3, quorum=1, start_quorum=3, settings=BARE)).id
+    coordinator.invite(desk, ANNA, run)
+    made = [Plain(desk, f"local{index}", run) for index in range(3)]
+    for one in made[:2]:
+        one.accept()
+    with pytest.raises(Conflict, match="2 sites have accepted; wanted the quorum of 3"):
+        coordinator.start(desk, ANNA, run)
+    made[2].accept()
+    assert coordinator.start(desk, ANNA, run).state == "running"
+    worker.work(run)
+    made[0].commit(1)
+    desk.clock.pass_(4000)
+    worker.work(run)
+    assert reading.run(desk, ANNA, run).step == 2
+
+
+def test_what_sites_consented_to_before_there_was_a_start_quorum_keeps_its_digest():
+    assert "start_quorum" not in Spec.parse(spec(2)).text
+    assert Spec.parse(spec(2)).digest == Spec.parse(spec(2, start_quorum=0)).digest
+    assert Spec.parse(spec(2, start_quorum=2)).as_json()["start_quorum"] == 2
+    assert Spec.parse(Spec.parse(spec(2, start_quorum=2)).as_json()).starts == 2
 
 
 def test_one_key_makes_one_run(desk):
@@ -245,6 +269,9 @@ def test_no_record_of_what_happened_holds_a_subject(desk, worker):
         ({"quorum": 3}, "at most as many as take part"),
         ({"quorum": 0}, "quorum"),
         ({"quorum": True}, "quorum"),
+        ({"start_quorum": 3}, "from the quorum to as many as take part"),
+        ({"quorum": 2, "start_quorum": 1}, "from the quorum to as many as take part"),
+        ({"start_quorum": -1}, "start_quorum"),
         ({"deadline": 0}, "deadline"),
         ({"deadline": 1e3}, "deadline"),
         ({"deadline": 10**9}, "deadline"),
