@@ -15,7 +15,7 @@ from computation.federation import foreign, initial
 from computation.federation.site import SiteRun
 from computation.settings import parse
 from computation.training.trainer import Trainer
-from computation.wire.messages import Plan, Results, Verdict
+from computation.wire.messages import Arrived, Plan, Results, Verdict, is_arrived
 from computation.wire.payload import MODEL
 
 __all__ = ["create"]
@@ -65,6 +65,8 @@ class Train(_Site):
         if run.plan is None:
             run.prepare(foreign.read(_CENTRE, Plan.parse, self.input))
             run.start(run.receive("model", MODEL, 0))
+        elif run.settings.secure_aggregation and is_arrived(self.input):
+            return run.unmask(foreign.read(_CENTRE, Arrived.parse, self.input)).as_json()
         else:
             run.absorb(foreign.read(_CENTRE, Verdict.parse, self.input))
         return (run.miss() if self.missed else run.contribute()).as_json()

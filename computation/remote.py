@@ -16,12 +16,15 @@ from computation.federation import claims, ending, foreign, results
 from computation.federation.centre import CentreRun
 from computation.federation.summary import Ended, summarise
 from computation.model.network import parameter_count
-from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer, Verdict
+from computation.strategies import Combined
+from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer, Unmasking, Verdict
 from computation.wire.payload import MODEL
 
 __all__ = ["create"]
 
 T = TypeVar("T")
+#: Combines a round and steps the replica; nothing where the round is void.
+Combine = Callable[[], Combined | None]
 
 
 def create(run: str = "") -> Service:
@@ -71,22 +74,39 @@ class Train(Phase):
     def compute(self) -> dict[str, Any]:
         """Answer one round."""
         run: CentreRun = self.run
+        if run.sums and run.sums.open:
+            return self._unmask(run)
         offers = _from_each(self.input, RoundOffer.parse)
-        _expect_members(run, offers)
-        _expect_round(run, offers)
-        run.consensus({site: offer.model for site, offer in offers.items()})
+        _expect_all(run, offers)
         run.check(offers)
-        done = run.validate(offers)
         skipped = {site: offer.reason for site, offer in offers.items() if offer.status == "skipped"}
         skipped.update({site: "absent" for site in run.offers if site not in offers})
-        combined = run.close(run.contributions(offers, skipped), skipped)
+        if not run.sums:
+            return self._close(run, offers, skipped, lambda: run.close(run.contributions(offers, skipped), skipped))
+        asked = run.gather(offers, skipped)
+        return asked.as_json() if asked else self._close(run, offers, skipped, lambda: None)
+
+    def _unmask(self, run: CentreRun) -> dict[str, Any]:
+        """Answer the second step of a masked round."""
+        assert run.sums is not None
+        answers = _from_each(self.input, Unmasking.parse)
+        _expect_all(run, answers)
+        offers, skipped = run.sums.offers, run.sums.skipped
+        return self._close(run, offers, skipped, lambda: run.unmask(answers, skipped))
+
+    def _close(
+        self, run: CentreRun, offers: Mapping[str, RoundOffer], skipped: dict[str, str], combine: Combine
+    ) -> dict[str, Any]:
+        """Pool what was counted of the model as it was, combine, and tell everybody what the round came to."""
+        done = run.validate(offers)
+        combined = combine()
         stop = run.stop(done)
         verdict = Verdict(
             round=run.round,
             void=combined is None,
             counted=combined.sites if combined else (),
             skipped=skipped,
-            loss=combined.loss if combined and not run.settings.dp else None,
+            loss=combined.loss if combined else None,
             model=run.learner.digest(),
             validated=done.round if done else -1,
             dice=done.dice if done else {},
@@ -109,7 +129,14 @@ def _expect_members(run: CentreRun, offers: Mapping[str, Any]) -> None:
             )
 
 
-def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer]) -> None:
+def _expect_all(run: CentreRun, offers: Mapping[str, RoundOffer] | Mapping[str, Unmasking]) -> None:
+    """Refuse messages of strangers, of another round, or of another model."""
+    _expect_members(run, offers)
+    _expect_round(run, offers)
+    run.consensus({site: offer.model for site, offer in offers.items()})
+
+
+def _expect_round(run: CentreRun, offers: Mapping[str, RoundOffer] | Mapping[str, Unmasking]) -> None:
     for site, offer in offers.items():
         if offer.round != run.round:
             raise MessageError(f"site {site} contributed to round {offer.round}; wanted round {run.round}")

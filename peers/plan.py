@@ -77,7 +77,7 @@ def order(
     Raises
     ------
     PeersError
-        If there is only one, or the patience is no time to wait.
+        If there is only one, the patience is no time to wait, or updates are to be masked.
     SimulatorError
         If the spec has fewer entries than peers.
     """
@@ -87,6 +87,8 @@ def order(
     if len(tasks) < 2:
         raise PeersError("one peer alone has nobody to learn with; wanted two or more, or `coinstac-meshnet train`")
     # What a peer does in a round by itself follows from the protocol.
+    if any(task.get("secure_aggregation") for task in tasks):
+        raise PeersError("setting 'secure_aggregation' hides updates from a centre, and here is none; wanted it off")
     made = inputspec.by_client({**task, "strategy": choice.strategy} for task in tasks)
     return Order(made, inputs.resolve(), output.resolve(), choice, patience)
 

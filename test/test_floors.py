@@ -23,7 +23,7 @@ FLOORS = {
     "cells": 2,
     "settings": 2,
     "wire": 2,
-    "secure": 2,
+    "secure": 3,
     "scans": 3,
     "tracking": 3,
     "sqlite_fixtures": 4,

@@ -18,17 +18,9 @@ import numpy as np
 from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
 from computation.errors import MeshNetError, MessageError, QuorumError
-from computation.federation import (
-    agreement,
-    claims,
-    consensus,
-    initial,
-    planning,
-    privacy,
-    screening,
-    selection,
-    shares,
-)
+from computation.federation import agreement, claims, consensus, initial, planning, screening, selection, shares
+from computation.federation.masking import centre as masking
+from computation.federation.masking import circle
 from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
@@ -39,14 +31,16 @@ from computation.training.learner import Learner
 from computation.wire import payload
 from computation.wire.messages import (
     STOPS,
+    Arrived,
     FinishOffer,
     JoinOffer,
     Plan,
     Results,
     RoundOffer,
+    Unmasking,
     Verdict,
 )
-from computation.wire.payload import COMBINATION, CONTRIBUTION, Payload, Vector
+from computation.wire.payload import COMBINATION, CONTRIBUTION, MASKED, Manifest, Payload, Vector
 
 __all__ = ["CentreRun"]
 
@@ -77,6 +71,8 @@ class CentreRun:
         self.contributed: dict[str, int] = {}
         self.screening = screening.State()
         self.findings: Mapping[str, screening.Finding] = {}
+        #: Sums of masked updates, where setting `secure_aggregation` asks for them.
+        self.sums: masking.Sums | None = None
         self.stopped = ""
         self.results: Results | None = None
         self.evaluations: dict[str, FinishOffer] = {}
@@ -112,11 +108,18 @@ class CentreRun:
         self._start_from_given()
         self.contributed = dict.fromkeys(sorted(offers), 0)
         self.plan = planning.plan(self._called or uuid.uuid4().hex, offers, agreed, self.learner)
+        self._mask()
         self._track()
         self.tracker.event("plan", **self.plan.as_json(), settings=self.settings.as_json())
+        if self.sums:
+            self.sums.tell(self.tracker)
         for note in self.plan.notes:
             self.tracker.notice("difference", note)
         return self.plan
+
+    def _mask(self) -> None:
+        assert self.plan is not None
+        self.sums = masking.Sums.of(self.plan, self.settings) if self.plan.masking else None
 
     def _track(self) -> None:
         assert self.plan is not None
@@ -173,7 +176,7 @@ class CentreRun:
                 skipped[site] = f"refused: {error.public}"[:200]
                 continue
             weight = shares.weight(self.settings, self.offers[site], offer.samples)
-            taken.append(Contribution(site, self.round, model, weight, offer.loss or 0.0, values))
+            taken.append(Contribution(site, self.round, model, weight, offer.loss, values))
         return self._capped(self._screened(taken, skipped))
 
     def _screened(self, taken: list[Contribution], skipped: dict[str, str]) -> list[Contribution]:
@@ -201,12 +204,16 @@ class CentreRun:
         return [replace(one, weight=held[one.site]) for one in taken]
 
     def _receive(self, site: str, model: str) -> Vector:
+        values: Vector = self._arrived(site, model, CONTRIBUTION, self.learner.manifest, self.learner.dtype)
+        return values
+
+    def _arrived(self, site: str, model: str, kind: int, manifest: Manifest, dtype: np.dtype[Any]) -> Any:
         return arrivals.receive(
             self.folders.base / site / f"{payload.PREFIX}contribution.bin",
-            kind=CONTRIBUTION,
+            kind=kind,
             round=self.round,
-            manifest=self.learner.manifest,
-            dtype=self.learner.dtype,
+            manifest=manifest,
+            dtype=dtype,
             model=model,
             site=site,
             run=self.name,
@@ -223,6 +230,7 @@ class CentreRun:
         assert self.plan is not None
         for site, offer in offers.items():
             claims.check_round(site, self.offers[site], offer, self.settings, self.plan.batches.get(site, 0))
+            masking.check_offer(site, offer, self.sums.terms if self.sums else None)
             if offer.validation and not self.validates:
                 raise MessageError(f"site {site} sent counts in round {self.round}, in which nothing is validated")
 
@@ -242,8 +250,7 @@ class CentreRun:
     def stop(self, done: Validation | None) -> str:
         """Decide whether the training ends with this round although more are planned: a word from `STOPS`, or none."""
         assert self.plan is not None
-        more = self.round < self.plan.rounds
-        if reason := self._reason_to_stop(done) if more else privacy.stopped(self.settings, self.offers, self.plan):
+        if self.round < self.plan.rounds and (reason := self._reason_to_stop(done)):
             self.stopped = reason
             self.tracker.notice("stopped", f"after round {self.round}: {STOPS[self.stopped]}", round=self.round)
         return self.stopped
@@ -261,18 +268,54 @@ class CentreRun:
         QuorumError
             If too few sites contributed for the third time in a row.
         """
-        needed = math.ceil(self.settings.quorum * self.trainers)
-        if len(contributions) < needed:
-            self.void_in_a_row += 1
-            if self.void_in_a_row >= _MOST_VOID:
-                reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(skipped.items()))
-                raise QuorumError(
-                    f"in {_MOST_VOID} rounds in a row fewer than {needed} of {self.trainers} sites contributed "
-                    f"({reasons}); mend those sites or lower 'quorum'"
-                )
+        if self.falls_short(len(contributions), skipped):
             return None
+        return self._settled(self.strategy.combine(contributions))
+
+    def falls_short(self, count: int, skipped: Mapping[str, str]) -> bool:
+        """Tell whether so many contributions are too few, which makes a round void; raises as `close`."""
+        needed = max(math.ceil(self.settings.quorum * self.trainers), self.sums.least if self.sums else 0)
+        if count >= needed:
+            return False
+        self.void_in_a_row += 1
+        if self.void_in_a_row >= _MOST_VOID:
+            reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(skipped.items()))
+            raise QuorumError(
+                f"in {_MOST_VOID} rounds in a row fewer than {needed} of {self.trainers} sites contributed "
+                f"({reasons}); mend those sites or lower 'quorum'"
+            )
+        return True
+
+    def gather(self, offers: Mapping[str, RoundOffer], skipped: dict[str, str]) -> Arrived | None:
+        """Add up masked updates, and return what the sites are told of it; nothing where too few came."""
+        assert self.sums is not None
+        model, words = self.learner.digest(), circle.manifest(self.learner.manifest)
+        size = self.learner.manifest.size
+        self.sums.gather(offers, skipped, size, lambda site: self._arrived(site, model, MASKED, words, circle.WORD))
+        if self.falls_short(len(self.sums.there), skipped):
+            self.sums.close()
+            return None
+        return self.sums.ask(self.round, offers, skipped)
+
+    def unmask(self, answers: Mapping[str, Unmasking], skipped: dict[str, str]) -> Combined | None:
+        """Take the masks off the round's sum and step the replica, or declare the round void; raises as `close`."""
+        assert self.sums is not None
+        origin = self.strategy.origin(self.learner)
+        try:
+            combined = self.sums.combined(self.round, answers, origin, self.learner.parts)
+            claims.check_values(self.learner.manifest, combined.values)
+        except MeshNetError as error:
+            self.tracker.notice("void", f"the round is void: {error.public}", round=self.round)
+            skipped.update({site: "masked" for site in self.sums.there if site not in answers})
+            self.falls_short(0, skipped)
+            return None
+        finally:
+            self.sums.close()
+        return self._settled(combined)
+
+    def _settled(self, combined: Combined) -> Combined:
+        """Ship a combination and step the replica with it."""
         self.void_in_a_row = 0
-        combined = self.strategy.combine(contributions)
         self.ship("combination", COMBINATION, combined.values, self.learner.digest())
         self.strategy.apply(self.learner, combined)
         for site in combined.sites:
@@ -283,8 +326,8 @@ class CentreRun:
         """Return what the journal keeps of a round."""
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
-        assert self.plan is not None
         size = payload.length(self.learner.manifest, self.learner.dtype)
+        each = circle.length(self.learner.manifest) if self.sums else size
         counted = [offers[site] for site in verdict.counted]
         return RoundNumbers(
             round=self.round,
@@ -299,21 +342,20 @@ class CentreRun:
             unreadable=sum(offer.unreadable for offer in offers.values()),
             seconds=seconds,
             sent=0 if verdict.void else size,
-            received=size * sum(offer.status == "ok" for offer in offers.values()),
+            received=each * sum(offer.status == "ok" for offer in offers.values()),
             validated=verdict.validated,
             dice=verdict.dice,
             missing=verdict.missing,
             clipped=verdict.clipped,
             best=verdict.best,
-            epsilon=privacy.largest(self.settings, self.offers, self.plan, self.round),
             by_site={
                 site: SiteNumbers(
                     reason=verdict.skipped.get(site, ""),
-                    loss=offer.loss if offer.status == "ok" else None,
+                    loss=offer.loss if offer.status == "ok" and not self.sums else None,
                     samples=offer.samples,
                     unreadable=offer.unreadable,
                     seconds=offer.seconds,
-                    received=size if offer.status == "ok" else 0,
+                    received=each if offer.status == "ok" else 0,
                     **self._judged(site),
                 )
                 for site, offer in offers.items()
@@ -327,7 +369,9 @@ class CentreRun:
         """Return what a restarted centre needs."""
         arrays, learner = self.learner.state()
         remembered, strategy = remember(self.strategy)
+        sums, masked = self.sums.record() if self.sums else ({}, {})
         values = {
+            "masked": masked,
             "offers": self.joined,
             "plan": self.plan.as_json() if self.plan else None,
             "learner": learner,
@@ -343,7 +387,7 @@ class CentreRun:
             "results": self.results.as_json() if self.results else None,
             "evaluations": {site: offer.as_json() for site, offer in self.evaluations.items()},
         }
-        return {**arrays, **remembered, "best_vector": self.selection.values}, values
+        return {**arrays, **remembered, **sums, "best_vector": self.selection.values}, values
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Go back to a recorded state."""
@@ -353,6 +397,9 @@ class CentreRun:
         self.settings, _ = agreement.agree(self.offers)
         self.plan = Plan.parse(values["plan"])
         self._build(self.plan.rounds)
+        self._mask()
+        if self.sums:
+            self.sums.restore(arrays, values["masked"])
         self.selection.restore(values["selection"], arrays["best_vector"].astype(self.learner.dtype))
         self.learner.load_state({k: v for k, v in arrays.items() if k != "best_vector"}, values["learner"])
         recall(self.strategy, arrays, values["strategy"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from computation.federation import agreement, portions, privacy
+from computation.federation import agreement, portions
+from computation.federation.masking import circle
 from computation.settings import Settings
 from computation.training.learner import Learner
 from computation.wire.messages import JoinOffer, Plan
@@ -36,12 +37,11 @@ class Agreed:
 
 
 def agreed(offers: Mapping[str, JoinOffer]) -> Agreed:
-    """Settle what the sites agree on; raises as `agreement.agree`, `agreement.rounds` and `privacy.limit`."""
+    """Settle what the sites agree on; raises as `agreement.agree` and `agreement.rounds`."""
     settings, notes = agreement.agree(offers)
     scans = {site: offer.scans["train"] for site, offer in offers.items() if offer.trains}
     batches = portions.batches(settings, scans)
-    rounds, limits = privacy.limit(settings, offers, batches, agreement.rounds(settings, offers, batches))
-    return Agreed(settings, (*notes, *limits), batches, rounds)
+    return Agreed(settings, notes, batches, agreement.rounds(settings, offers, batches))
 
 
 def plan(run: str, offers: Mapping[str, JoinOffer], done: Agreed, learner: Learner) -> Plan:
@@ -67,4 +67,5 @@ def plan(run: str, offers: Mapping[str, JoinOffer], done: Agreed, learner: Learn
         notes=done.notes,
         evaluators=agreement.evaluators(offers),
         batches=done.batches,
+        masking=circle.agreed(offers, done.settings),
     )

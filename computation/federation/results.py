@@ -15,6 +15,7 @@ from computation import __version__
 from computation.errors import public_text
 from computation.federation.brought import scan_counts
 from computation.federation.counting import dice_of, tell_fallbacks
+from computation.federation.masking import circle
 from computation.model import export, native, vector
 from computation.model.network import parameter_count
 from computation.report import Prediction, ReportData, Scores, write_centre_report, write_site_report
@@ -114,7 +115,7 @@ def models_of(announced: Results) -> tuple[str, str]:
 
 def outcome(announced: Results, planned: int) -> str:
     """Say in one sentence how a run ended."""
-    if announced.rounds == planned and not announced.stop:
+    if announced.rounds == planned:
         return f"All {planned} rounds done; every site holds the same model."
     why = STOPS.get(announced.stop, "it was ended")
     return f"Ended after {announced.rounds} of {planned} planned rounds: {why}. Every site holds the same model."
@@ -219,6 +220,7 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
             "Device": str(run.trainer.device),
             "Kernels": native.status().reason,
             **versions(),
+            **_masks(run.plan, run.settings),
             **run.preparation,
         },
         rounds=done,
@@ -230,6 +232,11 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
         predictions=predictions,
         files={_BEST: _CHOSEN if best >= 0 else _NOT_CHOSEN, **_FILES},
     )
+
+
+def _masks(plan: Plan, settings: Settings) -> dict[str, str]:
+    """Return the fingerprint that sites compare, where updates are masked."""
+    return {"Fingerprint of the masks' keys": circle.fingerprint(plan, settings)} if plan.masking else {}
 
 
 def _wandb(member: Member) -> str:
@@ -278,7 +285,7 @@ def report_centre(run: CentreOutcome) -> None:
         planned=run.plan.rounds,
         classes=run.settings.classes,
         settings=run.settings.as_json(),
-        facts={"Architecture": run.settings.model, **versions()},
+        facts={"Architecture": run.settings.model, **versions(), **_masks(run.plan, run.settings)},
         rounds=done,
         best=announced.best if announced.chosen else -1,
         scores=_scores(announced),

@@ -22,8 +22,10 @@ from computation.errors import (
     ScanError,
     StoreError,
 )
-from computation.federation import brought, counting, initial, portions, privacy, results, screening, selection
+from computation.federation import brought, counting, initial, portions, results, screening, selection
 from computation.federation.given import given
+from computation.federation.masking import circle
+from computation.federation.masking import site as masking
 from computation.federation.withholding import Threshold
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
@@ -32,19 +34,20 @@ from computation.strategies import Combined, named
 from computation.strategies.remembering import recall, remember
 from computation.tracking import RoundNumbers, Tracker
 from computation.training.faults import NotFiniteError
-from computation.training.privacy.mechanism import Mechanism, Noise
-from computation.training.privacy.secret import Secret
 from computation.training.trainer import Trainer
 from computation.wire import payload
 from computation.wire.messages import (
     REASONS,
     STOPS,
+    Arrived,
     Evaluation,
     FinishOffer,
     JoinOffer,
+    Masked,
     Plan,
     Results,
     RoundOffer,
+    Unmasking,
     Verdict,
 )
 from computation.wire.payload import COMBINATION, CONTRIBUTION, Payload, Vector
@@ -76,6 +79,7 @@ class SiteRun:
         self.round = 1
         self.ended = False
         self.offer: RoundOffer | None = None
+        self.masks: masking.Masks | None = None
         self.clock = time.monotonic()
         self.common = ""
         #: The model to start from, where this site has a copy of the one that the owner names.
@@ -101,7 +105,6 @@ class SiteRun:
         self._make(1)
         brought.check_role(self.trainer, self.threshold.labelled)
         initial.check_policy(self.trainer, self.settings)
-        privacy.check_model(self.trainer, self.settings)
         if self.given.model:
             self.brought = initial.load(self.given.model, self.trainer, self.settings)
         return JoinOffer(
@@ -114,12 +117,18 @@ class SiteRun:
             preparation=self.preparation,
             device=self.trainer.device.type,
             versions=results.versions(),
+            masking_key=masking.joined(self.folders.checkpoints) if self._masked else "",
         )
 
     @property
     def trains(self) -> bool:
         """Whether this site has scans to train on; it only evaluates otherwise."""
         return self.trainer.samples > 0
+
+    @property
+    def _masked(self) -> bool:
+        """Whether this site's updates are hidden under masks."""
+        return self.settings.secure_aggregation and self.trains
 
     def _read(self, inputs: Mapping[str, Any]) -> None:
         self.inputs = dict(inputs)
@@ -150,16 +159,13 @@ class SiteRun:
         self._make(plan.rounds, portions.own(plan, self.folders.client, self.settings))
         if plan.manifest != self.trainer.manifest.digest:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
-        self._hide()
+        self._mask()
 
-    def _hide(self, *, resumed: bool = False) -> None:
-        """Give the trainer the noise that the settings ask for, if the plan's rounds are within the budget."""
-        if not (self.settings.dp and self.trains and self.plan):
-            return
-        scans, batches = self.trainer.samples, self.plan.batches[self.folders.client]
-        privacy.check_plan(self.settings, scans, batches, self.plan.rounds)
-        secret = Secret(self.folders.checkpoints, resumed=resumed)
-        self.trainer.privacy = Mechanism(Noise.of(self.settings, scans, batches), secret, self.name)
+    def _mask(self) -> None:
+        """Take over what masks updates, where the settings ask for it."""
+        if self._masked and self.plan:
+            told = (self.folders.client, self.trainer.samples, self.folders.checkpoints, self.tracker)
+            self.masks = masking.Masks(self.plan, self.settings, *told)
 
     def start(self, values: Vector) -> None:
         """Take over the initial model that every site starts from."""
@@ -175,6 +181,8 @@ class SiteRun:
         for note in plan.notes:
             self.tracker.notice("difference", note)
         self.threshold.tell(self.tracker)
+        if self.masks:
+            self.masks.tell()
         self.tracker.event("device", reason=self.trainer.choice.reason, arithmetic=self.trainer.arithmetic)
         if self.trainer.choice.fallback:
             self.tracker.notice("fallback", self.trainer.choice.reason)
@@ -218,7 +226,8 @@ class SiteRun:
             self.strategy.apply(self.trainer, combined)
         size = payload.length(self.trainer.manifest, self.trainer.dtype)
         gave = self.offer is not None and self.offer.status == "ok"
-        self.close(verdict, sent=size if gave else 0, received=0 if verdict.void else size)
+        sent = circle.length(self.trainer.manifest) if self.masks else size
+        self.close(verdict, sent=sent if gave else 0, received=0 if verdict.void else size)
 
     def close(self, verdict: Verdict, sent: int = 0, received: int = 0) -> RoundNumbers:
         """Check that the round led to the common model, and write down what it came to.
@@ -277,7 +286,7 @@ class SiteRun:
             round=self.round,
             digest=self.trainer.digest(),
             loss=verdict.loss,
-            own_loss=own.loss if own and own.status == "ok" else None,
+            own_loss=(self.masks.loss if self.masks else own.loss) if own and own.status == "ok" else None,
             learning_rate=self.trainer.rate(self.round),
             sites=len(self.plan.sites) - len(self.plan.evaluators) if self.plan else 0,
             counted=verdict.counted,
@@ -293,13 +302,7 @@ class SiteRun:
             clipped=verdict.clipped,
             own_dice=counting.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
             best=verdict.best,
-            epsilon=self._epsilon(),
         )
-
-    def _epsilon(self) -> float | None:
-        assert self.plan is not None
-        batches = self.plan.batches.get(self.folders.client, 0)
-        return privacy.spent(self.settings, self.trainer.samples, batches, self.round, self.plan.rounds)
 
     def contribute(self) -> RoundOffer:
         """Compute this round's contribution, or say why there is none."""
@@ -312,30 +315,42 @@ class SiteRun:
             )
             return self.offer
         self.limit(began)
-        reason, loss, samples = "", 0.0, 0
+        reason, loss, samples, masked = "", 0.0, 0, None
         try:
             values, loss, samples = self.strategy.contribute(self.trainer, self.round)
+            item, masked = self._item(values, loss, model)
         except Exception as error:
             # Whatever goes wrong in one round costs this site the round and never the others their run.
             reason = self.skip(error)
         else:
-            item = Payload(
-                CONTRIBUTION, self.round, self.trainer.manifest, values, model, site=self.folders.client, run=self.name
-            )
             payload.write(self.folders.transfer / f"{payload.PREFIX}contribution.bin", item)
         self.offer = RoundOffer(
             round=self.round,
             status="skipped" if reason else "ok",
             reason=reason,
             samples=samples,
-            loss=loss,
+            loss=0.0 if masked else loss,
             model=model,
             unreadable=len(self.trainer.skipped),
             seconds=_since(began),
             validation=validation,
+            masked=masked,
         )
-        self.offer = privacy.keep_back(self.settings, self.offer)
         return self.offer
+
+    def _item(self, values: Vector, loss: float, model: str) -> tuple[Payload, Masked | None]:
+        """Return what travels of a contribution, and what goes along with it where it is masked."""
+        of, site = self.trainer, self.folders.client
+        if not self.masks:
+            return Payload(CONTRIBUTION, self.round, of.manifest, values, model, site=site, run=self.name), None
+        words, masked = self.masks.hide(values, self.strategy.origin(of), of.parts, loss, self.round)
+        return masking.payload_of(words, of, self.round, model, site, self.name), masked
+
+    def unmask(self, arrived: Arrived) -> Unmasking:
+        """Give what takes the masks off the round's sum; a site that only evaluates has nothing to give."""
+        if not self.masks:
+            return Unmasking(self.round, self.trainer.digest(), {}, {})
+        return self.masks.answer(arrived, self.offer)
 
     def miss(self) -> RoundOffer:
         """Leave out a round that was closed while this site was away; only its model, of the round before, goes on."""
@@ -452,11 +467,11 @@ class SiteRun:
             self._make(1)
         else:
             self._make(self.plan.rounds, portions.own(self.plan, self.folders.client, self.settings))
-            self._hide(resumed=True)
             kept = [name for name in arrays if name.startswith(_VALIDATED)]
             self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
             self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])
             recall(self.strategy, arrays, values["strategy"])
+            self._mask()
             self.common = self.trainer.digest()
             self._track()
         self.round, self.ended = values["round"], values["ended"]
@@ -473,4 +488,6 @@ def _reason(error: Exception) -> str:
         return "out-of-memory"
     if isinstance(error, ScanError | StoreError):
         return "unreadable"
+    if isinstance(error, masking.RepeatedError):
+        return "repeated"
     return error.reason if isinstance(error, NotFiniteError) else "failed"

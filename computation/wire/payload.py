@@ -4,8 +4,8 @@ Layout, little-endian, 192 bytes of header and then the values and nothing else:
 
     offset  bytes  field
     0       8      magic, "CXMESH" and the format version
-    8       1      kind: 1 model, 2 contribution, 3 combination
-    9       1      dtype: 1 float32, 2 float64
+    8       1      kind: 1 model, 2 contribution, 3 combination, 4 masked words
+    9       1      dtype: 1 float32, 2 float64, 3 whole numbers modulo 2^64
     10      2      zero
     12      4      round, unsigned
     16      8      number of values, unsigned
@@ -45,6 +45,7 @@ __all__ = [
     "COMBINATION",
     "CONTRIBUTION",
     "HEADER_BYTES",
+    "MASKED",
     "MODEL",
     "PREFIX",
     "Manifest",
@@ -66,11 +67,11 @@ Vector = npt.NDArray[np.floating]
 #: Every file that travels starts with this, so that it can never overwrite a site's own file.
 PREFIX = "__cx_"
 
-MODEL, CONTRIBUTION, COMBINATION = 1, 2, 3
+MODEL, CONTRIBUTION, COMBINATION, MASKED = 1, 2, 3, 4
 HEADER_BYTES = 192
 _MAGIC = b"CXMESH\x00\x02"
 _FIELDS = struct.Struct("<8sBBHIQ32s32s32s32s")
-_DTYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f8")}
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<u8")}
 _CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in _DTYPES.items()}
 #: Larger than any MeshNet by three orders of magnitude; a manifest above it is hostile.
 _MOST_VALUES = 1 << 28

@@ -87,6 +87,11 @@ class Reader:
         value: str = self.pop(name)
         return self.take(name, "a SHA-256 digest", is_digest(value), value)
 
+    def digest_or_empty(self, name: str) -> str:
+        """Take 32 bytes in hexadecimal, such as a SHA-256 digest or a key, or an empty text."""
+        value: str = self.pop(name)
+        return self.take(name, "32 bytes in hexadecimal, or nothing", value == "" or is_digest(value), value)
+
     def flag(self, name: str) -> bool:
         """Take true or false."""
         value: bool = self.pop(name)

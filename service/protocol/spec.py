@@ -208,6 +208,9 @@ def _settings(raw: Any) -> Mapping[str, Any]:
         settings: Settings = parse(raw)[0]
     except SettingsError as error:
         raise Malformed("settings", error.public, field="settings") from None
+    if settings.secure_aggregation:
+        text = "setting 'secure_aggregation' is on; a round of this service has one step, so wanted it off"
+        raise Malformed("settings", text, field="settings")
     return settings.as_json()
 
 

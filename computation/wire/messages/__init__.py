@@ -9,6 +9,7 @@ from computation.wire.messages.base import MOST_ROUNDS, MOST_SCANS, PROTOCOL
 from computation.wire.messages.evaluation import Evaluation
 from computation.wire.messages.finish import FinishOffer, Results
 from computation.wire.messages.join import JoinOffer, Plan
+from computation.wire.messages.masking import Arrived, Masked, Masking, Unmasking, is_arrived
 from computation.wire.messages.round import FINDINGS, LARGE, REASONS, STOPS, RoundOffer, Verdict
 
 __all__ = [
@@ -19,11 +20,16 @@ __all__ = [
     "PROTOCOL",
     "REASONS",
     "STOPS",
+    "Arrived",
     "Evaluation",
     "FinishOffer",
     "JoinOffer",
+    "Masked",
+    "Masking",
     "Plan",
     "Results",
     "RoundOffer",
+    "Unmasking",
     "Verdict",
+    "is_arrived",
 ]

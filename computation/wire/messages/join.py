@@ -7,6 +7,7 @@ from typing import Any
 
 from computation.errors import MessageError
 from computation.wire.messages.base import MOST_GRID, MOST_ROUNDS, MOST_SCANS, enveloped, is_count, opened
+from computation.wire.messages.masking import Masking
 from computation.wire.reader import MANY, Reader
 
 __all__ = ["JoinOffer", "Plan"]
@@ -38,6 +39,8 @@ class JoinOffer:
         Kind of device, such as `cpu`.
     versions : dict of str
         Versions of the software that computes.
+    masking_key : str
+        Public X25519 key of this run, in hexadecimal; empty unless updates are masked and the site trains.
     """
 
     settings: dict[str, Any]
@@ -49,6 +52,7 @@ class JoinOffer:
     preparation: dict[str, str]
     device: str
     versions: dict[str, str]
+    masking_key: str = ""
 
     @property
     def trains(self) -> bool:
@@ -70,6 +74,7 @@ class JoinOffer:
             preparation=reader.texts_by_name("preparation", _MOST_FACTS, _LONGEST_FACT),
             device=reader.text("device", 100),
             versions=reader.texts_by_name("versions", _MOST_FACTS, _LONGEST_FACT),
+            masking_key=reader.digest_or_empty("masking_key"),
         )
         reader.end()
         record._check()
@@ -111,6 +116,8 @@ class Plan:
         Sites among them that have no scan to train on: they apply every round and only evaluate.
     batches : dict of str to int
         Batches that each site works through in a round.
+    masking : Masking or None
+        Keys and weights of the sites that train, where updates are masked.
     """
 
     run: str
@@ -121,6 +128,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ()
     batches: dict[str, int] = field(default_factory=dict)
+    masking: Masking | None = None
 
     @classmethod
     def parse(cls, raw: Any) -> Plan:
@@ -135,6 +143,7 @@ class Plan:
             notes=reader.texts("notes"),
             evaluators=reader.texts("evaluators", MANY),
             batches=reader.wholes_by_name("batches", MOST_ROUNDS, 1),
+            masking=Masking.optional(reader, "masking"),
         )
         reader.end()
         return record

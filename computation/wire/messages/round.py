@@ -8,6 +8,7 @@ from typing import Any
 from computation.errors import MessageError
 from computation.wire.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.wire.messages.evaluation import Evaluation, optional
+from computation.wire.messages.masking import Masked
 from computation.wire.reader import MANY
 
 __all__ = ["FINDINGS", "LARGE", "REASONS", "STOPS", "RoundOffer", "Verdict"]
@@ -19,12 +20,14 @@ REASONS = {
     "not-finite": "the loss or gradient was not finite",
     "failed": "an unexpected error, described in the site's own log",
     "absent": "it sent nothing",
+    "repeated": "it was asked for a round once more, and came to something else than the first time",
+    "masked": "it did not give what was wanted to take the masks off the round's sum",
     "outlier": "its update was many times larger than the others' and was left out",
     "excluded": "its updates were left out in too many rounds in a row, and it is out for the rest of the run",
 }
 
 #: Those among them that the centre finds out, and no site may say of itself.
-FINDINGS = ("outlier", "excluded")
+FINDINGS = ("outlier", "excluded", "masked")
 
 #: Why an update counts, but not as it is.
 LARGE = "it was many times larger than the others'"
@@ -33,7 +36,6 @@ LARGE = "it was many times larger than the others'"
 STOPS = {
     "patience": "the pooled Dice had not risen in as many validations in a row as setting 'patience' says",
     "deadline": "the time that setting 'deadline' gives the training was over",
-    "budget": "the rounds that setting 'dp_epsilon' allows were done",
 }
 
 
@@ -51,8 +53,8 @@ class RoundOffer:
         Empty unless `skipped`.
     samples : int
         Sub-volumes behind the contribution.
-    loss : float or None
-        Mean loss over them; 0 when skipped, and none under setting `dp`, since it has no noise.
+    loss : float
+        Mean loss over them; 0 when skipped.
     model : str
         Digest of the model that it was computed on: the proof that all sites hold the same one.
     unreadable : int
@@ -61,17 +63,20 @@ class RoundOffer:
         Time the site spent on it.
     validation : Evaluation or None
         Counts of the model that `model` names, in the rounds that validate.
+    masked : Masked or None
+        What goes along with masked words; then the loss is 0 here and rides among these.
     """
 
     round: int
     status: str
     reason: str
     samples: int
-    loss: float | None
+    loss: float
     model: str
     unreadable: int = 0
     seconds: float = 0.0
     validation: Evaluation | None = None
+    masked: Masked | None = None
 
     @classmethod
     def parse(cls, raw: Any) -> RoundOffer:
@@ -82,11 +87,12 @@ class RoundOffer:
             status=reader.text("status", 10),
             reason=reader.text("reason", 20),
             samples=reader.whole("samples", MOST_ROUNDS),
-            loss=reader.number_or_null("loss"),
+            loss=reader.number("loss"),
             model=reader.digest("model"),
             unreadable=reader.whole("unreadable", MOST_ROUNDS),
             seconds=reader.number("seconds", 0.0),
             validation=optional(reader, "validation"),
+            masked=Masked.optional(reader, "masked"),
         )
         reader.end()
         if record.status == "ok" and record.reason == "" and record.samples > 0:

@@ -1,0 +1,1 @@
+"""Secure aggregation in a run: what of `computation.secure` a site and the centre do in each phase."""
