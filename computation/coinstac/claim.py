@@ -14,12 +14,13 @@ from pathlib import Path
 
 from computation.errors import MeshNetError, unwritable
 
-__all__ = ["FILE", "check", "held", "holding", "shelve", "take"]
+__all__ = ["FILE", "SHELF", "check", "held", "holding", "shelve", "take"]
 
 #: Name of the file that holds the token.
 FILE = ".run-token"
 
-_SHELF = "earlier-runs"
+#: Folder in an output folder that holds what earlier runs left.
+SHELF = "earlier-runs"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -44,7 +45,7 @@ def take(output: Path) -> str:
     token = uuid.uuid4().hex
     try:
         output.mkdir(parents=True, exist_ok=True)
-        shelve(output, (path for path in output.iterdir() if path.name != _SHELF))
+        shelve(output, (path for path in output.iterdir() if path.name != SHELF))
         with (output / FILE).open("x", encoding="ascii") as file:
             file.write(token)
     except OSError as error:
@@ -73,7 +74,7 @@ def shelve(folder: Path, left: Iterable[Path]) -> None:
     left = sorted(left)
     if not left:
         return
-    shelf = folder / _SHELF
+    shelf = folder / SHELF
     shelf.mkdir(exist_ok=True)
     # After the last, not as many as there are: somebody may have thrown older ones away.
     last = max((int(path.name) for path in shelf.iterdir() if path.name.isdecimal()), default=0)

@@ -14,8 +14,9 @@ import numpy as np
 from coinstac_computation import COINSTACPyNode, ComputationPhase
 
 from computation.checks import is_text
-from computation.coinstac import claim
+from computation.coinstac import claim, leaving
 from computation.errors import MessageError, ResumeError
+from computation.tracking import Tracker
 from computation.training import checkpoint
 
 __all__ = ["Folders", "Phase", "Run", "Service"]
@@ -25,7 +26,15 @@ Phases = Sequence[tuple[type[ComputationPhase], bool]]
 
 
 class Run(Protocol):
-    """What a side knows of its run: it can be written down and read back."""
+    """What a side knows of its run: it can be written down and read back.
+
+    Attributes
+    ----------
+    tracker : Tracker
+        Is told what leaves this side.
+    """
+
+    tracker: Tracker
 
     @property
     def name(self) -> str:
@@ -158,10 +167,11 @@ class Service:
             reply: dict[str, Any] = self._node.compute(data)
             # A checkpoint must not come among those of another run.
             claim.check(folders.output, self._token)
+            # The library reads `success` from a phase's output and leaves it there; the platform wants it beside.
+            reply["output"].pop("success", None)
+            leaving.note(self._run.tracker, self.mode, reply["output"], folders.transfer)
             self._save(folders, iteration)
         self._iteration = iteration
-        # The library reads `success` from a phase's output and leaves it there; the platform wants it beside.
-        reply["output"].pop("success", None)
         return {**reply, "cache": {"run": self._run.name, "token": self._token}}
 
     def _start(self, folders: Folders) -> None:

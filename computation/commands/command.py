@@ -15,7 +15,7 @@ _DEVICE = "auto, cpu, cuda or cuda:N"
 
 
 def add_commands(commands: Any) -> None:
-    """Register `predict`, `evaluate`, `train` and `export` among the sub-commands of an argument parser."""
+    """Register `predict`, `evaluate`, `train`, `disclose` and `export` among the sub-commands of an argument parser."""
     for name, (text, declare) in _COMMANDS.items():
         parser = commands.add_parser(name, help=text, description=text)
         declare(parser)
@@ -79,6 +79,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brainchop", type=Path, metavar="FOLDER", help="write what brainchop loads in a browser")
 
 
+def _disclose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run's folder, or the output folder of one node")
+    parser.add_argument("--csv", type=Path, default=None, help="write every line here")
+
+
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "predict": ("label raw scans with an exported model: labels in each scan's own space, volumes, a figure", _predict),
     "evaluate": (
@@ -86,5 +91,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         _evaluate,
     ),
     "train": ("train a model on one scan database, alone", _train),
+    "disclose": ("list every field and file that left a site or the centre, with sizes and how often", _disclose),
     "export": ("write an exported model as ONNX or for brainchop, each checked against the original", _export),
 }
