@@ -46,9 +46,9 @@ def check_role(trainer: Trainer, labelled: Mapping[str, int]) -> None:
         return
     if not any(labelled.values()):
         raise StoreError(
-            "the scan database has no labelled scan to train on and none, or too few, to evaluate; import some with "
-            "split 'train', or with 'valid' or 'test' at a site that only evaluates, at least as many as setting "
-            f"'min_scans' says, {trainer.settings.min_scans}"
+            "the scan database has no labelled scan to train on and none to evaluate of which counts may leave; import "
+            "some with split 'train', or with 'valid' or 'test' at a site that only evaluates, at least as many as "
+            f"setting 'min_scans' says, {trainer.settings.min_scans}"
         )
     if trainer.settings.norm_policy == "local" and vector.statistics(trainer.model).size:
         raise SettingsError(

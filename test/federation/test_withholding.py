@@ -76,7 +76,7 @@ def test_a_bound_changes_no_bit_of_the_model(tmp_path):
 
 def test_a_site_that_only_evaluates_and_has_too_few_scans_is_refused_at_join(tmp_path):
     loop = consortium(tmp_path, changes=FEW, scans=[(2, 3, 0), (0, 2, 2)])
-    with pytest.raises(StoreError, match=r"none, or too few, to evaluate; .* setting 'min_scans' says, 3"):
+    with pytest.raises(StoreError, match=r"none to evaluate of which counts may leave; .* setting 'min_scans' says, 3"):
         loop.run()
 
 
