@@ -342,6 +342,19 @@ class Settings:
     suspect_above: float = _number(
         6.0, 0, 1e6, _FEDERATION, "Three updates in 16 rounds so many times the others': such are left out; 0 is never."
     )
+    opposed_above: float = _number(
+        4.0,
+        0,
+        1e6,
+        _FEDERATION,
+        "Rounds' worth of pointing against the others' updates above which a site's are left out; 0 is no bound.",
+    )
+    copies: str = _choice(
+        "refuse",
+        ("refuse", "count"),
+        _FEDERATION,
+        "Updates of nothing, or of values that an earlier round or another site had: leave them out, or count them.",
+    )
     exclude_after: int = _whole(
         5, 0, _MANY, _FEDERATION, "Rounds in a row of updates left out after which a site is out for good; 0 is never."
     )

@@ -38,7 +38,8 @@ _JOIN, _INITIAL = "join", "initial"
 #: Checkpoints that a peer may say it has; more than any setting keeps.
 _MOST_KEPT = 100
 #: What a centre does with these settings, and nobody does where there is none.
-_CENTRES = ("quorum", "clip_above", "refuse_above", "suspect_above", "exclude_after", "deadline")
+_SCREENING = ("clip_above", "refuse_above", "suspect_above", "opposed_above", "copies", "exclude_after")
+_CENTRES = ("quorum", *_SCREENING, "deadline")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class SiteSummary:
         Rounds in which it counted with an update that was scaled down.
     multiple : float or None
         Its largest update, as a multiple of the others'.
+    cosine : float or None
+        Mean of its cosines to the others' updates.
     """
 
     site: str
@@ -70,6 +72,7 @@ class SiteSummary:
     received: int | None = None
     clipped: int = 0
     multiple: float | None = None
+    cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,7 @@ def _share(site: str, done: Sequence[RoundNumbers], own: str) -> SiteSummary:
         received=None if site == own else sum(item.received for item in seen),
         clipped=sum(site in item.clipped for item in done),
         multiple=max(item.multiple for item in seen) or None,
+        cosine=mean([item.cosine for item in seen if item.multiple]),
     )
 
 

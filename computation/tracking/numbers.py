@@ -45,6 +45,8 @@ class SiteNumbers:
         Size of its update, as a multiple of the others'; 0 where it was not measured.
     scale : float
         What its update was multiplied by: less than 1 is clipped, 0 left out.
+    cosine : float
+        Where its update pointed, as the median of its cosines to the others'; 0 where it was not measured.
     """
 
     reason: str = ""
@@ -55,6 +57,7 @@ class SiteNumbers:
     received: int = 0
     multiple: float = 0.0
     scale: float = 1.0
+    cosine: float = 0.0
 
 
 @dataclass(frozen=True)

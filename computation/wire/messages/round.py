@@ -23,11 +23,15 @@ REASONS = {
     "repeated": "it was asked for a round once more, and came to something else than the first time",
     "masked": "it did not give what was wanted to take the masks off the round's sum",
     "outlier": "its update was many times larger than the others' and was left out",
+    "opposed": "its updates pointed away from the others' in round after round and were left out",
+    "stale": "its values had been sent in an earlier round and were left out",
+    "twin": "its values were those of another site, too, and counted once",
+    "empty": "its update changed nothing, while the others' did, and was left out",
     "excluded": "its updates were left out in too many rounds in a row, and it is out for the rest of the run",
 }
 
 #: Those among them that the centre finds out, and no site may say of itself.
-FINDINGS = ("outlier", "excluded", "masked")
+FINDINGS = ("outlier", "opposed", "stale", "twin", "empty", "excluded", "masked")
 
 #: Why an update counts, but not as it is.
 LARGE = "it was many times larger than the others'"

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from benchmarks.poison import poisoned
 from computation import local
 from computation.errors import MessageError, QuorumError
-from computation.federation.screening import Bounds, Finding, Past, State, distance, judge, screen
+from computation.federation.screening import Bounds, Finding, Past, State, screen
+from computation.federation.screening.measuring import norms as lengths
+from computation.federation.screening.measuring import products
+from computation.federation.screening.norms import judge
 from computation.settings import Settings
 from computation.strategies import Contribution
 from computation.wire.messages import FINDINGS, RoundOffer
 
-BOUNDS = Bounds.of(Settings())
+#: The product's, but for copies: most of these updates differ in nothing but size.
+BOUNDS = replace(Bounds.of(Settings()), copies=False)
 #: Three rounds in which everybody does the usual: then every site has a past.
 USUAL = [dict.fromkeys("abcd", 1.0)] * 3
 NAMES = "abcdefgh"
@@ -32,7 +36,7 @@ def _contribution(site, values):
 
 
 def _rounds(table, bounds=BOUNDS, state=None):
-    """Screen rounds of gradients of the given norms, and return what came of each."""
+    """Screen rounds of gradients of the given norms and one direction, and return what came of each."""
     state, done = state or State(), []
     for norms in table:
         offers = [_contribution(site, [norm, 0, 0, 0]) for site, norm in norms.items()]
@@ -69,7 +73,7 @@ def test_norms_that_fall_by_orders_of_magnitude_are_no_finding():
 
 def test_an_update_between_the_bounds_is_clipped_to_the_bound():
     *_, done = _rounds([*USUAL, {"a": 1.0, "b": 1.0, "c": 1.0, "d": 20.0}])
-    assert done.findings["d"] == Finding(20.0, 0.6)
+    assert done.findings["d"] == Finding(20.0, 0.6, 1.0)
     values = {one.site: one.values for one in done.kept}
     np.testing.assert_array_equal(values["d"], np.array([12, 0, 0, 0], np.float32))
     np.testing.assert_array_equal(values["a"], np.array([1, 0, 0, 0], np.float32))
@@ -104,7 +108,7 @@ def test_a_refused_update_is_no_measure_of_the_next():
 
 def test_with_two_sites_a_past_refuses_and_without_one_the_larger_is_clipped():
     (first,) = _rounds([{"a": 1.0, "b": 1000.0}])
-    assert first.findings["b"] == Finding(1000.0, 12 / 1000) and not first.refused
+    assert first.findings["b"] == Finding(1000.0, 12 / 1000, 1.0) and not first.refused
     usual = [{"a": 1.0, "b": 1.0}] * 3
     *_, large = _rounds([*usual, {"a": 1.0, "b": 1000.0}])
     assert large.refused == {"b": "outlier"} and large.findings["a"].scale == 1
@@ -152,11 +156,12 @@ def test_bounds_of_nothing_screen_nothing():
 )
 def test_norms_are_float64(values):
     vector = np.array(values, np.float32)
-    assert distance(vector, np.zeros_like(vector)) == pytest.approx(math.hypot(*map(float, values)), rel=1e-12)
+    (norm,) = lengths(products([vector], np.zeros_like(vector)))
+    assert norm == pytest.approx(math.hypot(*map(float, values)), rel=1e-12)
 
 
 def test_a_norm_beyond_float64_is_infinite_and_refused():
-    assert distance(np.full(3, 1e200), np.zeros(3)) == math.inf
+    assert lengths(products([np.full(3, 1e200)], np.zeros(3))) == [math.inf]
     found = judge({"a": 1.0, "b": 1.0, "c": math.inf}, {}, BOUNDS)
     assert found["c"].scale == 0 and math.isfinite(found["c"].multiple) and found["a"].scale == 1
 
@@ -277,4 +282,4 @@ def test_no_site_may_say_of_itself_what_only_the_centre_finds():
         offer = RoundOffer(1, "skipped", reason, 0, 0.0, "ab" * 32)
         with pytest.raises(MessageError):
             RoundOffer.parse(offer.as_json())
-    assert asdict(Finding()) == {"multiple": 0.0, "scale": 1.0}
+    assert asdict(Finding()) == {"multiple": 0.0, "scale": 1.0, "cosine": 0.0}

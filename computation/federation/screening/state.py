@@ -1,0 +1,139 @@
+"""What screening is told, finds, and remembers from round to round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from computation.settings import Settings
+
+__all__ = ["Bounds", "Finding", "Mark", "Past", "State"]
+
+#: Digests of a model and of the values that a site offered on it, both shortened.
+Mark = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the owner allows; sizes are multiples of the cohort's norm, and 0 is no bound.
+
+    Attributes
+    ----------
+    clip : float
+        An update above it is scaled down to it.
+    refuse : float
+        An update above it is left out.
+    suspect : float
+        A site with three updates above it in 16 rounds has each one left out that is above half of it. Where fewer
+        than three updates of a site have counted, nothing speaks for it yet, and one is enough.
+    rounds : int
+        Rounds in a row in which a site is refused before it is out for the rest of the run.
+    opposed : float
+        Rounds' worth of pointing against the others' above which a site's updates are left out.
+    copies : bool
+        Whether values that were there before, and updates of nothing, are left out.
+    """
+
+    clip: float
+    refuse: float
+    suspect: float
+    rounds: int
+    opposed: float = 0.0
+    copies: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        """Return the bounds that the settings name."""
+        return cls(
+            settings.clip_above,
+            settings.refuse_above,
+            settings.suspect_above,
+            settings.exclude_after,
+            settings.opposed_above,
+            settings.copies == "refuse",
+        )
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is remembered of the sizes of a site's updates, the latest last.
+
+    Attributes
+    ----------
+    multiples : tuple of float
+        Of the cohort's norm, whatever became of them.
+    norms : tuple of float
+        Of those that counted.
+    """
+
+    multiples: tuple[float, ...] = ()
+    norms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is made of one update.
+
+    Attributes
+    ----------
+    multiple : float
+        Its norm, as a multiple of the cohort's; 0 where there is nothing to compare it with.
+    scale : float
+        What it is multiplied by: 1 counts as it is, less is clipped, 0 is left out.
+    cosine : float
+        Median of its cosines to the others' updates; 0 where there is nothing to compare it with.
+    """
+
+    multiple: float = 0.0
+    scale: float = 1.0
+    cosine: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What the next round needs.
+
+    Attributes
+    ----------
+    pasts : mapping of mapping of Past
+        By part of the vector, then by site.
+    refused : mapping of int
+        Rounds in a row in which a site was refused, up to now.
+    excluded : tuple of str
+        Sites that are out for the rest of the run, sorted.
+    opposed : mapping of float
+        How much a site's updates pointed against the others' of late; see `direction`.
+    marks : mapping of tuple of Mark
+        Of what each site offered of late, the latest last.
+    """
+
+    pasts: Mapping[str, Mapping[str, Past]] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
+    opposed: Mapping[str, float] = field(default_factory=dict)
+    marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the state as plain JSON."""
+        pasts = {
+            part: {site: {"multiples": list(past.multiples), "norms": list(past.norms)} for site, past in table.items()}
+            for part, table in self.pasts.items()
+        }
+        return {
+            "pasts": pasts,
+            "refused": dict(self.refused),
+            "excluded": list(self.excluded),
+            "opposed": dict(self.opposed),
+            "marks": {site: [list(mark) for mark in marks] for site, marks in self.marks.items()},
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> State:
+        """Read back what `as_json` returned."""
+        pasts = {
+            part: {site: Past(tuple(past["multiples"]), tuple(past["norms"])) for site, past in table.items()}
+            for part, table in raw["pasts"].items()
+        }
+        marks = {site: tuple((model, values) for model, values in table) for site, table in raw["marks"].items()}
+        return cls(pasts, dict(raw["refused"]), tuple(raw["excluded"]), dict(raw["opposed"]), marks)
