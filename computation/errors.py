@@ -18,6 +18,7 @@ __all__ = [
     "ModelError",
     "PayloadError",
     "PeersError",
+    "PrivacyError",
     "QuorumError",
     "ResumeError",
     "ScanError",
@@ -106,6 +107,10 @@ class DeviceError(MeshNetError):
 
 class ResumeError(MeshNetError):
     """A restarted container finds no checkpoint from which the run could go on."""
+
+
+class PrivacyError(MeshNetError):
+    """What is asked for would tell more of a scan than the run's settings allow."""
 
 
 class SimulatorError(MeshNetError):

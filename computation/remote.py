@@ -106,7 +106,7 @@ class Train(Phase):
             void=combined is None,
             counted=combined.sites if combined else (),
             skipped=skipped,
-            loss=combined.loss if combined else None,
+            loss=combined.loss if combined and not run.settings.dp else None,
             model=run.learner.digest(),
             validated=done.round if done else -1,
             dice=done.dice if done else {},

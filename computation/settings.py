@@ -377,6 +377,21 @@ class Settings:
         "Fewest labelled scans of a split whose voxel counts leave a site; of one person they are tissue volumes.",
     )
 
+    dp: bool = _flag(
+        False, _PRIVACY, "Differential privacy of each training scan; wants gradient-mean. A batch is then one scan."
+    )
+    dp_noise: float = _number(
+        1.0, 0.1, 10_000, _PRIVACY, "Standard deviation of the noise on a site's sum, in units of 'dp_clip'."
+    )
+    dp_clip: float = _number(
+        1.0, 0, 1e6, _PRIVACY, "Largest norm of one scan's gradient; a larger one is scaled down to it.", positive=True
+    )
+    dp_epsilon: float = _number(
+        8.0, 0, 1000, _PRIVACY, "Epsilon that no site exceeds: the rounds are limited to what it allows.", positive=True
+    )
+    dp_delta: float = _number(
+        1e-5, 0, 0.5, _PRIVACY, "Chance that epsilon does not hold; far below one in the training scans.", positive=True
+    )
     secure_aggregation: bool = _flag(
         False, _PRIVACY, "The centre sees the sum of all sites' updates and no single one; wants three sites or more."
     )
@@ -391,6 +406,11 @@ class Settings:
     def whole_volume(self) -> bool:
         """Whether a sample is a whole scan."""
         return self.patch_size == (0, 0, 0)
+
+    @property
+    def scans_a_batch(self) -> int:
+        """Scans behind one batch: under `dp` all its sub-volumes are of one scan, else each is of another."""
+        return 1 if self.dp else self.batch_size
 
     @property
     def usual_rounds(self) -> int:
@@ -523,6 +543,7 @@ def _check_together(settings: Settings) -> None:
             f"setting 'batch_size' is {settings.batch_size} with whole volumes, whose shapes may differ; wanted 1"
         )
     _check_masking(settings)
+    _check_privacy(settings)
 
 
 def _check_masking(settings: Settings) -> None:
@@ -533,6 +554,32 @@ def _check_masking(settings: Settings) -> None:
             "setting 'weighting' is 'samples' with 'secure_aggregation', where weights are fixed at join; wanted "
             "'scans' or 'equal'"
         )
+
+
+def _check_privacy(settings: Settings) -> None:
+    idle = [name for name in _PRIVATE if getattr(settings, name) != getattr(Settings, name)]
+    if idle and not settings.dp:
+        raise SettingsError(
+            f"setting {idle[0]!r} has no effect without 'dp'; set 'dp' to true or leave {idle[0]!r} out"
+        )
+    if not settings.dp:
+        return
+    if settings.strategy != "gradient-mean":
+        raise SettingsError(f"setting 'strategy' is {settings.strategy!r} with 'dp'; wanted 'gradient-mean'")
+    if settings.time_limit:
+        raise SettingsError(
+            f"setting 'time_limit' is {settings.time_limit:g} with 'dp', where leaving a slow scan out would show that "
+            "it was there; wanted 0"
+        )
+    if settings.norm == "batch" and settings.norm_policy != "frozen":
+        raise SettingsError(
+            "setting 'norm' is 'batch' with 'dp', and its statistics have no noise; wanted 'group' or 'none', or "
+            "'norm_policy' frozen"
+        )
+
+
+#: Settings that mean something under `dp` alone.
+_PRIVATE = ("dp_noise", "dp_clip", "dp_epsilon", "dp_delta")
 
 
 def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:

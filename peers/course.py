@@ -143,6 +143,7 @@ class Course:
         self.site = SiteRun(folders)
         self.protocol, self.name, self.observer = protocol, run, observer
         self.offer, self.rule = self.site.join(inputs), joining.described(protocol)
+        joining.check_settings(self.site.settings)
         self.peer = Peer(
             name,
             dict.fromkeys(peers, 1.0),

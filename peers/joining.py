@@ -22,6 +22,7 @@ __all__ = [
     "LONGEST_RUN",
     "Hello",
     "check_names",
+    "check_settings",
     "described",
     "expect_all",
     "join",
@@ -170,6 +171,14 @@ def start_from_given(site: SiteRun, peer: Peer) -> Generator[Request, Any, None]
     models = ((name, told[name].values) for name in peer.names)
     brought = ((name, values) for name, values in models if values is not None)
     site.trainer.load_vector(initial.chosen(brought, site.trainer, site.settings, site.tracker))
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse what no peer does; raises `PeersError`."""
+    if settings.dp:
+        raise PeersError(
+            "setting 'dp' needs a centre, and there is none here; leave it out, or use `coinstac-meshnet train`"
+        )
 
 
 def without_effect(settings: Settings, common: bool) -> list[str]:

@@ -158,7 +158,7 @@ class Rounds:
             void=not counted,
             counted=counted,
             skipped={name: offer.reason for name, offer in offers.items() if offer.status == "skipped"},
-            loss=self._loss({name: offers[name].loss for name in counted}) if counted else None,
+            loss=self._loss({name: offers[name].loss or 0.0 for name in counted}) if counted else None,
             model=self.site.trainer.digest(),
             validated=done.round if done else -1,
             dice=done.dice if done else {},

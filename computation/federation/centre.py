@@ -18,7 +18,17 @@ import numpy as np
 from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
 from computation.errors import MeshNetError, MessageError, QuorumError
-from computation.federation import agreement, claims, consensus, initial, planning, screening, selection, shares
+from computation.federation import (
+    agreement,
+    claims,
+    consensus,
+    initial,
+    planning,
+    privacy,
+    screening,
+    selection,
+    shares,
+)
 from computation.federation.masking import centre as masking
 from computation.federation.masking import circle
 from computation.federation.selection import Selection, Validation
@@ -176,7 +186,7 @@ class CentreRun:
                 skipped[site] = f"refused: {error.public}"[:200]
                 continue
             weight = shares.weight(self.settings, self.offers[site], offer.samples)
-            taken.append(Contribution(site, self.round, model, weight, offer.loss, values))
+            taken.append(Contribution(site, self.round, model, weight, offer.loss or 0.0, values))
         return self._capped(self._screened(taken, skipped))
 
     def _screened(self, taken: list[Contribution], skipped: dict[str, str]) -> list[Contribution]:
@@ -250,7 +260,8 @@ class CentreRun:
     def stop(self, done: Validation | None) -> str:
         """Decide whether the training ends with this round although more are planned: a word from `STOPS`, or none."""
         assert self.plan is not None
-        if self.round < self.plan.rounds and (reason := self._reason_to_stop(done)):
+        more = self.round < self.plan.rounds
+        if reason := self._reason_to_stop(done) if more else privacy.stopped(self.settings, self.offers, self.plan):
             self.stopped = reason
             self.tracker.notice("stopped", f"after round {self.round}: {STOPS[self.stopped]}", round=self.round)
         return self.stopped
@@ -326,6 +337,7 @@ class CentreRun:
         """Return what the journal keeps of a round."""
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
+        assert self.plan is not None
         size = payload.length(self.learner.manifest, self.learner.dtype)
         each = circle.length(self.learner.manifest) if self.sums else size
         counted = [offers[site] for site in verdict.counted]
@@ -348,6 +360,7 @@ class CentreRun:
             missing=verdict.missing,
             clipped=verdict.clipped,
             best=verdict.best,
+            epsilon=privacy.largest(self.settings, self.offers, self.plan, self.round),
             by_site={
                 site: SiteNumbers(
                     reason=verdict.skipped.get(site, ""),

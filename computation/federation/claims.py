@@ -40,11 +40,11 @@ def check_join(site: str, offer: JoinOffer, settings: Settings) -> None:
     MessageError
         Naming the site.
     """
-    wanted = math.ceil(offer.scans["train"] / settings.batch_size)
+    wanted = math.ceil(offer.scans["train"] / settings.scans_a_batch)
     if offer.steps != wanted:
         raise MessageError(
             f"site {site} says that {offer.scans['train']} training scans are {offer.steps} batches of "
-            f"{settings.batch_size}; wanted {wanted}"
+            f"{settings.scans_a_batch}; wanted {wanted}"
         )
 
 
@@ -70,6 +70,9 @@ def check_round(site: str, joined: JoinOffer, offer: RoundOffer, settings: Setti
     if (offer.status == "evaluates") is joined.trains:
         brought = f"{joined.scans['train']} training scans and says {offer.status!r} in round {offer.round}"
         raise MessageError(f"site {site} joined with {brought}; a site trains if, and only if, it has such scans")
+    if offer.status == "ok" and (offer.loss is None) is not settings.dp:
+        told = "no loss" if offer.loss is None else "a loss"
+        raise MessageError(f"site {site} told {told} in round {offer.round}; wanted {'none' if settings.dp else 'one'}")
     most = batches * settings.batch_size
     for name, count in (("sub-volumes", offer.samples), ("unreadable scans", offer.unreadable)):
         if count > most:
@@ -128,7 +131,7 @@ def check_values(manifest: Manifest, values: Vector) -> None:
         raise ContributionError(f"the payload holds values up to {largest:.3g}; wanted at most {_LARGEST:g}")
 
 
-def check_loss(loss: float) -> None:
+def check_loss(loss: float | None) -> None:
     """Refuse a loss that would hide everybody else's.
 
     Raises
@@ -136,5 +139,5 @@ def check_loss(loss: float) -> None:
     ContributionError
         If it is absurd.
     """
-    if abs(loss) > _LARGEST_LOSS:
+    if loss is not None and abs(loss) > _LARGEST_LOSS:
         raise ContributionError(f"the loss is {loss:.3g}; wanted at most {_LARGEST_LOSS:g}")

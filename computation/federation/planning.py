@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from computation.federation import agreement, portions
+from computation.federation import agreement, portions, privacy
 from computation.federation.masking import circle
 from computation.settings import Settings
 from computation.training.learner import Learner
@@ -37,11 +37,12 @@ class Agreed:
 
 
 def agreed(offers: Mapping[str, JoinOffer]) -> Agreed:
-    """Settle what the sites agree on; raises as `agreement.agree` and `agreement.rounds`."""
+    """Settle what the sites agree on; raises as `agreement.agree`, `agreement.rounds` and `privacy.limit`."""
     settings, notes = agreement.agree(offers)
     scans = {site: offer.scans["train"] for site, offer in offers.items() if offer.trains}
     batches = portions.batches(settings, scans)
-    return Agreed(settings, notes, batches, agreement.rounds(settings, offers, batches))
+    rounds, limits = privacy.limit(settings, offers, batches, agreement.rounds(settings, offers, batches))
+    return Agreed(settings, (*notes, *limits), batches, rounds)
 
 
 def plan(run: str, offers: Mapping[str, JoinOffer], done: Agreed, learner: Learner) -> Plan:

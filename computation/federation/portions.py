@@ -49,7 +49,7 @@ def batches(settings: Settings, scans: Mapping[str, int]) -> dict[str, int]:
 
 def _portion(settings: Settings, scans: int, due: float) -> int:
     steps = settings.local_steps
-    one_pass = math.ceil(scans / settings.batch_size)
+    one_pass = math.ceil(scans / settings.scans_a_batch)
     return max(1, min(math.floor(due + 0.5), MOST * steps, max(steps, one_pass)))
 
 

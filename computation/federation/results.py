@@ -115,7 +115,7 @@ def models_of(announced: Results) -> tuple[str, str]:
 
 def outcome(announced: Results, planned: int) -> str:
     """Say in one sentence how a run ended."""
-    if announced.rounds == planned:
+    if announced.rounds == planned and not announced.stop:
         return f"All {planned} rounds done; every site holds the same model."
     why = STOPS.get(announced.stop, "it was ended")
     return f"Ended after {announced.rounds} of {planned} planned rounds: {why}. Every site holds the same model."

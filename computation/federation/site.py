@@ -22,7 +22,7 @@ from computation.errors import (
     ScanError,
     StoreError,
 )
-from computation.federation import brought, counting, initial, portions, results, screening, selection
+from computation.federation import brought, counting, initial, portions, privacy, results, screening, selection
 from computation.federation.given import given
 from computation.federation.masking import circle
 from computation.federation.masking import site as masking
@@ -34,6 +34,8 @@ from computation.strategies import Combined, named
 from computation.strategies.remembering import recall, remember
 from computation.tracking import RoundNumbers, Tracker
 from computation.training.faults import NotFiniteError
+from computation.training.privacy.mechanism import Mechanism, Noise
+from computation.training.privacy.secret import Secret
 from computation.training.trainer import Trainer
 from computation.wire import payload
 from computation.wire.messages import (
@@ -105,6 +107,7 @@ class SiteRun:
         self._make(1)
         brought.check_role(self.trainer, self.threshold.labelled)
         initial.check_policy(self.trainer, self.settings)
+        privacy.check_model(self.trainer, self.settings)
         if self.given.model:
             self.brought = initial.load(self.given.model, self.trainer, self.settings)
         return JoinOffer(
@@ -159,7 +162,17 @@ class SiteRun:
         self._make(plan.rounds, portions.own(plan, self.folders.client, self.settings))
         if plan.manifest != self.trainer.manifest.digest:
             raise ConsensusError("the centre built another architecture than this site; use one version of the image")
+        self._hide()
         self._mask()
+
+    def _hide(self, *, resumed: bool = False) -> None:
+        """Give the trainer the noise that the settings ask for, if the plan's rounds are within the budget."""
+        if not (self.settings.dp and self.trains and self.plan):
+            return
+        scans, batches = self.trainer.samples, self.plan.batches[self.folders.client]
+        privacy.check_plan(self.settings, scans, batches, self.plan.rounds)
+        secret = Secret(self.folders.checkpoints, resumed=resumed)
+        self.trainer.privacy = Mechanism(Noise.of(self.settings, scans, batches), secret, self.name)
 
     def _mask(self) -> None:
         """Take over what masks updates, where the settings ask for it."""
@@ -302,7 +315,13 @@ class SiteRun:
             clipped=verdict.clipped,
             own_dice=counting.dice_of(own.validation, self.settings.classes) if own and own.validation else {},
             best=verdict.best,
+            epsilon=self._epsilon(),
         )
+
+    def _epsilon(self) -> float | None:
+        assert self.plan is not None
+        batches = self.plan.batches.get(self.folders.client, 0)
+        return privacy.spent(self.settings, self.trainer.samples, batches, self.round, self.plan.rounds)
 
     def contribute(self) -> RoundOffer:
         """Compute this round's contribution, or say why there is none."""
@@ -336,6 +355,7 @@ class SiteRun:
             validation=validation,
             masked=masked,
         )
+        self.offer = privacy.keep_back(self.settings, self.offer)
         return self.offer
 
     def _item(self, values: Vector, loss: float, model: str) -> tuple[Payload, Masked | None]:
@@ -343,7 +363,8 @@ class SiteRun:
         of, site = self.trainer, self.folders.client
         if not self.masks:
             return Payload(CONTRIBUTION, self.round, of.manifest, values, model, site=site, run=self.name), None
-        words, masked = self.masks.hide(values, self.strategy.origin(of), of.parts, loss, self.round)
+        told = 0.0 if self.settings.dp else loss  # which has no noise
+        words, masked = self.masks.hide(values, self.strategy.origin(of), of.parts, told, self.round)
         return masking.payload_of(words, of, self.round, model, site, self.name), masked
 
     def unmask(self, arrived: Arrived) -> Unmasking:
@@ -467,6 +488,7 @@ class SiteRun:
             self._make(1)
         else:
             self._make(self.plan.rounds, portions.own(self.plan, self.folders.client, self.settings))
+            self._hide(resumed=True)
             kept = [name for name in arrays if name.startswith(_VALIDATED)]
             self.statistics = {int(name.removeprefix(_VALIDATED)): arrays[name] for name in kept}
             self.trainer.load_state({k: v for k, v in arrays.items() if k not in kept}, values["trainer"])

@@ -63,6 +63,7 @@ def card(
         _section("Intended use", _USE),
         _section("Limits", _LIMITS),
         _section("Data", _data(data)),
+        _section("Privacy", _privacy(data)),
         _section("Accuracy", _accuracy(data, site_scores or {})),
         _section("Input", _pairs(*_input(data), preparation)),
         _section("Training", _training(data)),
@@ -96,6 +97,21 @@ def _data(data: ReportData) -> str:
     note = "Numbers of scans. `import` divides people, not scans, unless its table says who is in which split."
     others = "" if not data.site else " This site knows its own scans only; the centre's card lists all sites."
     return f"{_table(('site', *_SPLITS), rows)}\n\n{note}{others}"
+
+
+def _privacy(data: ReportData) -> str:
+    costs = [item.epsilon for item in data.rounds if item.epsilon is not None]
+    if not costs:
+        return ""
+    settings = data.settings
+    whose = "each of this site's training scans" if data.site else "each training scan, at the site that hides it least"
+    return (
+        f"Trained with differential privacy: epsilon {max(costs):.4g} at delta {settings.get('dp_delta', 0):g} for "
+        f"{whose}, against whoever sees all that the site sends of its training (noise "
+        f"{settings.get('dp_noise', 0):g}, clip {settings.get('dp_clip', 0):g}; Poisson sampling, privacy loss "
+        "distributions). A person with several scans has several times that. Not covered: numbers of scans, and voxel "
+        "counts of validation and test scans, which chose the best model."
+    )
 
 
 def _accuracy(data: ReportData, site_scores: Mapping[str, Sequence[Scores]]) -> str:

@@ -273,9 +273,17 @@ def rounds(data: ReportData) -> Markup | None:
         Column("computing", [words.seconds(item.own_seconds or None) for item in done]),
         Column("sent", [words.size(item.sent) for item in done]),
         Column("received", [words.size(item.received) for item in done]),
+        *_spent(done),
         Column("model", [item.digest[:12] for item in done], "code"),
     ]
     return fold("Every round", len(data.rounds), table(columns))
+
+
+def _spent(done: Sequence[RoundNumbers]) -> list[Column]:
+    """Return what the rounds cost a scan's privacy, where a run has that."""
+    if all(item.epsilon is None for item in done):
+        return []
+    return [Column("epsilon so far", [words.number(item.epsilon, 4) for item in done])]
 
 
 def files(data: ReportData) -> Markup | None:

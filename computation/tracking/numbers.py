@@ -106,6 +106,9 @@ class RoundNumbers:
         Sites that counted with an update that was scaled down.
     best : int
         Round of the best model so far; -1 before the first complete validation.
+    epsilon : float or None
+        What the rounds up to this one cost a scan's privacy: of this site, or at the centre of the site whose scans are
+        hidden least; none without setting `dp`.
     by_site : mapping of SiteNumbers
         What the centre knows of each site; empty at a site.
     """
@@ -131,6 +134,7 @@ class RoundNumbers:
     missing: Mapping[str, str] = field(default_factory=dict)
     clipped: tuple[str, ...] = ()
     best: int = -1
+    epsilon: float | None = None
     by_site: Mapping[str, SiteNumbers] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from computation.errors import ScanError
+from computation.errors import PrivacyError, ScanError
 from computation.model import vector
 from computation.model.architecture import Architecture
 from computation.scans.drawing.prefetch import Prefetcher
-from computation.scans.drawing.sampling import Batch, Skipped
+from computation.scans.drawing.sampling import Batch, PatchSampler, Skipped
 from computation.scans.store.faults import Fault, ScanFault
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
@@ -31,6 +31,7 @@ from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
 from computation.training.metrics import Counts
 from computation.training.optimiser import Floats
+from computation.training.privacy.mechanism import Mechanism
 from computation.training.sampler import NoScans, patch_sampler, trains
 from computation.wire.payload import Vector
 
@@ -124,7 +125,10 @@ class Trainer(Learner):
     skipped : list of Skipped
         Scans left out of the latest round's batches; scan -1 stands for all the scans of a batch.
     fallbacks : set of str
-        What did not go as it should when scans were labelled, a sentence each; whoever tells it takes it out.
+        What did not go as it should, a sentence each, when scans were labelled and where a round must not show it;
+        whoever tells it takes it out.
+    privacy : Mechanism or None
+        What makes gradients private; must be set where the settings want that, or there is no gradient.
 
     Raises
     ------
@@ -156,6 +160,7 @@ class Trainer(Learner):
         self.deadline: float | None = None
         self.skipped: list[Skipped] = []
         self.fallbacks: set[str] = set()
+        self.privacy: Mechanism | None = None
         self._loss = loss.criterion(settings)
         self._sampler: Sampler = sampler or _drawing(store, settings, site)
 
@@ -192,7 +197,11 @@ class Trainer(Learner):
             If the device is full.
         NotFiniteError
             If the loss or the gradient is NaN or infinite.
+        PrivacyError
+            If the settings want a private gradient, and there is no mechanism or it must not answer.
         """
+        if self.settings.dp:
+            return self._private_gradient(round)
         total = np.zeros(self._parameters.size)
         summed, samples, batches = 0.0, 0, 0
         try:
@@ -205,6 +214,32 @@ class Trainer(Learner):
             self._stale = True
         mean = (total / samples).astype(self.dtype)
         return Gradient(summed / samples, samples, batches, tuple(self.skipped), np.concatenate([mean, moved]))
+
+    def _private_gradient(self, round: int) -> Gradient:
+        """Return a gradient that hides each scan; what goes with it is public, and its loss, which is not, is 0."""
+        if self.privacy is None or self._parameters.size != self.manifest.size:
+            raise PrivacyError(
+                "there is no noise for this gradient under setting 'dp'; wanted a mechanism and no statistics"
+            )
+        self.skipped = []
+        size = self._parameters.size
+        try:
+            mean = self.privacy.mean(lambda scan: self._scan_gradient(scan, round), size, self.digest(), round)
+        finally:
+            self._stale = True
+        if self.privacy.lost:
+            self.fallbacks.add(
+                "a training scan could not be read or its gradient was not finite: it counted as nothing"
+            )
+        return Gradient(0.0, self.batches * self.settings.batch_size, self.batches, (), mean.astype(self.dtype))
+
+    def _scan_gradient(self, scan: int, round: int) -> Vector:
+        """Return the mean gradient over a round's sub-volumes of one training scan; a batch has no others."""
+        assert isinstance(self._sampler, PatchSampler)
+        most = self.settings.batch_size
+        batch = self._sampler.of_scan(scan, range(round * most, (round + 1) * most))
+        self._check_labels(batch)
+        return self._backward(round * self.samples + scan, batch)[1]
 
     def local_steps(self, round: int, correct: Correction | None = None) -> LocalResult:
         """Step the optimiser on each of the round's batches; the model is the trainer's afterwards.
@@ -223,6 +258,8 @@ class Trainer(Learner):
         """
         summed, samples, batches = 0.0, 0, 0
         values = self._values[: self._parameters.size]
+        if self.settings.dp:
+            raise PrivacyError("local steps have no noise under setting 'dp'; wanted strategy 'gradient-mean'")
         try:
             for step, batch in self._batches(round):
                 value, grad = self._backward(step, batch)
@@ -340,6 +377,8 @@ class Trainer(Learner):
 
 def _drawing(store: Store, settings: Settings, site: str) -> Sampler:
     """Draw the store's training scans, one batch ahead; nothing where it has none, and the site only evaluates."""
+    if settings.dp and trains(store):
+        return patch_sampler(store, settings, site=site, batch_size=1)
     return Prefetcher(patch_sampler(store, settings, site=site)) if trains(store) else NoScans()
 
 

@@ -236,6 +236,7 @@ class Provider:
         if work is None or owner != name:
             raise PeersError("there is no such task of yours here")
         answer: dict[str, Any] = {"status": work.status, "reason": work.reason, "seconds": work.seconds}
+        answer["metrics"] = work.progress() if work.cycles else ""
         if task.step == "result":
             answer |= {"state": work.state(), "complete": work.status == "complete"}
         return answer

@@ -6,6 +6,7 @@ Everything that is needed to come back later lies in its folder: `task.json`, re
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
@@ -19,12 +20,14 @@ import numpy as np
 import torch
 
 from computation.checks import parse_json
-from computation.errors import MessageError, PayloadError, PeersError
+from computation.errors import MessageError, PayloadError, PeersError, public_text
 from computation.files import replacing
+from computation.tracking.journal import Journal
 from computation.wire.payload import Vector
+from computation.wire.reader import Reader
 from peers import message
 from peers.learners import ModuleLearner
-from peers.mesh import data, gate, metrics, models
+from peers.mesh import data, gate, metrics, models, page
 from peers.mesh.models import Model
 from peers.mesh.node import Member
 from peers.mesh.offers import Criteria, Offer
@@ -39,6 +42,8 @@ _POLL = 1.0
 _FETCHING = 3600.0
 _ENVELOPE = message.LONGEST_HEAD + 65_536
 _BATCH = 256
+#: Cycles that a task can have: a million epochs, a million means in each.
+_MOST_CYCLES = 10**12
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,13 @@ class Requester:
         patience: float = 60.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._member, self._folder, self._told = member, folder, told
+        self._member, self._folder, self._say = member, folder, told
+        self._journal, self._cycles = Journal(folder / "journal.jsonl"), dict[str, int]()
         self._host, self._port, self._strict, self._patience = host, port, strict, patience
+
+    def _told(self, text: str) -> None:
+        self._journal.write("told", text=text)
+        self._say(text)
 
     def begin(self, source: Path, wish: Wish, criteria: Criteria, share: bool) -> Task:
         """Find providers, give them their parts, and return when all learn.
@@ -155,6 +165,7 @@ class Requester:
             workers = self._started(name, wish, reserved, accounts, size)
             task = Task(name, wish, workers)
             task.write(self._folder)
+            self._journal.write("task", task=name, workers=[one for one, _, _ in workers], **wish.as_json())
             self._await_fetched(task)
         return task
 
@@ -291,7 +302,23 @@ class Requester:
     def _polled(self, task: Task, worker: tuple[str, str, str], step: str) -> Any:
         _, address, key = worker
         longest = _ENVELOPE + (message.longest(*self._shape(task)) if step == "result" else 0)
-        return self._ask(address, key.encode(), {"task": task.name, "step": step}, longest)
+        answer = self._ask(address, key.encode(), {"task": task.name, "step": step}, longest)
+        if answer is not None and answer.metrics:
+            self._note(worker[0], answer)
+        return answer
+
+    def _note(self, provider: str, answer: Any) -> None:
+        """Write down how far a provider is, once for each cycle; of what is no such message nothing."""
+        try:
+            reader = Reader(f"the progress of {provider}", parse_json(answer.metrics))
+            cycle, loss = reader.whole("cycle", _MOST_CYCLES), reader.number_or_null("loss")
+            reader.end()
+        except (ValueError, MessageError) as error:
+            self._told(f"what {provider} says of its progress cannot be: {public_text(error)}")
+            return
+        if cycle > self._cycles.get(provider, 0):
+            self._cycles[provider] = cycle
+            self._journal.write("cycle", provider=provider, cycle=cycle, loss=loss, seconds=_duration(answer.seconds))
 
     def _learner(self, task: Task) -> ModuleLearner:
         asked = models.model(task.wish.model, task.wish.configuration)
@@ -322,7 +349,7 @@ class Requester:
                     and state.status == "complete"
                     and (values := self._values(task, worker)) is not None
                 ):
-                    return self._kept(task, source, values, state.seconds)
+                    return self._kept(task, source, values, _duration(state.seconds))
             there = [state for state in states.values() if state is not None]
             heard = time.monotonic() if there else heard
             at_work = any(state.status in ("fetching", "learning") for state in there)
@@ -364,7 +391,14 @@ class Requester:
         found = evaluate(asked, learner, data.part(source, "test"), seconds)
         with replacing(self._folder / "metrics.json") as partial:
             partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        self._journal.write("result", **found)
+        page.write(self._folder, found)
         return found
+
+
+def _duration(seconds: float) -> float:
+    """Return what a provider says of its time; of what is no time 0."""
+    return seconds if 0 <= seconds < math.inf else 0.0
 
 
 @torch.inference_mode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -76,6 +78,8 @@ class Work:
     reason: str = ""
     seconds: float = 0.0
     cycles: int = 0
+    loss: float | None = None
+    _began: float = 0.0
     _mean: Vector | None = None
     _learner: ModuleLearner | None = None
     _over: threading.Event = field(default_factory=threading.Event)
@@ -89,6 +93,11 @@ class Work:
     def stop(self) -> None:
         """Give the task up at its next step."""
         self._over.set()
+
+    def progress(self) -> str:
+        """Return the last cycle that is over, and the loss of the batches before it, as JSON."""
+        finite = self.loss is not None and math.isfinite(self.loss)
+        return json.dumps({"cycle": self.cycles, "loss": self.loss if finite else None})
 
     def state(self) -> bytes:
         """Return the last mean as a message's bytes; nothing before there is one."""
@@ -110,7 +119,7 @@ class Work:
             self.status = status
 
     def _work(self) -> None:
-        task, began = self.task, time.monotonic()
+        task, self._began = self.task, time.monotonic()
         account = data.Account(task.host, task.port, task.user, task.password, task.certificate)
         data.fetch(account, self.folder / "data", self.disk, self.told)
         items = TensorDataset(*map(torch.from_numpy, data.part(self.folder, "data")))
@@ -120,7 +129,7 @@ class Work:
         learner = models.learner(asked, items, **settings, name=self.pair.name, steps=steps, device=self.device)
         self._learner, self.status = learner, "learning"
         self._among(learner)
-        self.seconds = time.monotonic() - began
+        self.seconds = time.monotonic() - self._began
 
     def _among(self, learner: ModuleLearner) -> None:
         """Learn among all, and lead besides, where this provider is to."""
@@ -174,9 +183,12 @@ class Work:
         """Keep each mean, so that there is one to give away when the leader has gone; stop when it is asked for."""
 
         def see(request: Request) -> Request:
+            if isinstance(request, Report) and request.loss is not None:
+                self.loss = request.loss
             if isinstance(request, Report) and request.closed and peer.trains:
                 mean: Vector = np.array(peer.memory["average"])
                 self._mean, self.cycles = mean, request.round
+                self.seconds = time.monotonic() - self._began
             if self._over.is_set():
                 raise _Stopped("the task was taken back")
             return request

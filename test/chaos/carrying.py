@@ -252,10 +252,10 @@ class Platform:
                 return datetime.now(tz) + timedelta(seconds=run._clock)
 
         clock = SimpleNamespace(monotonic=lambda: time.monotonic() + run._clock)
-        return _replaced((journal, "datetime", Skewed), (centre, "time", clock), (site, "time", clock))
+        return replaced((journal, "datetime", Skewed), (centre, "time", clock), (site, "time", clock))
 
 
-class _replaced:
+class replaced:
     def __init__(self, *what):
         self.what, self.before = what, [getattr(module, name) for module, name, _ in what]
 

@@ -57,7 +57,9 @@ class Crash:
         elif event not in _CHANGES:
             return False
         path = args[1] if event == "os.symlink" else args[0]
-        return isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self.places)
+        # A dead process holds no lock; here, who has one must be able to give it up.
+        name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+        return name.startswith(self.places) and not name.endswith(".lock")
 
 
 def _flags(args):

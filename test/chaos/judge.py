@@ -43,13 +43,13 @@ class Ended:
 def judge(seed, folder):
     """Run a seed's scenario in a folder of its own, and return how it ended; raises `Wrong`."""
     scenario = drawn(seed)
-    run = _platform(scenario, folder / "faults")
+    run = platform(scenario, folder / "faults")
     try:
         output = run.run()
     except Stopped as error:
         return _stopped(scenario, run, str(error))
     course = _left_out(scenario, run)
-    clean = _platform(replace(scenario, faults=()), folder / "clean", course)
+    clean = platform(replace(scenario, faults=()), folder / "clean", course)
     wanted = clean.run()
     if output != wanted:
         raise Wrong(f"ended in {output['model_digest'][:12]}; wanted {wanted['model_digest'][:12]} without {course}")
@@ -61,15 +61,22 @@ def judge(seed, folder):
     return Ended("course" if course else "unbroken", output["model_digest"])
 
 
-def _platform(scenario, folder, missing=()):
+def platform(scenario, folder, missing=()):
+    """Return a run of a scenario that is yet to begin, without (site, round) of what is missing."""
     if not _made:
         raise RuntimeError("no databases yet; call `prepare` first")
     folder.mkdir(parents=True)
-    return Platform(folder, scenario, {name: _made[name] for name in scenario.sites}, _inputs(scenario), missing)
+    return Platform(folder, scenario, {name: _made[name] for name in scenario.sites}, inputs(scenario), missing)
 
 
-def _inputs(scenario):
+def inputs(scenario):
+    """Return what every site is told at first."""
     return {**SHORT, **scenario.settings}
+
+
+def made(name):
+    """Return a site's database."""
+    return _made[name]
 
 
 def prepare(folder):

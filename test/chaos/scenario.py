@@ -70,9 +70,10 @@ def drawn(seed):
     """Return the scenario of a seed."""
     dice = random.Random(seed)
     sites = tuple(f"local{index}" for index in range(dice.choice((2, 3, 3, 4))))
-    rounds = dice.randint(3, 7)
+    epochs = dice.randint(2, 4)
     settings = {
-        "epochs": rounds,
+        "epochs": epochs,
+        "batches": "equal",
         "strategy": dice.choice(("gradient-mean", "gradient-mean", "fedavg")),
         "optimizer": dice.choice(("adamw", "sgd")),
         "norm": dice.choice(("group", "batch")),
@@ -83,7 +84,7 @@ def drawn(seed):
     }
     kinds = dice.choice((HARMLESS, HARMLESS, (*HARMLESS, *FILES), FILES, (*HARMLESS, *FILES, *ENDING), ENDING))
     most = 2 if kinds is ENDING else 10
-    faults = [_fault(dice, dice.choice(kinds), sites, rounds + 3) for _ in range(dice.randint(1, most))]
+    faults = [_fault(dice, dice.choice(kinds), sites, 2 * epochs + 3) for _ in range(dice.randint(1, most))]
     return Scenario(seed, sites, settings, tuple(sorted(faults, key=lambda one: (one.iteration, one.client))))
 
 
@@ -93,4 +94,5 @@ def _fault(dice, kind, sites, iterations):
     training = kind in FILES or kind == "packed"
     first = 2 if training or kind in ("again", "stale-message", "file-from-centre", "message-from-centre") else 1
     last = iterations - 2 if training else iterations - 1 if kind == "file-from-centre" else iterations
-    return Fault(kind, dice.randint(first, last), client, dice.randrange(1, 24))
+    number = dice.randrange(1, 12 if kind.startswith("full") else 24)
+    return Fault(kind, dice.randint(first, last), client, number)

@@ -13,6 +13,8 @@ from computation.training.trainer import Trainer
 
 #: Of iterations: 2 to 5 are the rounds, 6 brings the last counts and 7 the confirmation.
 FEDAVG = {"strategy": "fedavg", "local_steps": 2, "epochs": 4}
+ADAM = {**FEDAVG, "strategy": "fedadam"}
+SCAFFOLD = {**FEDAVG, "strategy": "scaffold", "optimizer": "sgd", "momentum": 0, "weighting": "equal"}
 LOCAL = {"norm_policy": "local", "validate_every": 1}
 
 
@@ -46,7 +48,7 @@ class Counting(Trainer):
 def kept(carriage, iteration):
     """Return what site b's checkpoint holds, without clocks and the words on why it skipped."""
     arrays, values = checkpoint.load(carriage.sides["b"].output / "checkpoints", iteration)
-    return arrays, {name: values["state"][name] for name in ("trainer", "round", "ended")}
+    return arrays, {name: values["state"][name] for name in ("trainer", "strategy", "round", "ended")}
 
 
 def same(one, other):
@@ -61,7 +63,7 @@ def models(carriage, site):
 
 
 @pytest.mark.parametrize("away", [{3}, {2, 3, 4, 5}], ids=str)
-@pytest.mark.parametrize("changes", [{}, FEDAVG, LOCAL, {"quorum": 1.0}], ids=str)
+@pytest.mark.parametrize("changes", [{}, FEDAVG, ADAM, SCAFFOLD, LOCAL, {"quorum": 1.0}], ids=str)
 def test_who_was_away_ends_as_one_who_was_there_and_skipped(tmp_path, changes, away):
     changes = {"quorum": 0.5, **changes}
     if changes["quorum"] == 1.0 and len(away) > 2:

@@ -8,6 +8,7 @@ from quadratic import cohort
 
 from computation.errors import PeersError
 from computation.strategies.fedavg import FedAvg
+from computation.strategies.fedavgm import FedAvgM
 from computation.strategies.gradient_mean import GradientMean
 from peers import counts
 from peers.engines import virtual
@@ -81,6 +82,18 @@ def test_who_brings_more_weight_to_a_mean_than_it_joined_with_ends_the_run(colle
 
     with pytest.raises(PeersError, match=r"come to .*, and those that they joined with to .*some peer brings more"):
         virtual.run(here.starts(protocol, lied), Network(collective=collective))
+
+
+def test_each_peer_steps_a_copy_of_its_own_of_a_strategy_with_a_memory():
+    strategy = FedAvgM(1.0, 0.5)
+    here = cohort(np.ones((2, 5)), TARGETS, rate=0.1, rounds=6)
+    virtual.run(here.starts(Centred(strategy)))
+    values, moment = np.ones(5), np.zeros(5)
+    for _ in range(6):
+        moment = 0.5 * moment - 0.1 * (values - TARGETS[:2].mean(0))
+        values = values + moment
+    assert np.abs(here.vectors() - values).max() < 1e-14
+    assert strategy.state() == ({}, {})
 
 
 def test_a_round_in_which_all_fail_changes_nothing():

@@ -13,6 +13,7 @@ from computation.coinstac.node import Folders
 from computation.errors import MessageError, PeersError, ResumeError, SettingsError
 from computation.federation import selection
 from computation.model.exported import identify
+from computation.strategies.fedadam import FedAdam
 from computation.strategies.fedavg import FedAvg
 from computation.strategies.gradient_mean import GradientMean
 from computation.tracking import notices, read, rounds
@@ -82,7 +83,10 @@ class Runs:
         return read(self.folder("output", name) / "journal.jsonl")
 
 
-@pytest.mark.parametrize(("strategy", "rule"), [("gradient-mean", GradientMean()), ("fedavg", FedAvg())])
+@pytest.mark.parametrize(
+    ("strategy", "rule"),
+    [("gradient-mean", GradientMean()), ("fedavg", FedAvg()), ("fedadam", FedAdam(0, 0.9, 1e-3))],
+)
 def test_it_ends_where_coinstacs_handlers_end(tmp_path, made, strategy, rule):
     changes = {"precision": "float64", "strategy": strategy}
     loop = consortium(tmp_path / "coinstac", scans=SCANS, changes=changes)
@@ -217,7 +221,7 @@ def halting(round):
     return halted
 
 
-@pytest.mark.parametrize("protocol", [RingBroadcast(tau=2), Centred(FedAvg())])
+@pytest.mark.parametrize("protocol", [RingBroadcast(tau=2), Centred(FedAdam(0, 0.9, 1e-3))])
 def test_a_resumed_run_ends_in_the_unbroken_runs_digest(tmp_path, made, protocol):
     unbroken = Runs(tmp_path / "unbroken", made, protocol).run()
     runs = Runs(tmp_path / "killed", made, protocol)

@@ -13,6 +13,7 @@ from computation.errors import ModelError, PeersError, ResumeError
 from computation.model.architecture import named
 from computation.settings import Settings
 from computation.strategies import Contribution, FedAvg, GradientMean
+from computation.strategies.fedprox import FedProx
 from computation.training import checkpoint
 from computation.training.faults import NotFiniteError
 from computation.training.learner import Learner
@@ -324,3 +325,17 @@ def test_foreign_vectors_and_empty_rounds_are_refused():
         learner.gradient(1)
     with pytest.raises(PeersError, match="round 2 has nothing"):
         learner.local_steps(2)
+
+
+@EACH
+def test_corrected_local_steps_are_plain_pytorchs_with_the_proximal_term_in_the_loss(chosen):
+    data = _data(12)
+    learner, model = _learner(data, chosen, size=4, steps=3), _network()
+    optimiser, start = _optimiser(model, chosen), [p.detach().clone() for p in model.parameters()]
+    ours, _, _ = FedProx(0.3).contribute(learner, 1)
+    for inputs, targets in Shuffled(TensorDataset(*data), 4, name="a", steps=3)(1):
+        optimiser.zero_grad()
+        away = sum(((p - q) ** 2).sum() for p, q in zip(model.parameters(), start, strict=True))
+        (nn.functional.cross_entropy(model(inputs), targets) + 0.3 / 2 * away).backward()
+        optimiser.step()
+    np.testing.assert_allclose(ours, _flat(model), rtol=1e-10, atol=1e-12)

@@ -16,7 +16,14 @@ def embedded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sites", "settings"), [(2, {}), (3, {"strategy": "fedavg", "local_steps": 2}), (2, {"norm": "batch"})], ids=str
+    ("sites", "settings"),
+    [
+        (2, {}),
+        (3, {"strategy": "fedavg", "local_steps": 2}),
+        (2, {"norm": "batch"}),
+        (3, {"strategy": "scaffold", "local_steps": 2, "optimizer": "sgd", "momentum": 0, "weighting": "equal"}),
+    ],
+    ids=str,
 )
 def test_a_run_ends_with_the_model_of_coinstacs_course(embedded, tmp_path, sites, settings):
     desk, wanted = embedded, consortium(tmp_path / "loop", sites, changes=settings).run()["model_digest"]

@@ -101,18 +101,22 @@ def test_rounds_take_consecutive_batches(trainer):
     assert np.array_equal(ours.gradient(2).vector, pairs.gradient(1).vector)
 
 
-def test_local_steps_equal_pytorchs_optimiser(trainer):
+@pytest.mark.parametrize("proximal", [0.0, 0.5])
+def test_local_steps_equal_pytorchs_optimiser_with_a_term_in_the_loss_or_without(trainer, proximal):
     batches = [_batch(1, seed) for seed in range(3)]
     options = {"precision": "float64", "norm": "group", "optimizer": "sgd", "weight_decay": 0.01}
     ours = trainer(sampler=Fixed(batches), local_steps=3, **options)
-    result = ours.local_steps(2)
+    start = ours.vector()
+    result = ours.local_steps(2, lambda values, gradient: gradient + proximal * (values - start))
     model = build(ours.architecture, 3, torch.float64)
+    common = [parameter.detach().clone() for parameter in model.parameters()]
     oracle = torch.optim.SGD(model.parameters(), lr=ours.rate(2), momentum=0.9, weight_decay=0.01)
     losses = []
     for batch in batches:
         oracle.zero_grad()
         loss = criterion(ours.settings)(model(batch.images.double()), batch.labels)
-        loss.backward()
+        away = sum(((one - two) ** 2).sum() for one, two in zip(model.parameters(), common, strict=True))
+        (loss + proximal / 2 * away).backward()
         oracle.step()
         losses.append(loss.item())
     assert result.loss == pytest.approx(sum(losses) / 3, rel=1e-9)

@@ -84,7 +84,7 @@ def _broken(message, **changes):
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (_broken(MESSAGES[2], protocol=1), "'protocol' of the contribution is 1; wanted 2"),
+        (_broken(MESSAGES[2], protocol=1), "'protocol' of the contribution is 1; wanted 3"),
         (_broken(MESSAGES[2], loss=math.nan), "'loss' of the contribution"),
         (_broken(MESSAGES[2], loss=10**400), "'loss' of the contribution"),
         (_broken(MESSAGES[2], loss=1.7e308), "'loss' of the contribution"),

@@ -216,6 +216,23 @@ class PatchSampler:
         chosen = [self._scans[place] for place in order[index * self._batch : (index + 1) * self._batch]]
         return self._reader.collect([self._patch(scan, epoch) for scan in chosen])
 
+    def of_scan(self, place: int, epochs: Sequence[int]) -> Batch:
+        """Draw several sub-volumes of one scan: those that it has in these epochs.
+
+        Parameters
+        ----------
+        place : int
+            The scan's among those of an epoch, from 0, in the store's order.
+        epochs : sequence of int
+            One for each sub-volume.
+
+        Raises
+        ------
+        ScanFault, StoreError
+            As `batch`.
+        """
+        return self._reader.collect([self._patch(self._scans[place], epoch) for epoch in epochs])
+
     def _patch(self, scan: Scan, epoch: int) -> _Patch:
         stream = (*self._entropy, _CHANGE, epoch, scan.key)
         if self._size is None:

@@ -10,7 +10,7 @@ from computation.wire.reader import Reader
 __all__ = ["MOST_GRID", "MOST_ROUNDS", "MOST_SCANS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
 
 #: Version of this protocol, messages and payloads together; sites that speak another one are refused at join.
-PROTOCOL = 2
+PROTOCOL = 3
 
 MOST_ROUNDS = 2**31 - 1
 #: Scans that one part of a site's split may have: as many as the largest imaging study there is, UK Biobank's.

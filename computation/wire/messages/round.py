@@ -40,6 +40,7 @@ LARGE = "it was many times larger than the others'"
 STOPS = {
     "patience": "the pooled Dice had not risen in as many validations in a row as setting 'patience' says",
     "deadline": "the time that setting 'deadline' gives the training was over",
+    "budget": "the rounds that setting 'dp_epsilon' allows were done",
 }
 
 
@@ -57,8 +58,8 @@ class RoundOffer:
         Empty unless `skipped`.
     samples : int
         Sub-volumes behind the contribution.
-    loss : float
-        Mean loss over them; 0 when skipped.
+    loss : float or None
+        Mean loss over them; 0 when skipped, and none under setting `dp`, since it has no noise.
     model : str
         Digest of the model that it was computed on: the proof that all sites hold the same one.
     unreadable : int
@@ -75,7 +76,7 @@ class RoundOffer:
     status: str
     reason: str
     samples: int
-    loss: float
+    loss: float | None
     model: str
     unreadable: int = 0
     seconds: float = 0.0
@@ -91,7 +92,7 @@ class RoundOffer:
             status=reader.text("status", 10),
             reason=reader.text("reason", 20),
             samples=reader.whole("samples", MOST_ROUNDS),
-            loss=reader.number("loss"),
+            loss=reader.number_or_null("loss"),
             model=reader.digest("model"),
             unreadable=reader.whole("unreadable", MOST_ROUNDS),
             seconds=reader.number("seconds", 0.0),

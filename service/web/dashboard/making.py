@@ -32,6 +32,8 @@ _RULES = (
     ("inactive_after", "Dropped after", "Rounds in a row that a site may miss before nobody waits.", 1, 1_000_000),
 )
 _NUMBER = re.compile(r"-?[0-9]+")
+#: How a flag stands in its field, false first.
+_FLAGS = ("false", "true")
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,27 @@ def setting_fields(values: Mapping[str, Any]) -> dict[str, list[Field]]:
 
 
 def _field(name: str, usual: Any, option: Option, shown: str) -> Field:
-    kind = "select" if option.kind == "select" else "lines" if name == "classes" else "text"
-    numeric = isinstance(usual, int | float)
+    values = _FLAGS if option.kind == "boolean" else option.values
+    kind = "select" if values else "lines" if name == "classes" else "text"
+    numeric = isinstance(usual, int | float) and not isinstance(usual, bool)
     label = name.replace("_", " ").capitalize()
-    return Field(f"set-{name}", label, option.help, shown, kind, option.values, numeric)
+    return Field(f"set-{name}", label, option.help, shown, kind, values, numeric)
 
 
 def _typed(value: Any) -> str:
     """Return a value as it is typed into its field."""
     if isinstance(value, list | tuple):
         return ("\n" if all(isinstance(one, str) for one in value) else ", ").join(map(_typed, value))
+    if isinstance(value, bool):
+        return _FLAGS[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read(text: str, usual: Any, option: Option) -> Any:
     """Return what was typed as JSON would have it; what cannot be stays text, which the settings refuse by name."""
     text = text.strip()
+    if option.kind == "boolean":
+        return _FLAGS.index(text) == 1 if text in _FLAGS else text
     if isinstance(usual, tuple) and usual and isinstance(usual[0], str):
         return [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(usual, tuple):

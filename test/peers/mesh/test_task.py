@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from meshes import SMALL, pictures
 
 from computation.errors import PeersError
 from peers.mesh.offers import Criteria
-from peers.mesh.requester import Task
+from peers.mesh.requester import Task, _duration
 from peers.mesh.wish import settled
 
 
@@ -34,6 +35,13 @@ def test_start_to_finish_with_two_providers_detached_and_come_back_for(mesh, tmp
     assert json.loads((folder / "metrics.json").read_text())["accuracy"] == found["accuracy"]
     with np.load(folder / "model.npz") as model:
         assert all(np.isfinite(model[name]).all() for name in model)
+    journal = [json.loads(line) for line in (folder / "journal.jsonl").open()]
+    assert next(one["event"] for one in journal if one["event"] != "told") == "task"
+    cycles = [one for one in journal if one["event"] == "cycle"]
+    assert {one["provider"] for one in cycles} == {"provider1", "provider2"}
+    assert (folder / "metrics.csv").read_text().count("\n") == 1 + len(cycles)
+    page = (folder / "index.html").read_text()
+    assert f"Accuracy {found['accuracy']:.3f}" in page and "src=" not in page
     # The providers keep no data, and are free for the next: the one whose result came first is so at once.
     limit = time.monotonic() + 30
     while any(node.slot.busy for node in mesh.nodes[1:]) and time.monotonic() < limit:
@@ -244,3 +252,18 @@ def test_a_result_of_nan_or_of_another_model_is_none(mesh, tmp_path):
         requester._polled = lambda *_, blob=blob: type("Answer", (), {"state": blob})()
         assert requester._values(task, task.workers[0]) is None
         assert reason in mesh.told[-1]
+
+
+@pytest.mark.parametrize(
+    "said", ['{"cycle": -1, "loss": 0}', '{"cycle": 1, "loss": NaN}', "[]", '{"cycle": 1, "loss": "low"}', "["]
+)
+def test_what_a_provider_says_of_its_progress_and_is_none_is_told_and_not_written_down(mesh, tmp_path, said):
+    requester = mesh.requester(mesh.contact(mesh.bootstrap()))
+    requester._note("provider1", SimpleNamespace(metrics=said, seconds=1.0))
+    assert "progress" in mesh.told[-1]
+    journal = [json.loads(line) for line in (tmp_path / "requester1-task" / "journal.jsonl").open()]
+    assert [one["event"] for one in journal] == ["told"]
+
+
+def test_a_time_that_is_none_never_comes_into_the_results():
+    assert [_duration(one) for one in (2.5, -1.0, float("nan"), float("inf"))] == [2.5, 0, 0, 0]
