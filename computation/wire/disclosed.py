@@ -43,6 +43,7 @@ MESSAGES: dict[str, dict[str, str]] = {
         "preparation": "normalisation, voxel size, grid, axes, whether heads are stripped; 'several' if they differ",
         "device": "cpu or cuda",
         "versions": "versions of Python, PyTorch, NumPy and this software",
+        "masking_key": "public key of this run under secure_aggregation, else empty; nothing of anybody",
     },
     "plan": {
         "run": "name of the run",
@@ -53,18 +54,25 @@ MESSAGES: dict[str, dict[str, str]] = {
         "notes": "allowed differences between sites, to all sites: versions, devices, preparation, who has few scans",
         "evaluators": "ids of sites without a training scan",
         "batches": "batches of each site in a round, to all sites: in proportion to its training scans, or all equal",
+        "masking": "that updates are not masked",
+        "masking.keys": "public keys of the sites that mask, to all sites; nothing of anybody",
+        "masking.weights": "number of training scans of each site, or one, to all sites",
     },
     "contribution": {
         "round": "which round it is",
         "status": "ok, skipped or evaluates",
         "reason": "one of a few fixed words",
         "samples": "sub-volumes behind the contribution",
-        "loss": "mean loss over them: with few scans it tells how well the model knows these people",
+        "loss": "mean loss over them: with few scans it tells how well the model knows these people; not under dp, and "
+        "with secure_aggregation in the sum alone",
         "model": "digest of the common model",
         "unreadable": "how many scans of the round could not be read",
         "seconds": "time that the site spent",
         "validation": "that this is no round of validation, or this site has no counts for it",
         **{f"validation.{name}": text for name, text in EVALUATION.items()},
+        "masked": "that the contribution is not masked",
+        "masked.shares": "shares of this round's own mask, each sealed for one other site: nothing to the centre",
+        "masked.marks": "digests by which the shares are known again; nothing of anybody",
     },
     "verdict": {
         "round": "which round it closes",
@@ -80,6 +88,18 @@ MESSAGES: dict[str, dict[str, str]] = {
         "missing": "ids of sites that are not whole in a validation, and how many scans are wanting",
         "stop": "why it ends early, one of a few fixed words",
         "clipped": "ids of the sites whose update was scaled down",
+    },
+    "word on the masks": {
+        "round": "which round it is",
+        "there": "ids of the sites in the sum, to all of them",
+        "shares": "the sealed shares, each to the site that can open it",
+    },
+    "answer on the masks": {
+        "round": "which round it is",
+        "model": "digest of the common model",
+        "shares": "shares of the own masks of the sites in the sum: with enough of them the sum, and no single term",
+        "seeds": "of masks in common with the sites that are missing from the sum",
+        "closed": "ids of sites whose share could not be opened",
     },
     "finishing message": {
         "step": "evaluated or done",
@@ -124,7 +144,8 @@ MESSAGES: dict[str, dict[str, str]] = {
 
 #: By the file's name, without the prefix and the ending that all have.
 FILES: dict[str, str] = {
-    "contribution": "this site's gradient or model of the round: scans can be guessed from it, and who trained it",
+    "contribution": "this site's gradient or model of the round: scans can be guessed from it, and who trained it; "
+    "under dp within epsilon, under secure_aggregation in the sum alone",
     "initial": "the trained model that the owner named and this site brought",
     "model": "the model to start from",
     "combination": "the sites' weighted mean; of two sites, each knows the other's contribution",
@@ -137,12 +158,14 @@ _KINDS = {
     ("remote", "plan"): "plan",
     ("local", "train"): "contribution",
     ("remote", "train"): "verdict",
+    ("remote", "unmask"): "word on the masks",
+    ("local", "unmask"): "answer on the masks",
     ("local", "finish"): "finishing message",
     ("remote", "finish"): "results",
     ("remote", ""): "summary",
 }
-#: Fields that hold records, whose fields are told one by one.
-_RECORDS = ("validation", "evaluations")
+#: Fields that hold records, whose fields are told one by one, and how deep these lie.
+_RECORDS = {"validation": 1, "evaluations": 2, "masking": 1, "masked": 1}
 
 
 def message_of(mode: str, message: Mapping[str, Any]) -> str:
@@ -152,13 +175,13 @@ def message_of(mode: str, message: Mapping[str, Any]) -> str:
 
 def parts(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message's values by the names that this table has for them."""
-    return {name: value for key, item in message.items() for name, value in _opened(key, item, key in _RECORDS)}
+    return {name: value for key, item in message.items() for name, value in _opened(key, item, _RECORDS.get(key, 0))}
 
 
-def _opened(name: str, value: Any, record: bool) -> list[tuple[str, Any]]:
-    if not (record and isinstance(value, Mapping) and value):
+def _opened(name: str, value: Any, deep: int) -> list[tuple[str, Any]]:
+    if not (deep and isinstance(value, Mapping) and value):
         return [(name, value)]
-    return [pair for key, item in value.items() for pair in _opened(f"{name}.{key}", item, record)]
+    return [pair for key, item in value.items() for pair in _opened(f"{name}.{key}", item, deep - 1)]
 
 
 def meaning(message: str, name: str) -> str:

@@ -16,6 +16,8 @@ SENT = {
     "plan": "centre to all sites, once",
     "contribution": "site, every round",
     "verdict": "centre to all sites, every round",
+    "word on the masks": "centre to each site, every round with secure_aggregation",
+    "answer on the masks": "site, every round with secure_aggregation",
     "finishing message": "site, twice",
     "results": "centre to all sites, once",
     "summary": "centre to all sites and the platform, once",

@@ -46,6 +46,15 @@ def test_nothing_that_left_a_whole_run_is_unknown_to_the_table(loop):
             assert meaning(one.message, one.name), f"tell {one.name} in computation/wire/disclosed.py"
 
 
+def test_what_masked_rounds_send_is_told_too(tmp_path):
+    run = consortium(tmp_path, 3, changes={"secure_aggregation": True, "epochs": 1, "validate_every": 1000})
+    run.run()
+    for client in ("local0", "remote"):
+        found = departed(read(run.folder("output", client) / "journal.jsonl"))
+        assert any(one.message.endswith("on the masks") for one in found)
+        assert all(meaning(one.message, one.name) for one in found)
+
+
 def test_a_runs_folder_lists_all_nodes_and_a_nodes_folder_itself(loop, capsys, tmp_path):
     root = loop.folder("output", "local0").parents[2]
     whole = listed(root, capsys, "--csv", str(tmp_path / "left.csv"))

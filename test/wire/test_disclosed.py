@@ -1,13 +1,26 @@
 """Every field of every message is told in one table, and in the page that is made of it."""
 
 import runpy
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
+from computation.wire import messages
 from computation.wire.disclosed import ENVELOPE, EVALUATION, MESSAGES, meaning, message_of, parts
-from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.messages import (
+    Arrived,
+    Evaluation,
+    FinishOffer,
+    JoinOffer,
+    Masked,
+    Masking,
+    Plan,
+    Results,
+    RoundOffer,
+    Unmasking,
+    Verdict,
+)
 
 ROOT = Path(__file__).parents[2]
 RECORDS = {
@@ -15,6 +28,8 @@ RECORDS = {
     "plan": Plan,
     "contribution": RoundOffer,
     "verdict": Verdict,
+    "word on the masks": Arrived,
+    "answer on the masks": Unmasking,
     "finishing message": FinishOffer,
     "results": Results,
 }
@@ -24,8 +39,19 @@ def names(record):
     return {item.name for item in fields(record)}
 
 
+def test_no_message_is_forgotten():
+    known = {*RECORDS.values(), Evaluation, Masked, Masking}
+    assert {one for one in vars(messages).values() if is_dataclass(one)} == known, "tell it in wire/disclosed.py"
+
+
 def test_an_evaluations_fields_are_all_told():
     assert set(EVALUATION) == names(Evaluation), "tell the field in computation/wire/disclosed.py"
+
+
+@pytest.mark.parametrize(("kind", "name", "record"), [("plan", "masking", Masking), ("contribution", "masked", Masked)])
+def test_a_record_in_a_message_has_no_field_that_is_not_told(kind, name, record):
+    told = {field.removeprefix(f"{name}.") for field in MESSAGES[kind] if field.startswith(f"{name}.")}
+    assert told == names(record), "tell the field in computation/wire/disclosed.py"
 
 
 @pytest.mark.parametrize(("kind", "record"), RECORDS.items())
