@@ -33,6 +33,12 @@ def test_so_does_one_behind_the_service(tmp_path, seed):
     assert seeds.judged(seed, tmp_path).told
 
 
+@pytest.mark.slow
+def test_so_does_one_in_real_processes_that_are_killed(tmp_path):
+    assert seeds.where(149) == "processes"
+    assert seeds.judged(149, tmp_path).how == "unbroken"
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_seed_always_stands_for_the_same(tmp_path, seed):
     pytest.importorskip("starlette", reason="THE SERVICE IS NOT TESTED: its extra is not installed")
@@ -47,7 +53,7 @@ def test_every_kind_of_fault_is_drawn_within_the_seeds_of_make_chaos():
 
 def test_every_kind_of_fault_befalls_a_service_within_them():
     served = pytest.importorskip("chaos.served", reason="THE SERVICE IS NOT TESTED: its extra is not installed")
-    kinds = {fault.kind for seed in range(1, 200, 2) for fault in seeds.scenario(seed).faults}
+    kinds = {fault.kind for seed in range(1, 200, 2) for fault in served.drawn_here(seed).faults}
     assert kinds == {*served.REQUESTS, *served.FILES, served.NIGHT}
 
 

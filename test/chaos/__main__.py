@@ -26,15 +26,19 @@ def main():
         parser.error(f"half of the seeds are runs behind the service, and {', '.join(lacking)} is not installed")
     if options.seed is not None:
         return _one(options.seed)
+    from chaos import seeds
+
     began, ended, failed = time.monotonic(), Counter(), []
     numbers = range(options.first, options.first + options.seeds)
     with ProcessPoolExecutor(options.processes, initializer=_begin) as pool:
         for seed, how, told in pool.map(_judged, numbers):
-            ended[f"{how} behind the service" if seed % 2 else how] += 1
+            ended[f"{seeds.where(seed)} {how}"] += 1
             if how == "wrong":
                 failed.append(seed)
                 print(f"seed {seed}: {told}\n  again: python test/chaos --seed {seed}", flush=True)
-    print(f"{len(numbers)} seeds in {time.monotonic() - began:.0f} s: {dict(sorted(ended.items()))}")
+    print(f"{len(numbers)} seeds in {time.monotonic() - began:.0f} s:")
+    for how, times in sorted(ended.items()):
+        print(f"{times:>5} {how}")
     return bool(failed)
 
 
@@ -66,10 +70,11 @@ def _one(seed):
     from chaos import judge, seeds
 
     scenario = seeds.scenario(seed)
-    where = "step" if seed % 2 else "iteration"
-    print(f"{'behind the service' if seed % 2 else 'on COINSTAC'}, {len(scenario.sites)} sites, {scenario.settings}")
+    where = seeds.where(seed)
+    print(f"{where}: {len(scenario.sites)} sites, {scenario.settings}")
     for fault in scenario.faults:
-        print(f"{where} {fault.iteration}: {fault.kind} at {fault.client}, {fault.number}")
+        when = "step" if where == "service" else "iteration"
+        print(f"{when} {fault.iteration}: {fault.kind} at {fault.client}, {fault.number}")
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         judge.prepare(Path(folder, "made"))
         ended = seeds.judged(seed, Path(folder, str(seed)))
