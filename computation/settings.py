@@ -531,8 +531,17 @@ def _check_strategy(settings: Settings) -> None:
             )
 
 
+def _check_proximal(settings: Settings) -> None:
+    if settings.strategy == "fedprox" and settings.proximal and settings.local_steps == 1:
+        raise SettingsError(
+            "setting 'local_steps' is 1, and strategy 'fedprox' draws back from the second step of a round on; wanted "
+            "2 or more, or strategy 'fedavg'"
+        )
+
+
 def _check_together(settings: Settings) -> None:
     _check_strategy(settings)
+    _check_proximal(settings)
     if settings.class_weights and len(settings.class_weights) != len(settings.classes):
         raise SettingsError(
             f"setting 'class_weights' has {len(settings.class_weights)} values for {len(settings.classes)} classes; "

@@ -17,6 +17,8 @@ from simulator.layout import RUN, Layout
 
 __all__ = ["Order", "folders", "order", "own_folders"]
 
+#: Strategies whose halves at a site, a gradient or local steps, are all that there is to them.
+_HALVES = ("gradient-mean", "fedavg")
 #: Seconds to wait for a silent peer: a year.
 _LONGEST = 365.0 * 86400
 
@@ -77,7 +79,8 @@ def order(
     Raises
     ------
     PeersError
-        If there is only one, the patience is no time to wait, or updates are to be masked.
+        If there is only one, the patience is no time to wait, updates are to be masked, or a strategy is wanted that
+        is not the protocol's.
     SimulatorError
         If the spec has fewer entries than peers.
     """
@@ -86,11 +89,22 @@ def order(
     tasks = inputspec.fulfil(spec, peers)
     if len(tasks) < 2:
         raise PeersError("one peer alone has nobody to learn with; wanted two or more, or `coinstac-meshnet train`")
-    # What a peer does in a round by itself follows from the protocol.
     if any(task.get("secure_aggregation") for task in tasks):
         raise PeersError("setting 'secure_aggregation' hides updates from a centre, and here is none; wanted it off")
+    for task in tasks:
+        _check_strategy(task.get("strategy", choice.strategy), choice)
+    # What a peer does in a round by itself follows from the protocol.
     made = inputspec.by_client({**task, "strategy": choice.strategy} for task in tasks)
     return Order(made, inputs.resolve(), output.resolve(), choice, patience)
+
+
+def _check_strategy(strategy: Any, choice: Choice) -> None:
+    """Refuse inputs that want more of a strategy than its local half, which is all that most protocols take of it."""
+    if strategy not in (choice.strategy, *_HALVES):
+        raise PeersError(
+            f"the inputs name strategy {str(strategy)[:40]!r}, and protocol {choice.protocol} does not do that; name "
+            "another --protocol (`coinstac-meshnet peers --list`), or leave 'strategy' out"
+        )
 
 
 def folders(order: Order, name: str) -> Folders:

@@ -76,6 +76,24 @@ def test_unknown_setting_suggests_the_nearest_name():
         parse({"learning_rat": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"strategy": "fedavg", "proximal": 0.1}, "setting 'proximal' is 0.1 and has no effect with strategy 'fedavg'"),
+        ({"server_momentum": 0}, "leave it at 0.9, or take fedavgm or fedadam or fedyogi or fedadagrad"),
+        (
+            {"strategy": "fedavgm", "server_adaptivity": 1},
+            "leave it at 0.001, or take fedadam or fedyogi or fedadagrad",
+        ),
+        ({"strategy": "scaffold", "local_steps": 2, "server_rate": 1}, "has no effect with strategy 'scaffold'"),
+    ],
+)
+def test_a_setting_without_effect_on_the_strategy_is_refused(given, said):
+    with pytest.raises(SettingsError) as caught:
+        parse(given)
+    assert said in caught.value.public
+
+
 def test_whole_volumes_need_batches_of_one():
     with pytest.raises(SettingsError, match="batch_size"):
         parse({"patch_size": 0, "batch_size": 2})

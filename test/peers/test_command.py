@@ -220,3 +220,17 @@ def test_bad_input_is_told_and_nothing_begins(sites, tmp_path, capsys, more, tol
 def test_a_run_with_a_centre_is_not_gone_on_with_here(tmp_path, capsys):
     assert main(["peers", "run", "--resume", "--output", str(tmp_path)]) == 2
     assert "there is no run to go on with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "fedadam", "x" * 99, ["fedavg"], None])
+def test_a_strategy_that_the_protocol_is_not_is_refused(tmp_path, strategy):
+    spec = [{"strategy": {"value": strategy}}]
+    with pytest.raises(PeersError, match=r"the inputs name strategy .*, and protocol gossip does not do that"):
+        plan.order(spec, inputs=tmp_path, output=tmp_path, peers=2, choice=Choice("gossip"), patience=1.0)
+
+
+def test_settings_of_a_strategy_reach_the_protocol(tmp_path):
+    given = {"strategy": "fedadam", "server_rate": 0.5, "local_steps": 2}
+    spec = [{name: {"value": value} for name, value in given.items()}]
+    order = plan.order(spec, inputs=tmp_path, output=tmp_path, peers=2, choice=Choice("fedadam"), patience=1.0)
+    assert order.rule("local0").strategy.rate == 0.5

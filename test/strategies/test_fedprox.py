@@ -5,6 +5,7 @@ import pytest
 import torch
 from hills import Hill
 
+from computation.errors import SettingsError
 from computation.settings import parse
 from computation.strategies import Combined, named
 from computation.strategies.fedavg import FedAvg
@@ -59,4 +60,12 @@ def test_statistics_have_no_term():
 
 
 def test_the_setting_is_the_weight():
-    assert named(parse({"strategy": "fedprox", "proximal": 0.3})[0]).proximal == 0.3
+    assert named(parse({"strategy": "fedprox", "proximal": 0.3, "local_steps": 2})[0]).proximal == 0.3
+
+
+def test_one_local_step_is_refused_since_nothing_would_draw_it_back():
+    with pytest.raises(
+        SettingsError, match="setting 'local_steps' is 1, and strategy 'fedprox' draws back from the se"
+    ):
+        parse({"strategy": "fedprox"})
+    assert parse({"strategy": "fedprox", "proximal": 0})[0].local_steps == 1
