@@ -8,9 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from computation.errors import MeshNetError, MessageError
-from computation.wire.messages import REASONS, Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.messages import (
+    REASONS,
+    Arrived,
+    Evaluation,
+    FinishOffer,
+    JoinOffer,
+    Masked,
+    Masking,
+    Plan,
+    Results,
+    RoundOffer,
+    Unmasking,
+    Verdict,
+)
 
 DIGEST = "ab" * 32
+SEALED = "cd" * 60
 COUNTS = Evaluation(3, (5, 2), (6, 4), (7, 3), 2)
 MESSAGES = [
     JoinOffer(
@@ -33,6 +47,10 @@ MESSAGES = [
     Verdict(4, False, ("a", "c"), {"b": "excluded"}, 0.5, DIGEST, clipped=("c",)),
     Verdict(4, False, ("a",), {}, 0.5, DIGEST, 3, {}, -1, True, {"b": "no counts"}, "patience"),
     FinishOffer("evaluated", DIGEST, {"valid": COUNTS}),
+    Plan("run", 10, ("a", "b"), DIGEST, DIGEST, masking=Masking({"a": DIGEST, "b": DIGEST}, {"a": 1, "b": 9})),
+    RoundOffer(4, "ok", "", 2, 0.0, DIGEST, masked=Masked({"b": SEALED}, {"b": DIGEST})),
+    Arrived(4, ("a", "b"), {"a": {"b": SEALED}, "b": {"a": SEALED}}),
+    Unmasking(4, DIGEST, {"b": DIGEST}, {"c": DIGEST}, ("d",)),
     Results(10, DIGEST, 9, DIGEST, {"background": 0.9}, {}),
     Results(10, DIGEST, 10, DIGEST, {}, {}, {"a": "no counts"}, {"b": "0 of 1 scans"}, False, "patience"),
 ]
@@ -166,3 +184,22 @@ def test_a_join_claims_no_more_than_can_be(changes, said):
 
 def test_no_reason_can_carry_a_sites_own_text():
     assert all("{" not in text and "%" not in text for text in REASONS.values())
+
+
+@pytest.mark.parametrize(
+    ("record", "change"),
+    [
+        (Arrived, {"shares": {"a": {"b": SEALED[:-2]}}}),
+        (Arrived, {"shares": {"a": {"b": SEALED.upper()}}}),
+        (Arrived, {"shares": {"a": [SEALED]}}),
+        (Arrived, {"shares": {"a": {"b" * 300: SEALED}}}),
+        (Arrived, {"there": "ab"}),
+        (Unmasking, {"shares": {"b": DIGEST + "ab"}}),
+        (Unmasking, {"seeds": {"b": 7}}),
+        (Unmasking, {"phase": "train"}),
+    ],
+)
+def test_shares_and_seeds_have_their_length_and_their_digits(record, change):
+    good = next(message for message in MESSAGES if isinstance(message, record))
+    with pytest.raises(MessageError):
+        record.parse({**good.as_json(), **change})

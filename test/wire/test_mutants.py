@@ -12,7 +12,19 @@ from consortium import consortium
 
 from computation.errors import MeshNetError, MessageError, PayloadError
 from computation.wire import payload
-from computation.wire.messages import Evaluation, FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
+from computation.wire.messages import (
+    Arrived,
+    Evaluation,
+    FinishOffer,
+    JoinOffer,
+    Masked,
+    Masking,
+    Plan,
+    Results,
+    RoundOffer,
+    Unmasking,
+    Verdict,
+)
 from computation.wire.payload import CONTRIBUTION, Manifest, Payload
 
 _PLACE = Path(__file__).with_name("mutants.py")
@@ -35,6 +47,10 @@ GOOD = (
     Verdict(4, False, ("a",), {"b": "absent"}, 0.5, DIGEST, 3, {"x": 0.9}, 3, True, {"b": "no counts"}, "patience"),
     FinishOffer("evaluated", DIGEST, {"valid": COUNTS, "test": COUNTS}),
     Results(10, DIGEST, 9, DIGEST, {"x": 0.9}, {"x": 0.8}, {"b": "no counts"}),
+    Plan("run", 10, ("a", "b"), DIGEST, DIGEST, masking=Masking({"a": DIGEST, "b": DIGEST}, {"a": 1, "b": 9})),
+    RoundOffer(4, "ok", "", 2, 0.0, DIGEST, masked=Masked({"b": "cd" * 60}, {"b": DIGEST})),
+    Arrived(4, ("a", "b"), {"a": {"b": "cd" * 60}, "b": {"a": "cd" * 60}}),
+    Unmasking(4, DIGEST, {"b": DIGEST}, {"c": DIGEST}, ("d",)),
 )
 
 
