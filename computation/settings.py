@@ -18,7 +18,7 @@ from typing import Any
 from computation.checks import is_digest, is_number
 from computation.errors import SettingsError
 
-__all__ = ["MODELS", "USUAL_BATCHES", "Member", "Option", "Settings", "differences", "options", "parse"]
+__all__ = ["MODELS", "RULES", "USUAL_BATCHES", "Member", "Option", "Settings", "differences", "options", "parse"]
 
 #: Architectures shipped with the computation; `computation.model.architecture` holds one JSON file for each.
 MODELS = (
@@ -32,6 +32,9 @@ MODELS = (
     "meshnet-11x16",
     "meshnet-11x26",
 )
+
+#: Rules by which contributions become one; `computation.strategies.rules` holds one file for each.
+RULES = ("mean", "median", "trimmed-mean", "geometric-median", "centred-clipping", "krum", "multi-krum")
 
 #: The largest count that any whole-number setting may have: anything above is a typing error.
 _MANY = 1_000_000
@@ -321,6 +324,19 @@ class Settings:
         "A site's batches in a round: by its share of the training scans, local_steps on average, so that the mean is "
         "as sharp as one machine's; or local_steps each. fedavg and other weights have the latter.",
     )
+    rule: str = _choice(
+        "mean",
+        RULES,
+        _FEDERATION,
+        "How contributions become one: the weighted mean, or a rule that withstands false ones, with a voice a site.",
+    )
+    byzantine: int = _whole(
+        1, 0, 1000, _FEDERATION, "Sites that may send whatever they like, which a rule other than the mean withstands."
+    )
+    mixing_neighbours: bool = _flag(
+        False, _FEDERATION, "Replace each contribution by the mean of those nearest to it before the rule."
+    )
+    clip_norms: bool = _flag(False, _FEDERATION, "Cut the longest updates to the length of the next before the rule.")
     weighting: str = _choice(
         "scans",
         ("scans", "samples", "equal"),
@@ -411,6 +427,11 @@ class Settings:
     def scans_a_batch(self) -> int:
         """Scans behind one batch: under `dp` all its sub-volumes are of one scan, else each is of another."""
         return 1 if self.dp else self.batch_size
+
+    @property
+    def one_voice(self) -> bool:
+        """Whether each site has one voice in a round, whatever it says it has: so it is but in the weighted mean."""
+        return self.rule != "mean" or self.clip_norms
 
     @property
     def usual_rounds(self) -> int:
@@ -511,7 +532,7 @@ _ONLY_UNDER = {
     "server_adaptivity": _STEPPING[1:],
 }
 #: What SCAFFOLD's control variates follow from: steps along the gradient alone, of sites that weigh the same.
-_SCAFFOLDS = {"optimizer": "sgd", "momentum": 0.0, "weighting": "equal"}
+_SCAFFOLDS = {"optimizer": "sgd", "momentum": 0.0, "weighting": "equal", "rule": "mean", "clip_norms": False}
 
 
 def _check_strategy(settings: Settings) -> None:
@@ -527,7 +548,7 @@ def _check_strategy(settings: Settings) -> None:
         if settings.strategy == "scaffold" and value != wanted:
             raise SettingsError(
                 f"setting {name!r} is {value!r}; strategy 'scaffold' wants {wanted!r}, since its corrections follow "
-                "from plain steps of sites that weigh the same"
+                "from the mean of plain steps of sites that weigh the same"
             )
 
 
@@ -539,9 +560,21 @@ def _check_proximal(settings: Settings) -> None:
         )
 
 
+def _check_rule(settings: Settings) -> None:
+    if settings.mixing_neighbours and settings.rule == "mean":
+        raise SettingsError(
+            "setting 'mixing_neighbours' is true with rule 'mean', which is moved even so; wanted another 'rule'"
+        )
+    if settings.byzantine != Settings().byzantine and not settings.one_voice:
+        raise SettingsError(
+            f"setting 'byzantine' is {settings.byzantine} and has no effect with rule 'mean'; wanted another 'rule'"
+        )
+
+
 def _check_together(settings: Settings) -> None:
     _check_strategy(settings)
     _check_proximal(settings)
+    _check_rule(settings)
     if settings.class_weights and len(settings.class_weights) != len(settings.classes):
         raise SettingsError(
             f"setting 'class_weights' has {len(settings.class_weights)} values for {len(settings.classes)} classes; "
@@ -562,6 +595,12 @@ def _check_masking(settings: Settings) -> None:
         raise SettingsError(
             "setting 'weighting' is 'samples' with 'secure_aggregation', where weights are fixed at join; wanted "
             "'scans' or 'equal'"
+        )
+    if settings.secure_aggregation and settings.one_voice:
+        name = "clip_norms" if settings.rule == "mean" else "rule"
+        raise SettingsError(
+            f"setting {name!r} wants to see what each site sends, of which 'secure_aggregation' shows the sum alone; "
+            "wanted one of the two"
         )
 
 

@@ -179,6 +179,12 @@ def check_settings(settings: Settings) -> None:
         raise PeersError(
             "setting 'dp' needs a centre, and there is none here; leave it out, or use `coinstac-meshnet train`"
         )
+    if settings.one_voice:
+        name = "clip_norms" if settings.rule == "mean" else "rule"
+        raise PeersError(
+            f"setting {name!r} wants all contributions in one place, of which there is none here; leave it out, or use "
+            "`coinstac-meshnet train`"
+        )
 
 
 def without_effect(settings: Settings, common: bool) -> list[str]:

@@ -29,7 +29,7 @@ from computation.model import architecture, network
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
 from computation.settings import Settings, parse
-from computation.strategies import Contribution, named
+from computation.strategies import Contribution, Ground, named
 from computation.training import inference
 from computation.training.metrics import mean
 from computation.training.trainer import Trainer
@@ -139,7 +139,7 @@ def _round(
         weight = {"scans": trainer.samples, "samples": samples, "equal": 1}[settings.weighting]
         offers.append(Contribution(site, number, trainer.digest(), weight, loss, values))
     done = screening.screen(offers, origin, learner.parts, state, screening.Bounds.of(settings))
-    combined = strategy.combine(done.kept)
+    combined = strategy.combine(done.kept, Ground(origin, learner.parts, len(done.refused)))
     for trainer in trainers.values():
         strategy.apply(trainer, combined)
     return combined.loss, done

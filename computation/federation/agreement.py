@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from computation.errors import SettingsError
-from computation.federation import claims, shares
+from computation.federation import claims, shares, voices
 from computation.settings import Member, Settings, differences, options, parse
 from computation.wire.messages import MOST_ROUNDS, JoinOffer
 
@@ -30,7 +30,7 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
     ------
     SettingsError
         If a site's settings cannot be read here, two sites were given different ones, or hold scans with different
-        labels; the sites and both values are named. Or if no site has a scan to train on.
+        labels; the sites and both values are named. Or if no site has a scan to train on, or too few have for the rule.
     MessageError
         If a site says what cannot follow from its scans.
     """
@@ -54,12 +54,14 @@ def agree(offers: Mapping[str, JoinOffer]) -> tuple[Settings, tuple[str, ...]]:
         raise SettingsError(
             "no site has a labelled scan to train on; import some with split 'train' at one site or more"
         )
+    voices.check(settings[first], [site for site in sites if offers[site].trains])
     return settings[first], (
         *_roles(offers),
         *_idle(offers, settings[first]),
         *_withheld(offers, settings[first]),
         *_bare(offers),
         *_dominant(offers, settings[first]),
+        *voices.notes(settings[first]),
         *_allowed_differences(offers),
     )
 

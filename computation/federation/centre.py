@@ -28,6 +28,7 @@ from computation.federation import (
     screening,
     selection,
     shares,
+    voices,
 )
 from computation.federation.masking import centre as masking
 from computation.federation.masking import circle
@@ -279,13 +280,15 @@ class CentreRun:
         QuorumError
             If too few sites contributed for the third time in a row.
         """
-        if self.falls_short(len(contributions), skipped):
+        ground = voices.ground(self.strategy, self.learner, skipped)
+        if self.falls_short(len(contributions), skipped, ground.found):
             return None
-        return self._settled(self.strategy.combine(contributions))
+        return self._settled(self.strategy.combine(contributions, ground))
 
-    def falls_short(self, count: int, skipped: Mapping[str, str]) -> bool:
+    def falls_short(self, count: int, skipped: Mapping[str, str], found: int = 0) -> bool:
         """Tell whether so many contributions are too few, which makes a round void; raises as `close`."""
-        needed = max(math.ceil(self.settings.quorum * self.trainers), self.sums.least if self.sums else 0)
+        least = self.sums.least if self.sums else self.strategy.rule.needed(found)
+        needed = max(math.ceil(self.settings.quorum * self.trainers), least)
         if count >= needed:
             return False
         self.void_in_a_row += 1
@@ -293,7 +296,7 @@ class CentreRun:
             reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(skipped.items()))
             raise QuorumError(
                 f"in {_MOST_VOID} rounds in a row fewer than {needed} of {self.trainers} sites contributed "
-                f"({reasons}); mend those sites or lower 'quorum'"
+                f"({reasons}); mend those sites or lower {voices.lowering(self.settings)}"
             )
         return True
 

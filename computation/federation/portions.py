@@ -29,7 +29,8 @@ def batches(settings: Settings, scans: Mapping[str, int]) -> dict[str, int]:
     unless `local_steps` is more. Sites of equal size do `local_steps`.
 
     Federated averaging is left alone: its batches are steps, and a site that makes more of them moves farther, so that
-    it would weigh twice (Wang et al. 2020, arXiv 2007.07481). So are weights that are not the scans'.
+    it would weigh twice (Wang et al. 2020, arXiv 2007.07481). So are weights that are not the scans', and rules
+    by which each site has one voice.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ def batches(settings: Settings, scans: Mapping[str, int]) -> dict[str, int]:
     """
     steps = settings.local_steps
     by_scans = (settings.batches, settings.strategy, settings.weighting) == ("by-scans", "gradient-mean", "scans")
+    by_scans = by_scans and not settings.one_voice
     if not by_scans:
         return dict.fromkeys(sorted(scans), steps)
     weights = shares.capped(scans, settings.most_share)

@@ -26,6 +26,8 @@ def weight(settings: Settings, joined: JoinOffer, samples: int) -> float:
     samples : int
         Sub-volumes behind its contribution.
     """
+    if settings.one_voice:
+        return 1.0
     if settings.weighting == "scans":
         return float(joined.scans["train"])
     return float(samples) if settings.weighting == "samples" else 1.0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from computation.errors import SettingsError
 from computation.settings import Settings
 from computation.strategies.adaptive import Adaptive
-from computation.strategies.base import Combined, Contribution, Strategy
+from computation.strategies.base import Combined, Contribution, Ground, Strategy
 from computation.strategies.fedadagrad import FedAdagrad
 from computation.strategies.fedadam import FedAdam
 from computation.strategies.fedavg import FedAvg
@@ -18,9 +18,10 @@ from computation.strategies.fedavgm import FedAvgM
 from computation.strategies.fedprox import FedProx
 from computation.strategies.fedyogi import FedYogi
 from computation.strategies.gradient_mean import GradientMean
+from computation.strategies.rules import Rule
 from computation.strategies.scaffold import Scaffold
 
-__all__ = ["Combined", "Contribution", "Strategy", "named"]
+__all__ = ["Combined", "Contribution", "Ground", "Rule", "Strategy", "named"]
 
 
 def _adaptive(kind: type[Adaptive]) -> Callable[[Settings, str], Strategy]:
@@ -60,4 +61,6 @@ def named(settings: Settings, site: str = "") -> Strategy:
         raise SettingsError(
             f"unknown strategy {settings.strategy!r}; wanted one of {', '.join(sorted(_STRATEGIES))}"
         ) from None
-    return make(settings, site)
+    strategy = make(settings, site)
+    strategy.rule = Rule.of(settings)
+    return strategy

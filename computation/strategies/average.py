@@ -1,30 +1,54 @@
-"""The weighted mean of contributions: in site order, in float64, refusing what must not be averaged."""
+"""Contributions become one: in site order, in float64, refusing what must not be averaged; usually by weighted mean."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from statistics import median
 
 import numpy as np
 
 from computation.errors import ContributionError
-from computation.strategies.base import Combined, Contribution
+from computation.strategies.base import Combined, Contribution, Ground
+from computation.strategies.rules import Rule
 from computation.wire.payload import Vector
 
-__all__ = ["combine", "normalised", "weighted_mean"]
+__all__ = ["Averaging", "combine", "normalised", "weighted_mean"]
 
 #: Values averaged at a time: two float64 blocks of this size stay in the second-level cache.
 _BLOCK = 32_768
+_MEAN, _NO_GROUND = Rule(), Ground()
 
 
-def combine(contributions: Sequence[Contribution]) -> Combined:
-    """Return the weighted mean of one round's contributions.
+class Averaging:
+    """A strategy whose contributions become one by a rule.
+
+    Attributes
+    ----------
+    rule : Rule
+        The weighted mean, unless somebody chooses another one.
+    """
+
+    rule = _MEAN
+
+    def combine(self, contributions: Sequence[Contribution], ground: Ground = _NO_GROUND) -> Combined:
+        """Return what the rule makes of them."""
+        return combine(contributions, self.rule, ground)
+
+
+def combine(contributions: Sequence[Contribution], rule: Rule = _MEAN, ground: Ground = _NO_GROUND) -> Combined:
+    """Return what one round's contributions come to.
 
     Parameters
     ----------
     contributions : sequence of Contribution
         At least one, in any order.
+    rule : Rule
+        The weighted mean by default. In every other one each site has one voice, whatever it weighs, and the loss is
+        the median one, since no minority can move it far.
+    ground : Ground
+        What the rule must know beside them.
 
     Returns
     -------
@@ -34,22 +58,34 @@ def combine(contributions: Sequence[Contribution]) -> Combined:
     ------
     ContributionError
         If there is none, or if one is of another round, model, length or dtype than the others, has a weight that is
-        not positive, or values that are not finite.
+        not positive, or values that are not finite; or if there are fewer than the rule wants.
     """
     ordered = sorted(contributions, key=lambda contribution: contribution.site)
     if not ordered:
         raise ContributionError("there is nothing to combine; wanted at least one site's contribution")
     _refuse_strangers(ordered)
-    weights = [contribution.weight for contribution in ordered]
-    shares = normalised(weights)
     # What is not finite is named below; NumPy's warning would come first and name nobody.
     with np.errstate(over="ignore", invalid="ignore"):
-        values = weighted_mean([contribution.values for contribution in ordered], shares)
+        loss, values = _weighted(ordered) if rule.plain else _ruled(ordered, rule, ground)
     if not np.isfinite(values).all():
         _name_the_infinite(ordered)
-    loss = math.fsum(share * contribution.loss for share, contribution in zip(shares, ordered, strict=True))
     sites = tuple(contribution.site for contribution in ordered)
     return Combined(ordered[0].round, sites, loss, values)
+
+
+def _weighted(ordered: Sequence[Contribution]) -> tuple[float, Vector]:
+    shares = normalised([contribution.weight for contribution in ordered])
+    loss = math.fsum(share * contribution.loss for share, contribution in zip(shares, ordered, strict=True))
+    return loss, weighted_mean([contribution.values for contribution in ordered], shares)
+
+
+def _ruled(ordered: Sequence[Contribution], rule: Rule, ground: Ground) -> tuple[float, Vector]:
+    # A robust rule would hide what is not finite, and whose it is.
+    if not all(np.isfinite(contribution.values).all() for contribution in ordered):
+        _name_the_infinite(ordered)
+    vectors = [contribution.values for contribution in ordered]
+    values = rule.combine(vectors, ground.origin, ground.parts, ground.found)
+    return median(contribution.loss for contribution in ordered), values
 
 
 def normalised(weights: Sequence[float]) -> list[float]:
@@ -117,4 +153,4 @@ def _name_the_infinite(ordered: Sequence[Contribution]) -> None:
         bad = contribution.values.size - int(np.count_nonzero(np.isfinite(contribution.values)))
         if bad:
             raise ContributionError(f"site {contribution.site} sent {bad} values that are NaN or infinite")
-    raise ContributionError("the mean of the contributions is not finite although each of them is")
+    raise ContributionError("what the contributions come to is not finite although each of them is")

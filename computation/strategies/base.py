@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from computation.errors import ResumeError
+from computation.strategies.rules import Rule
 from computation.training.learner import Learner
 from computation.training.trainer import Trainer
 from computation.wire.payload import Vector
 
-__all__ = ["Combined", "Contribution", "Stateless", "Strategy"]
+__all__ = ["Combined", "Contribution", "Ground", "Stateless", "Strategy"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,35 @@ class Combined:
     clipped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a rule must know beside the contributions.
+
+    Attributes
+    ----------
+    origin : numpy.ndarray or None
+        What updates are measured from, as `Strategy.origin` has it; zero where there is none.
+    parts : mapping of slice
+        Parts of the vector that are treated apart, as `Learner.parts` has them; the whole where there are none.
+    found : int
+        Sites whose contributions were left out of this round because of what they sent.
+    """
+
+    origin: Vector | None = None
+    parts: Mapping[str, slice] = field(default_factory=dict)
+    found: int = 0
+
+
 class Strategy(Protocol):
-    """How a site contributes, how contributions combine, how the combination is applied; and where a site starts."""
+    """How a site contributes, how contributions combine, how the combination is applied; and where a site starts.
+
+    Attributes
+    ----------
+    rule : Rule
+        How contributions become one.
+    """
+
+    rule: Rule
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
         """Return the vector that a site offers, its mean loss, and the number of samples behind it.
@@ -86,13 +114,13 @@ class Strategy(Protocol):
         """
         ...
 
-    def combine(self, contributions: Sequence[Contribution]) -> Combined:
+    def combine(self, contributions: Sequence[Contribution], ground: Ground = ...) -> Combined:
         """Combine the contributions of one round; the order in which they come never changes a bit.
 
         Raises
         ------
         ContributionError
-            If one of them must not be averaged; the message names the site.
+            If one of them must not be averaged, and the message names the site; or if there are too few for the rule.
         """
         ...
 

@@ -6,10 +6,8 @@ algorithm 1, with every site in every round. A site's optimiser keeps its own mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from computation.strategies import average
-from computation.strategies.base import Combined, Contribution, Stateless
+from computation.strategies.average import Averaging
+from computation.strategies.base import Combined, Stateless
 from computation.training.learner import Learner
 from computation.training.trainer import LocalResult, Trainer
 from computation.wire.payload import Vector
@@ -17,7 +15,7 @@ from computation.wire.payload import Vector
 __all__ = ["FedAvg"]
 
 
-class FedAvg(Stateless):
+class FedAvg(Averaging, Stateless):
     """Average models; see the module."""
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
@@ -35,10 +33,6 @@ class FedAvg(Stateless):
     def origin(self, learner: Learner) -> Vector:
         """Return the common model."""
         return learner.vector()
-
-    def combine(self, contributions: Sequence[Contribution]) -> Combined:
-        """Return the weighted mean model."""
-        return average.combine(contributions)
 
     def apply(self, learner: Learner, combined: Combined) -> None:
         """Take over the mean model."""

@@ -6,10 +6,8 @@ takes the weighted mean over the same batches. Also known as FedSGD (McMahan et 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from computation.strategies import average
-from computation.strategies.base import Combined, Contribution, Stateless
+from computation.strategies.average import Averaging
+from computation.strategies.base import Combined, Stateless
 from computation.training.learner import Learner
 from computation.training.trainer import Trainer
 from computation.wire.payload import Vector
@@ -17,7 +15,7 @@ from computation.wire.payload import Vector
 __all__ = ["GradientMean"]
 
 
-class GradientMean(Stateless):
+class GradientMean(Averaging, Stateless):
     """Average gradients; see the module."""
 
     def contribute(self, trainer: Trainer, round: int) -> tuple[Vector, float, int]:
@@ -30,10 +28,6 @@ class GradientMean(Stateless):
         values = learner.vector().copy()
         values[learner.parts["parameters"]] = 0
         return values
-
-    def combine(self, contributions: Sequence[Contribution]) -> Combined:
-        """Return the weighted mean gradient."""
-        return average.combine(contributions)
 
     def apply(self, learner: Learner, combined: Combined) -> None:
         """Step the optimiser once with the mean gradient."""
