@@ -193,7 +193,9 @@ class CentreRun:
     def _screened(self, taken: list[Contribution], skipped: dict[str, str]) -> list[Contribution]:
         """Leave out or clip what is far larger than the others', and write down all that it was judged by."""
         before, origin = self.screening, self.strategy.origin(self.learner)
-        done = screening.screen(taken, origin, self.learner.parts, before, screening.Bounds.of(self.settings))
+        assert self.plan is not None
+        bounds = privacy.widened(screening.Bounds.of(self.settings), self.settings, self.plan)
+        done = screening.screen(taken, origin, self.learner.parts, before, bounds)
         self.screening, self.findings = done.state, done.findings
         skipped.update(done.refused)
         screening.report(self.tracker, self.round, before, done)

@@ -7,11 +7,14 @@ rounds, and each site computes once more what they cost before it believes the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 from computation.errors import SettingsError
 from computation.federation import agreement
+from computation.federation.masking import circle
+from computation.federation.screening import Bounds
 from computation.model import vector
 from computation.settings import Settings
 from computation.training.learner import Learner
@@ -19,7 +22,7 @@ from computation.training.privacy import accountant
 from computation.training.privacy.mechanism import rate
 from computation.wire.messages import JoinOffer, Plan, RoundOffer
 
-__all__ = ["check_model", "check_plan", "keep_back", "largest", "limit", "spent", "stopped"]
+__all__ = ["check_model", "check_plan", "keep_back", "largest", "limit", "noise_share", "spent", "stopped", "widened"]
 
 #: Two versions of the libraries may differ by so much, relatively, in what the same rounds cost.
 _SLACK = 1e-6
@@ -107,6 +110,30 @@ def check_plan(settings: Settings, scans: int, batches: int, rounds: int) -> Non
             f"the plan's {rounds} rounds of {batches} batches would cost this site an epsilon of {cost:.4g}; wanted at "
             f"most the {settings.dp_epsilon:g} of setting 'dp_epsilon'"
         )
+
+
+def noise_share(settings: Settings, plan: Plan) -> float:
+    """Return how much of the noise one site adds: all of it, or under secure aggregation its share of the sum's.
+
+    Whoever asks sees sums of `least` sites or more, and may be one of them, whose own noise hides nothing from itself.
+    So the others add up to the whole noise, in terms of the site whose scans weigh most; Dwork et al. 2006, "Our data,
+    ourselves", EUROCRYPT 2006, section 1. Where weights are not the scans', how many each has is not known, and each
+    site adds all of it.
+    """
+    if not plan.masking or settings.weighting != "scans":
+        return 1.0
+    terms = circle.Terms.of(plan, settings)
+    # What one scan may move in the sum, at each site: its weight over the scans that are expected.
+    moves = [weight / min(plan.batches[site], terms.weights[site]) for site, weight in terms.shares.items()]
+    return min(1.0, max(moves) / (min(moves) * math.sqrt(terms.circle.least - 1)))
+
+
+def widened(bounds: Bounds, settings: Settings, plan: Plan) -> Bounds:
+    """Return bounds for updates of which most is noise: that of a site with fewer batches is so many times larger."""
+    if not settings.dp:
+        return bounds
+    spread = max(plan.batches.values()) / min(plan.batches.values())
+    return replace(bounds, clip=bounds.clip * spread, refuse=bounds.refuse * spread, suspect=bounds.suspect * spread)
 
 
 def keep_back(settings: Settings, offer: RoundOffer) -> RoundOffer:

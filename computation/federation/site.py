@@ -172,7 +172,8 @@ class SiteRun:
         scans, batches = self.trainer.samples, self.plan.batches[self.folders.client]
         privacy.check_plan(self.settings, scans, batches, self.plan.rounds)
         secret = Secret(self.folders.checkpoints, resumed=resumed)
-        self.trainer.privacy = Mechanism(Noise.of(self.settings, scans, batches), secret, self.name)
+        noise = Noise.of(self.settings, scans, batches, privacy.noise_share(self.settings, self.plan))
+        self.trainer.privacy = Mechanism(noise, secret, self.name)
 
     def _mask(self) -> None:
         """Take over what masks updates, where the settings ask for it."""

@@ -1,6 +1,8 @@
 """Differential privacy over whole runs: what leaves a site, what it costs, when it ends, and what is refused."""
 
 import json
+import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +11,9 @@ from consortium import consortium
 from computation import remote
 from computation.errors import MessageError, ResumeError, SettingsError
 from computation.federation import privacy
+from computation.federation.screening import Bounds
 from computation.settings import Settings, parse
+from computation.wire.messages import Masking, Plan
 
 pytest.importorskip("dp_accounting", reason="DIFFERENTIAL PRIVACY IS NOT TESTED: its extra is not installed")
 
@@ -150,3 +154,46 @@ def test_noise_without_dp_is_refused_and_not_ignored():
     with pytest.raises(SettingsError, match="'dp_noise' has no effect without 'dp'"):
         parse({"dp_noise": 2.0})
     assert parse(Settings().as_json())[0] == Settings()
+
+
+def test_noise_that_is_larger_at_a_small_site_is_no_outlier(tmp_path):
+    """Batches in proportion to scans make the noise of the smallest site's mean nine times that of the others."""
+    scans = [(1, 1, 1), (15, 0, 0), (15, 0, 0)]
+    loop = consortium(tmp_path, 3, scans=scans, changes={**DP, "dp_noise": 10.0, "epochs": 4, "local_steps": 6})
+    loop.run()
+    done = _rounds(loop, "remote")
+    assert len(done) >= 4
+    assert all(entry["skipped"] == {} and entry["clipped"] == [] for entry in done)
+
+
+def test_bounds_are_as_wide_as_the_batches_are_unequal():
+    plan = Plan("run", 10, ("a", "b"), "0" * 64, "0" * 64, batches={"a": 2, "b": 8})
+    bounds = Bounds.of(Settings())
+    assert privacy.widened(bounds, Settings(), plan) == bounds
+    wide = privacy.widened(bounds, parse(DP)[0], plan)
+    assert (wide.clip, wide.refuse, wide.suspect, wide.rounds) == (48.0, 120.0, 24.0, bounds.rounds)
+
+
+@pytest.mark.parametrize(
+    ("batches", "share"),
+    [({"a": 1, "b": 1, "c": 1, "d": 1}, math.sqrt(1 / 2)), ({"a": 2, "b": 1, "c": 1, "d": 1}, 1.0)],
+)
+def test_sites_that_are_summed_unseen_share_the_noise(batches, share):
+    settings = parse({**DP, "secure_aggregation": True})[0]
+    keys = {site: site.encode().hex() * 32 for site in batches}
+    plan = Plan("run", 10, tuple(batches), "0" * 64, "0" * 64, batches=batches)
+    assert privacy.noise_share(settings, plan) == 1.0
+    masked = replace(plan, masking=Masking(keys, dict.fromkeys(batches, 4)))
+    # Of four sites three are in a sum at least, and one of them may be who asks.
+    assert privacy.noise_share(settings, masked) == pytest.approx(share)
+    assert privacy.noise_share(replace(settings, weighting="equal"), masked) == 1.0
+
+
+def test_a_masked_run_is_private_too(tmp_path):
+    loop = consortium(tmp_path, 3, changes={**DP, "secure_aggregation": True, "epochs": 3})
+    loop.run()
+    assert all(one["loss"] is None for one in _offers(loop) if "loss" in one)
+    for client in ("local0", "remote"):
+        done = _rounds(loop, client)
+        assert done[-1]["epsilon"] <= 20
+        assert all(entry["loss"] is None and not entry["void"] for entry in done)
