@@ -1,9 +1,9 @@
-"""One attacker among four sites of demo data: what the honest sites' model is worth, and whether the attacker is named.
+"""One attacker among five sites of demo data: what the honest sites' model is worth, and whether the attacker is named.
 
-Run: `.venv/bin/python -m benchmarks.attacks [--epochs 75] [--off]`. The handlers, files, messages and pages are the
-product's, in one process; only what local3 sends is not honest (`poison`). Prints one table and writes
-benchmarks/results/attacks.csv. The bar: honest foreground Dice within 0.05 of the clean run, and the attacker named in
-the centre's journal for every attack but zeros.
+Run: `.venv/bin/python -m benchmarks.attacks [--arms mean off median] [--attacks ...]`. Handlers, files, messages and
+pages are the product's, in one process; only what local4 sends is not honest (`poison`). Prints one table and writes
+benchmarks/results/attacks.csv. The bar: honest foreground Dice within 0.03 of the clean run, and the attacker named in
+the centre's journal for every attack but those that offer what an honest site might (ALIE, labels).
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import torch
 
 from benchmarks.oasis import ledger
 from benchmarks.oasis.options import commit
-from benchmarks.poison import ATTACKER, ATTACKS, poisoned
+from benchmarks.poison import ATTACKS, poisoned
 from computation import local
 from computation.tracking import lines
 from computation.training.metrics import mean
 from sqlite_fixtures.build import Subjects, build
 
-SITES = tuple(f"local{number}" for number in range(4))
+SITES = tuple(f"local{number}" for number in range(5))
+ATTACKER = SITES[-1]
 #: 80 rounds of one step, and 120 of eight: after 40 averaged models still improve so fast that a site that sits a round
 #: out costs a quarter of the Dice (0.417 without an attacker, 0.317 with one).
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -40,12 +41,22 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 #: The demo's, without those that only the end of a run would label.
 PEOPLE = Subjects(train=8, valid=2, test=0)
-OFF = {"clip_above": 0, "refuse_above": 0, "suspect_above": 0}
+OFF = {"clip_above": 0, "refuse_above": 0, "suspect_above": 0, "opposed_above": 0, "copies": "count"}
+#: The rule and the screening of a run: all robust rules with the product's screening.
+ARMS: dict[str, dict[str, Any]] = {
+    "mean": {},
+    "off": OFF,
+    "median": {"rule": "median"},
+    "trimmed mean": {"rule": "trimmed-mean"},
+    "mixed trimmed mean": {"rule": "trimmed-mean", "mixing_neighbours": True},
+    "geometric median": {"rule": "geometric-median"},
+    "multi-krum": {"rule": "multi-krum"},
+}
 #: How far from the clean run the bar lets the honest sites end.
-BAR = 0.05
+BAR = 0.03
 RESULTS = Path(__file__).parent / "results" / "attacks.csv"
 #: Names the columns that together stand for one row.
-KEY = ("strategy", "attack", "screening")
+KEY = ("strategy", "attack", "arm")
 
 
 def main() -> int:
@@ -54,35 +65,35 @@ def main() -> int:
     parser.add_argument("--patch", type=int, default=32)
     parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=ATTACKS)
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
-    parser.add_argument("--off", action="store_true", help="without screening as well: what it would have cost")
+    parser.add_argument("--arms", nargs="+", default=["mean", "off"], choices=ARMS, help="off: without screening")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         made = dict(zip(SITES, build(Path(folder, "made"), sites=len(SITES), subjects=PEOPLE), strict=True))
-        for screened in (True, False) if options.off else (True,):
+        for arm in options.arms:
             for strategy in options.strategies:
                 for attack in options.attacks:
-                    rows.append(_row(Path(folder), made, options, strategy, attack, screened))
-                    _judge(rows)
+                    rows.append(_row(Path(folder), made, options, strategy, attack, arm))
+                    _judge(rows[-1], [*ledger.read(RESULTS), *rows])
                     _show(rows[-1])
                     _write(rows)
-    return int(any(row["within"] == "no" for row in rows if row["screening"] == "on"))
+    return int(any(row["within"] == "no" for row in rows if row["arm"] != "off"))
 
 
 def _row(
-    folder: Path, made: dict[str, Path], options: argparse.Namespace, strategy: str, attack: str, screened: bool
+    folder: Path, made: dict[str, Path], options: argparse.Namespace, strategy: str, attack: str, arm: str
 ) -> dict[str, Any]:
     settings = {
         "model": "meshnet-10x5", "patch_size": options.patch, "validate_every": 10**6, "seed": 1, "data": ["site.db"],
         "min_scans": 1,
-        **STRATEGIES[strategy], **({"epochs": options.epochs} if options.epochs else {}), **({} if screened else OFF),
+        **STRATEGIES[strategy], **({"epochs": options.epochs} if options.epochs else {}), **ARMS[arm],
     }  # fmt: skip
     # The laws' own loop: the platform's message path in one process.
     loopback = runpy.run_path(str(Path(__file__).parents[1] / "test" / "loopback.py"))["Loopback"]
     with tempfile.TemporaryDirectory(dir=folder) as root:
-        trainer = poisoned(attack)
+        trainer = poisoned(attack, ATTACKER)
         loop = loopback(Path(root), dict.fromkeys(SITES, settings), made, make_local=lambda: local.create(trainer))
         with redirect_stderr(StringIO()):
             try:
@@ -96,14 +107,24 @@ def _row(
     return {
         "strategy": strategy,
         "attack": attack,
-        "screening": "on" if screened else "off",
+        "arm": arm,
         "honest_dice": round(mean(honest) or 0.0, 4),
         "rounds": len(done),
         "refused": sum(ATTACKER in entry["skipped"] for entry in done),
         "clipped": sum(ATTACKER in entry["clipped"] for entry in done),
+        "reasons": " ".join(sorted({entry["skipped"][ATTACKER] for entry in done if ATTACKER in entry["skipped"]})),
+        "first": next((entry["round"] for entry in done if ATTACKER in {*entry["skipped"], *entry["clipped"]}), ""),
         "excluded": next((entry["round"] for entry in journal if entry.get("kind") == "excluded"), ""),
         "honest_refused_or_clipped": sum(
             site != ATTACKER for entry in done for site in (*entry["skipped"], *entry["clipped"])
+        ),
+        "least_honest_cosine": round(
+            min(
+                mean([entry["by_site"][site]["cosine"] for entry in done if site in entry["by_site"]]) or 0.0
+                for site in SITES
+                if site != ATTACKER
+            ),
+            2,
         ),
         "largest_honest_multiple": round(
             max(
@@ -120,25 +141,22 @@ def _foreground(dice: dict[str, float | None]) -> float | None:
     return mean([value for name, value in dice.items() if name != "background"])
 
 
-def _judge(rows: list[dict[str, Any]]) -> None:
-    """Hold the latest row against the clean run of its strategy with screening on."""
-    row = rows[-1]
-    clean = [
-        one for one in rows if (one["strategy"], one["attack"], one["screening"]) == (row["strategy"], "none", "on")
-    ]
-    row["difference"] = round(row["honest_dice"] - clean[0]["honest_dice"], 4) if clean else ""
+def _judge(row: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Hold a row against the latest clean run of its strategy with the mean and screening on."""
+    clean = [one for one in rows if (one["strategy"], one["attack"], one["arm"]) == (row["strategy"], "none", "mean")]
+    row["difference"] = round(row["honest_dice"] - float(clean[-1]["honest_dice"]), 4) if clean else ""
     row["within"] = ("yes" if abs(row["difference"]) <= BAR else "no") if clean else ""
     row["named"] = "yes" if row["refused"] or row["clipped"] else "no"
 
 
 def _show(row: dict[str, Any]) -> None:
-    names = ("strategy", "attack", "screening", "honest_dice", "difference", "within", "named", "refused", "clipped")
+    names = ("strategy", "attack", "arm", "honest_dice", "difference", "within", "named", "refused", "first", "reasons")
     shown = "  ".join(f"{name.replace('_', ' ')} {row[name]}" for name in names[3:])
-    print(f"{row['strategy']:<14} {row['attack']:<14} {row['screening']:<4} {shown}", flush=True)
+    print(f"{row['strategy']:<14} {row['attack']:<14} {row['arm']:<18} {shown}", flush=True)
 
 
 def _write(rows: list[dict[str, Any]]) -> None:
-    """Write the rows, in the place of those of the same strategy, attack and screening; others stay."""
+    """Write the rows, in the place of those of the same strategy, attack and arm; others stay."""
     made = {tuple(str(row[name]) for name in KEY): row for row in [*ledger.read(RESULTS), *rows]}
     text = io.StringIO()
     table = csv.DictWriter(text, rows[0], lineterminator="\n")

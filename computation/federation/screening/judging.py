@@ -71,14 +71,20 @@ def screen(
     sizes, between = _measured(seen, origin, parts)
     known = {part: _members(state.pasts.get(part, {}), state) for part in parts}
     judged: Judged = {part: norms.judge(sizes[part], known[part], bounds) for part in parts}
-    marks = copies.marked(seen, parts[_LEARNT]) if bounds.copies else {}
-    out = _outliers(judged) | copies.found(marks, sizes[_LEARNT], state.marks)
+    marks, alike = (copies.marked(seen, parts[_LEARNT]), copies.twins(sites, between)) if bounds.copies else ({}, {})
+    told = copies.found(marks, sizes[_LEARNT], state.marks, alike)
+    barren, copied = copies.counted(told, sites, state.barren)
+    out = _outliers(judged) | copied
     accounts, opposed = direction.judge(sites, out, between, state.opposed, bounds.opposed)
     out |= dict.fromkeys(opposed, "opposed")
     judged = _told(judged, direction.along(sites, out, between), out)
     pasts = {part: norms.remembered(sizes[part], known[part], judged[part]) for part in parts}
     after = replace(
-        state, pasts={**state.pasts, **pasts}, opposed=accounts, marks=copies.remembered(marks, state.marks)
+        state,
+        pasts={**state.pasts, **pasts},
+        opposed=accounts,
+        marks=copies.remembered(marks, state.marks),
+        barren=barren,
     )
     after = _counted(after, out, sites, bounds)
     return Screened(
@@ -90,7 +96,7 @@ def screen(
         },
         {site: _worst([table[site] for table in judged.values()]) for site in sites},
         after,
-        copies.twins(marks),
+        alike,
     )
 
 

@@ -106,6 +106,8 @@ class State:
         How much a site's updates pointed against the others' of late; see `direction`.
     marks : mapping of tuple of Mark
         Of what each site offered of late, the latest last.
+    barren : mapping of int
+        Rounds in a row in which a site brought nothing of its own, up to now; see `copies`.
     """
 
     pasts: Mapping[str, Mapping[str, Past]] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class State:
     excluded: tuple[str, ...] = ()
     opposed: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
+    barren: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
@@ -126,6 +129,7 @@ class State:
             "excluded": list(self.excluded),
             "opposed": dict(self.opposed),
             "marks": {site: [list(mark) for mark in marks] for site, marks in self.marks.items()},
+            "barren": dict(self.barren),
         }
 
     @classmethod
@@ -136,4 +140,5 @@ class State:
             for part, table in raw["pasts"].items()
         }
         marks = {site: tuple((model, values) for model, values in table) for site, table in raw["marks"].items()}
-        return cls(pasts, dict(raw["refused"]), tuple(raw["excluded"]), dict(raw["opposed"]), marks)
+        counts = dict(raw["refused"]), tuple(raw["excluded"]), dict(raw["opposed"])
+        return cls(pasts, *counts, marks, dict(raw["barren"]))
