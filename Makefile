@@ -32,7 +32,7 @@ unit: $(VENV)/.installed
 # way. A seed that fails prints the command that repeats it alone.
 SEEDS ?= 200
 chaos: $(VENV)/.installed
-	$(BIN)/python test/chaos --seeds $(SEEDS)
+	$(BIN)/python test/chaos/__main__.py --seeds $(SEEDS)
 
 # The image of sites and centre; needs a Docker Engine, and as root installs Debian's.
 image: $(VENV)/.installed

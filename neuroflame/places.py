@@ -32,7 +32,8 @@ class Timing:
     pulse : float
         Between two signs of life of a site.
     silence : float
-        Without one, after which a site or the centre is given up.
+        Without one, after which a site or the centre is given up; a network that is gone for some minutes should not
+        end what has run for hours.
     start : float
         In which every site's job process must have given its first one.
     joining : float
@@ -42,7 +43,7 @@ class Timing:
     """
 
     pulse: float = 5.0
-    silence: float = 60.0
+    silence: float = 900.0
     start: float = 300.0
     joining: float = 3600.0
     farewell: float = 60.0

@@ -18,6 +18,8 @@ _COMMUNICATION = {
     "backbone_conn_gen": 2,
     "internal": {"scheme": "tcp", "resources": {"host": "localhost", "connection_security": "mtls"}},
 }
+#: Seconds after which NVFlare itself gives a silent client up: never before our own limit, `Timing.silence`, says so.
+_SILENCE = 86_400
 #: What NVFlare logs goes to its process's own output, which our scripts keep, and into no file that it might send. By
 #: default it writes some twenty lines a round into four files.
 _LOG = {
@@ -83,7 +85,12 @@ def rule_server(kit: Path, storage: Path) -> None:
             "format_version": 2,
             "class_allow_list": _CLASSES,
             "servers": [
-                {"admin_storage": "transfer", "max_num_clients": 1000, "heart_beat_timeout": 60, "admin_timeout": 120.0}
+                {
+                    "admin_storage": "transfer",
+                    "max_num_clients": 1000,
+                    "heart_beat_timeout": _SILENCE,
+                    "admin_timeout": 120.0,
+                }
             ],
             "snapshot_persistor": {"path": persistor, "args": {"uri_root": "/", "storage": snapshots}},
             "components": [

@@ -77,7 +77,8 @@ class MetricsTable:
             If the file cannot be written.
         """
         row = self._row(numbers)
-        if numbers.round > self._last and self.path.exists():
+        # A table without a row is written whole: a power cut may have left a file of which even the header is gone.
+        if 0 < self._last < numbers.round and self.path.exists():
             lines.append(self.path, _line(row))
         else:
             kept = [old for old in self._rows()[1:] if _round(old) != numbers.round]

@@ -1,1 +1,1 @@
-"""Whole runs under faults that a recorded seed draws; `python test/chaos --seeds 200`."""
+"""Whole runs under faults that a recorded seed draws; `python test/chaos/__main__.py --seeds 200`."""

@@ -1,4 +1,4 @@
-"""Runs of many seeds: `python test/chaos --seeds 200`; one of them alone: `python test/chaos --seed 17`."""
+"""Runs of many seeds: `python test/chaos/__main__.py --seeds 200`; one of them alone: `--seed 17`."""
 
 import argparse
 import importlib.util
@@ -35,7 +35,7 @@ def main():
             ended[f"{seeds.where(seed)} {how}"] += 1
             if how == "wrong":
                 failed.append(seed)
-                print(f"seed {seed}: {told}\n  again: python test/chaos --seed {seed}", flush=True)
+                print(f"seed {seed}: {told}\n  again: python test/chaos/__main__.py --seed {seed}", flush=True)
     print(f"{len(numbers)} seeds in {time.monotonic() - began:.0f} s:")
     for how, times in sorted(ended.items()):
         print(f"{times:>5} {how}")

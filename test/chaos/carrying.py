@@ -282,7 +282,7 @@ def _damage(path, fault):
         content.clear()
     elif fault.kind == "longer":
         content += content[:place]
-    else:
+    elif content:
         content[place] ^= 1 << fault.number % 8
     path.unlink()
     path.write_bytes(content)

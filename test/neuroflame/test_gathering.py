@@ -1,11 +1,14 @@
 """The centre's wait: ends with the last answer, and with a site that is gone; the clock is the test's."""
 
+import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from computation.errors import MessageError
+from neuroflame import rules
 from neuroflame.gathering import Gathering
 from neuroflame.packet import Packet
 from neuroflame.places import Timing
@@ -54,6 +57,31 @@ def test_the_last_answer_wakes_who_waits():
     gathering = Gathering(["a"], TIMING)
     threading.Timer(0.05, gathering.put, ("a", Packet(1))).start()
     assert set(gathering.wait(never)) == {"a"}
+
+
+def test_a_network_that_is_gone_for_six_minutes_ends_no_run(clock, tmp_path):
+    gathering = Gathering(["a", "b"], Timing(), clock)
+    gathering.heard("a")
+    gathering.put("b", Packet(1))
+    clock.now += 360
+    gathering.put("b", Packet(1))
+    gathering.put("a", Packet(1))
+    assert set(gathering.wait(never)) == {"a", "b"}
+    gathering.open()
+    clock.now += 1000
+    with pytest.raises(MessageError, match="site a has given no sign of life for 900 s"):
+        gathering.wait(never)
+
+
+def test_nvflare_gives_nobody_up_before_we_do(tmp_path):
+    for kind in ("startup", "local"):
+        (tmp_path / kind).mkdir()
+    for name in ("server.crt", "server.key"):
+        (tmp_path / "startup" / name).touch()
+    rules.rule_server(tmp_path, tmp_path)
+    server = json.loads((tmp_path / "local" / "resources.json").read_text())["servers"][0]
+    job = json.loads((Path(rules.__file__).parent / "job" / "config_fed_server.json").read_text())["server"]
+    assert min(server["heart_beat_timeout"], job["heart_beat_timeout"]) > 10 * Timing().silence
 
 
 def test_a_slow_site_that_gives_signs_of_life_is_waited_for(gathering, clock):

@@ -68,6 +68,17 @@ def test_a_row_that_was_not_written_whole_is_written_again(tmp_path):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("kept", [0, 9])
+def test_a_table_of_which_even_the_header_is_lost_has_it_again(tmp_path, kept):
+    path = tmp_path / "metrics.csv"
+    MetricsTable(path, CLASSES).write(RoundNumbers(1, "one"))
+    path.write_bytes(path.read_bytes()[:kept])
+    table = MetricsTable(path, CLASSES)
+    for number, digest in ((1, "one again"), (2, "two")):
+        table.write(RoundNumbers(number, digest))
+    assert [row["digest"] for row in rows(path)] == ["one again", "two"]
+
+
 def test_numbers_that_are_not_finite_are_written_as_spreadsheets_and_pandas_read_them(tmp_path):
     path = tmp_path / "metrics.csv"
     MetricsTable(path, CLASSES).write(RoundNumbers(1, "", loss=math.nan, own_loss=math.inf, learning_rate=-math.inf))
