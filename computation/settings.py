@@ -297,7 +297,7 @@ class Settings:
         0,
         10,
         _FEDERATION,
-        "fedavgm, fedadam, fedyogi, fedadagrad: rate of the step to the mean model; 0 is 1 for fedavgm, else 0.01.",
+        "fedavgm, fedadam, fedyogi, fedadagrad: rate of the step to the mean model; 0 is the strategy's own.",
     )
     server_momentum: float = _number(
         0.9,

@@ -20,14 +20,14 @@ class FedAvgM(ServerStep):
     Parameters
     ----------
     rate : float
-        Of the step; 0 is 1.
+        Of the step; 0 is one less the momentum, so that all steps after a delta come to one delta.
     momentum : float
-        Share of the moment that stays; with 0 and a rate of 1 this is federated averaging, bit for bit.
+        Share of the moment that stays, below 1; with 0 and a rate of 1 this is federated averaging, bit for bit.
     """
 
     def __init__(self, rate: float, momentum: float) -> None:
         super().__init__("momentum")
-        self.rate, self.momentum = rate or 1.0, momentum
+        self.rate, self.momentum = rate or 1.0 - momentum, momentum
 
     def _stepped(self, common: Floats, mean: Floats) -> Floats:
         delta = mean - common

@@ -160,7 +160,7 @@ def test_a_step_out_of_the_dtypes_range_is_told():
 
 
 @pytest.mark.parametrize(
-    ("name", "rate"), [("fedavgm", 1.0), ("fedadam", 0.01), ("fedyogi", 0.01), ("fedadagrad", 0.01)]
+    ("name", "rate"), [("fedavgm", 0.7), ("fedadam", 0.01), ("fedyogi", 0.01), ("fedadagrad", 0.01)]
 )
 def test_settings_make_the_strategy(name, rate):
     made = named(parse({"strategy": name, "server_momentum": 0.3})[0])
