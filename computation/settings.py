@@ -532,7 +532,15 @@ _ONLY_UNDER = {
     "server_adaptivity": _STEPPING[1:],
 }
 #: What SCAFFOLD's control variates follow from: steps along the gradient alone, of sites that weigh the same.
-_SCAFFOLDS = {"optimizer": "sgd", "momentum": 0.0, "weighting": "equal", "rule": "mean", "clip_norms": False}
+_SCAFFOLDS = {
+    "optimizer": "sgd",
+    "momentum": 0.0,
+    "weighting": "equal",
+    "rule": "mean",
+    "clip_norms": False,
+    # A site that clips itself under its mask says so to nobody, and all must know.
+    "secure_aggregation": False,
+}
 
 
 def _check_strategy(settings: Settings) -> None:
@@ -543,13 +551,13 @@ def _check_strategy(settings: Settings) -> None:
                 f"setting {name!r} is {value:g} and has no effect with strategy {settings.strategy!r}; "
                 f"leave it at {usual:g}, or take {' or '.join(strategies)}"
             )
-    for name, wanted in _SCAFFOLDS.items():
-        value = getattr(settings, name)
-        if settings.strategy == "scaffold" and value != wanted:
-            raise SettingsError(
-                f"setting {name!r} is {value!r}; strategy 'scaffold' wants {wanted!r}, since its corrections follow "
-                "from the mean of plain steps of sites that weigh the same"
-            )
+    other = {name: wanted for name, wanted in _SCAFFOLDS.items() if getattr(settings, name) != wanted}
+    if settings.strategy == "scaffold" and other:
+        seen = ", ".join(f"{name!r} is {getattr(settings, name)!r}" for name in other)
+        raise SettingsError(
+            f"setting {seen}; strategy 'scaffold' wants {', '.join(map(repr, other.values()))}, since its corrections "
+            "follow from the mean of plain steps of sites that weigh the same"
+        )
 
 
 def _check_proximal(settings: Settings) -> None:

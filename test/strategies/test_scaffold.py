@@ -214,6 +214,12 @@ def test_another_strategys_state_is_refused(arrays, values):
         ({"optimizer": "adamw"}, "setting 'optimizer' is 'adamw'; strategy 'scaffold' wants 'sgd'"),
         ({"momentum": 0.9}, "setting 'momentum' is 0.9; strategy 'scaffold' wants 0.0"),
         ({"weighting": "scans"}, "setting 'weighting' is 'scans'; strategy 'scaffold' wants 'equal'"),
+        ({"rule": "median"}, "setting 'rule' is 'median'; strategy 'scaffold' wants 'mean'"),
+        ({"secure_aggregation": True}, "setting 'secure_aggregation' is True; strategy 'scaffold' wants False"),
+        (
+            {"optimizer": "adamw", "momentum": 0.9},
+            "setting 'optimizer' is 'adamw', 'momentum' is 0.9; strategy 'scaffold' wants 'sgd', 0.0, since",
+        ),
     ],
 )
 def test_what_the_corrections_do_not_follow_from_is_refused(changes, said):
