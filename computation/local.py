@@ -11,16 +11,15 @@ from functools import partial
 from typing import Any
 
 from computation.coinstac.node import Phase, Service
-from computation.federation import foreign, initial
+from computation.federation import initial
+from computation.federation.origin import CENTRE
 from computation.federation.site import SiteRun
 from computation.settings import parse
 from computation.training.trainer import Trainer
-from computation.wire.messages import Arrived, Plan, Results, Verdict, is_arrived
+from computation.wire.messages import Arrived, Results, Verdict, is_arrived
 from computation.wire.payload import MODEL
 
 __all__ = ["create"]
-
-_CENTRE = "the centre"
 
 
 def create(trainer: Callable[..., Trainer] = Trainer) -> Service:
@@ -42,8 +41,8 @@ class Join(Phase):
         run: SiteRun = self.run
         offer = run.join(self.input)
         if run.brought is not None:
-            initial.ship(run.folders, run.trainer, run.brought)
-        return offer.as_json()
+            initial.ship(run.folders, run.trainer, run.brought, run.origin)
+        return run.origin.join(offer)
 
 
 class _Site(Phase):
@@ -63,13 +62,13 @@ class Train(_Site):
         """Answer one round."""
         run: SiteRun = self.run
         if run.plan is None:
-            run.prepare(foreign.read(_CENTRE, Plan.parse, self.input))
+            run.prepare(run.origin.welcome(self.input))
             run.start(run.receive("model", MODEL, 0))
         elif run.settings.secure_aggregation and is_arrived(self.input):
-            return run.unmask(foreign.read(_CENTRE, Arrived.parse, self.input)).as_json()
+            return run.origin.sign(run.unmask(run.origin.hear(CENTRE, Arrived.parse, self.input)).as_json())
         else:
-            run.absorb(foreign.read(_CENTRE, Verdict.parse, self.input))
-        return (run.miss() if self.missed else run.contribute()).as_json()
+            run.absorb(run.origin.hear(CENTRE, Verdict.parse, self.input))
+        return run.origin.sign((run.miss() if self.missed else run.contribute()).as_json())
 
 
 class Finish(_Site):
@@ -79,9 +78,8 @@ class Finish(_Site):
         """Answer one of the two last iterations."""
         run: SiteRun = self.run
         if not run.ended:
-            verdict = foreign.read(_CENTRE, Verdict.parse, self.input)
-            return run.finish(verdict, missed=self.missed).as_json()
-        announced = foreign.read(_CENTRE, Results.parse, self.input)
-        return run.deliver(
-            announced, {name: run.receive(name, MODEL, run.round) for name in ("final", "best")}
-        ).as_json()
+            verdict = run.origin.hear(CENTRE, Verdict.parse, self.input)
+            return run.origin.sign(run.finish(verdict, missed=self.missed).as_json())
+        announced = run.origin.hear(CENTRE, Results.parse, self.input)
+        models = {name: run.receive(name, MODEL, run.round) for name in ("final", "best")}
+        return run.origin.sign(run.deliver(announced, models).as_json())

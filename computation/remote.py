@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from computation.coinstac.node import Phase, Service
 from computation.errors import MessageError
-from computation.federation import claims, ending, foreign, results
+from computation.federation import claims, ending, origin, results
 from computation.federation.centre import CentreRun
 from computation.federation.summary import Ended, summarise
 from computation.model.network import parameter_count
 from computation.strategies import Combined
-from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer, Unmasking, Verdict
+from computation.wire.messages import FinishOffer, RoundOffer, Unmasking, Verdict
 from computation.wire.payload import MODEL
 
 __all__ = ["create"]
@@ -42,17 +42,21 @@ def _examine(inputs: Mapping[str, Any]) -> None:
     """Raise what is wrong with the sites' first messages, or with their names, of which folders are made."""
     for site in inputs:
         claims.check_name(site)
-    _from_each(inputs, JoinOffer.parse)
-
-
-def _from_each(inputs: Mapping[str, Any], parse: Callable[[Any], T]) -> dict[str, T]:
-    """Parse one message of each site, in site order; the error names the site."""
-    messages = {}
     for site in sorted(inputs):
-        messages[site] = foreign.read(f"site {site}", parse, inputs[site])
-    if not messages:
+        origin.check_join(site, inputs[site])
+    _expect_any(inputs)
+
+
+def _from_each(run: CentreRun, inputs: Mapping[str, Any], parse: Callable[[Any], T]) -> dict[str, T]:
+    """Read one message of each site, in site order; the error names the site."""
+    _expect_any(inputs)
+    _expect_members(run, inputs)
+    return {site: run.origin.hear(site, parse, inputs[site]) for site in sorted(inputs)}
+
+
+def _expect_any(inputs: Mapping[str, Any]) -> None:
+    if not inputs:
         raise MessageError("no site sent a message; wanted one from each")
-    return messages
 
 
 class Join(Phase):
@@ -61,11 +65,11 @@ class Join(Phase):
     def compute(self) -> dict[str, Any]:
         """Answer iteration 1."""
         run: CentreRun = self.run
-        plan = run.begin(_from_each(self.input, JoinOffer.parse))
+        plan = run.begin(self.input)
         run.round = 0
         run.ship("model", MODEL, run.learner.vector())
         run.round = 1
-        return plan.as_json()
+        return run.origin.announce(plan)
 
 
 class Train(Phase):
@@ -76,7 +80,7 @@ class Train(Phase):
         run: CentreRun = self.run
         if run.sums and run.sums.open:
             return self._unmask(run)
-        offers = _from_each(self.input, RoundOffer.parse)
+        offers = _from_each(run, self.input, RoundOffer.parse)
         _expect_all(run, offers)
         run.check(offers)
         skipped = {site: offer.reason for site, offer in offers.items() if offer.status == "skipped"}
@@ -84,12 +88,12 @@ class Train(Phase):
         if not run.sums:
             return self._close(run, offers, skipped, lambda: run.close(run.contributions(offers, skipped), skipped))
         asked = run.gather(offers, skipped)
-        return asked.as_json() if asked else self._close(run, offers, skipped, lambda: None)
+        return run.origin.sign(asked.as_json()) if asked else self._close(run, offers, skipped, lambda: None)
 
     def _unmask(self, run: CentreRun) -> dict[str, Any]:
         """Answer the second step of a masked round."""
         assert run.sums is not None
-        answers = _from_each(self.input, Unmasking.parse)
+        answers = _from_each(run, self.input, Unmasking.parse)
         _expect_all(run, answers)
         offers, skipped = run.sums.offers, run.sums.skipped
         return self._close(run, offers, skipped, lambda: run.unmask(answers, skipped))
@@ -118,7 +122,7 @@ class Train(Phase):
         )
         run.tracker.round(run.numbers(verdict, offers))
         run.round += 1
-        return verdict.as_json()
+        return run.origin.sign(verdict.as_json())
 
 
 def _expect_members(run: CentreRun, offers: Mapping[str, Any]) -> None:
@@ -130,8 +134,7 @@ def _expect_members(run: CentreRun, offers: Mapping[str, Any]) -> None:
 
 
 def _expect_all(run: CentreRun, offers: Mapping[str, RoundOffer] | Mapping[str, Unmasking]) -> None:
-    """Refuse messages of strangers, of another round, or of another model."""
-    _expect_members(run, offers)
+    """Refuse messages of another round, or of another model."""
     _expect_round(run, offers)
     run.consensus({site: offer.model for site, offer in offers.items()})
 
@@ -158,8 +161,7 @@ class Finish(Phase):
     def compute(self) -> dict[str, Any]:
         """Answer the sites' last counts with the results, and their acknowledgement with the summary."""
         run: CentreRun = self.run
-        offers = _from_each(self.input, FinishOffer.parse)
-        _expect_members(run, offers)
+        offers = _from_each(run, self.input, FinishOffer.parse)
         run.consensus({site: offer.model for site, offer in offers.items()})
         _expect_step("evaluated" if run.results is None else "done", offers)
         if run.results is None:
@@ -190,4 +192,4 @@ class Finish(Phase):
         )
         for name, values in models.items():
             run.ship(name, MODEL, values)
-        return run.results.as_json()
+        return run.origin.sign(run.results.as_json())

@@ -48,8 +48,8 @@ def check_announced(run: Run, step: Step, name: str, size: int) -> None:
         raise kind("size", f"the contribution has {size} bytes; wanted {run.payload}", most=run.payload)
 
 
-def check(run: Run, step: Step, site: str, offer: Offer, files: Mapping[str, bytes]) -> None:
-    """Hold the files that came with a message against it.
+def check(run: Run, step: Step, site: str, offer: Offer, files: Mapping[str, bytes], signed: Mapping[str, str]) -> None:
+    """Hold the files that came with a message against it, and against the digests of them that it signs.
 
     Raises
     ------
@@ -61,16 +61,20 @@ def check(run: Run, step: Step, site: str, offer: Offer, files: Mapping[str, byt
     if isinstance(offer, JoinOffer) and len(files) > 1:
         raise Malformed("file", f"{len(files)} files came with the join; wanted one model at most")
     if isinstance(offer, RoundOffer):
-        _check_round(run, step, site, offer, files)
+        _check_round(run, step, site, offer, files, signed)
 
 
-def _check_round(run: Run, step: Step, site: str, offer: RoundOffer, files: Mapping[str, bytes]) -> None:
+def _check_round(
+    run: Run, step: Step, site: str, offer: RoundOffer, files: Mapping[str, bytes], signed: Mapping[str, str]
+) -> None:
     wanted = {CONTRIBUTED} if offer.status == "ok" else set()
     if set(files) != wanted:
         raise Malformed("file", f"{len(files)} files came with status {offer.status!r}; wanted {len(wanted)}")
     dtype = dtype_of(run.wanted.settings["precision"])
     shapes = _Shapes(run.manifest, max(0, run.payload - HEADER_BYTES) // dtype.itemsize)
-    for content in files.values():
+    for name, content in files.items():
+        if name not in signed:
+            raise Malformed("payload", "the message signs no digest of its payload; wanted it among its files")
         try:
             decode(
                 content,
@@ -81,6 +85,7 @@ def _check_round(run: Run, step: Step, site: str, offer: RoundOffer, files: Mapp
                 model=step.model,
                 site=site,
                 run=run.id,
+                signed=signed[name],
             )
         except PayloadError as error:
             raise Malformed("payload", error.public) from None

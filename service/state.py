@@ -15,6 +15,7 @@ from typing import Any
 
 from computation.coinstac.claim import FILE as CLAIM
 from computation.errors import ServiceError
+from computation.federation.keys import FILE as KEY
 from computation.files import replacing
 from service.protocol import canonical
 
@@ -25,8 +26,8 @@ LARGEST = 2**30
 _LENGTH = struct.Struct("<Q")
 #: Files that the centre only adds to.
 _GROWING = ("output/journal.jsonl", "output/metrics.csv", "output/run.log")
-#: The record of `Carried`, and what tells the handler that the folder is its own.
-_SMALL = ("carried.json", f"output/{CLAIM}")
+#: The record of `Carried`, what tells the handler that the folder is its own, and the key with which the centre signs.
+_SMALL = ("carried.json", f"output/{CLAIM}", f"output/checkpoints/{KEY}")
 #: Blobs in a row that are not whole: so many must at most be read to go on.
 _MOST_PIECES = 31
 

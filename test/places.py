@@ -12,8 +12,11 @@ from consortium import SHORT, database
 
 from computation import local
 from computation.coinstac.carried import Carried
-from computation.wire.messages import FinishOffer, JoinOffer, RoundOffer
+from computation.federation.origin import Charter
+from computation.wire.messages import FinishOffer, JoinOffer, Plan, RoundOffer
+from computation.wire.messages.seal import sealed
 from computation.wire.payload import CONTRIBUTION, HEADER_BYTES, Payload, encode
+from computation.wire.signing import Key
 from service.cases import committing, coordinator, reading
 from service.cases.committing import Content
 from service.identity.principal import Principal
@@ -125,6 +128,21 @@ class Plain:
 
     def __init__(self, desk, name, run):
         self.desk, self.name, self.run, self.who = desk, name, run, who(name)
+        self.key = Key(hashlib.sha256(name.encode()).digest())
+
+    def signed(self, message, charter="", data=None):
+        """Return a message with the site's seal; whatever was changed of it before, its owner could."""
+        message = {name: value for name, value in message.items() if name != "signature"}
+        files = {} if data is None else {FILE: bytes(data[152:184]).hex().ljust(64, "0")}
+        try:
+            return sealed(message, self.key, self.name, charter, files)
+        except (ValueError, OverflowError):  # what is no JSON nobody can sign
+            return message
+
+    @property
+    def charter(self):
+        """Digest of the run's plan."""
+        return Charter.of(Plan.parse(json.loads(reading.step(self.desk, ROOT, self.run, 0).result.message))).digest
 
     def joins(self, **changes):
         run = reading.run(self.desk, ROOT, self.run)
@@ -139,8 +157,10 @@ class Plain:
             preparation={"spacing": "1 mm"},
             device="cpu",
             versions={},
+            key=self.key.public,
+            nonce="ab" * 32,
         )
-        return replace(offer, **changes).as_json()
+        return self.signed(replace(offer, **changes).as_json())
 
     def accept(self, **changes):
         digest = reading.run(self.desk, ROOT, self.run).digest
@@ -163,11 +183,11 @@ class Plain:
         base = step.base if base is None else base
         if step.phase != "train":
             word = "evaluated" if step.phase == "finish" else "done"
-            return Content({**FinishOffer(word, step.model).as_json(), **changes}, base)
+            return Content(self.signed({**FinishOffer(word, step.model).as_json(), **changes}, self.charter), base)
         values = self.values(number, seed) if values is None else values
         data = self.payload(step, values) if data is None else data
         offer = RoundOffer(step.round, "ok", "", 1, 1.0, step.model).as_json()
-        return Content({**offer, **changes}, base, inline={FILE: data})
+        return Content(self.signed({**offer, **changes}, self.charter, data), base, inline={FILE: data})
 
     def commit(self, number, *args, **changes):
         return committing.commit(self.desk, self.who, self.run, number, self.content(number, *args, **changes))

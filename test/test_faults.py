@@ -143,6 +143,7 @@ def _forge(change):
 
     def between(loop, client, iteration):
         if (client, iteration) == ("remote", 3):
+            loop.liars.add("local1")  # whoever can only change the file is found by less: see test_origin
             change(loop.folder("input", "remote") / "local1" / "__cx_contribution.bin", loop)
 
     return between
@@ -353,6 +354,7 @@ def test_a_site_that_sends_nothing_is_absent_for_that_round(tmp_path):
 
 
 def _edit(loop, site, iteration, change):
+    loop.liars.add(site)
     call = loop.call
 
     def edited(client, now, message):
@@ -370,7 +372,7 @@ def _edit(loop, site, iteration, change):
         (lambda m: {**m, "round": 1}, MessageError, "site local1 contributed to round 1; wanted round 2"),
         (lambda m: {**m, "loss": None}, MessageError, "site local1: field 'loss'"),
         (lambda m: {**m, "subject": "x"}, MessageError, "site local1: the contribution carries an unknown field"),
-        (lambda m: [], MessageError, "site local1: the contribution is list"),
+        (lambda m: [], MessageError, "site local1: the message is not signed"),
         (lambda m: {**m, "protocol": 99}, MessageError, "site local1: field 'protocol'"),
     ],
 )
@@ -438,7 +440,7 @@ def test_nothing_that_leaves_a_site_names_a_subject_a_path_or_a_voxel(tmp_path):
     allowed = {
         "protocol", "phase", "settings", "classes", "scans", "steps", "preparation", "device", "versions", "notes",
         "round", "status", "reason", "samples", "loss", "model", "unreadable", "seconds", "validation", "step",
-        "evaluations", "labelled", "voxels",
+        "evaluations", "labelled", "voxels", "key", "nonce", "files", "signature",
     }  # fmt: skip
     for client, _, reply in loop.log:
         assert client == "remote" or set(reply["output"]) <= allowed
@@ -462,6 +464,7 @@ BLAMED = {
 def test_what_the_centre_must_not_say_is_put_down_to_the_centre(tmp_path, how):
     iteration, changes, said = BLAMED[how]
     loop = consortium(tmp_path)
+    loop.liars.add("remote")
     called = loop.call
 
     def call(client, now, message):

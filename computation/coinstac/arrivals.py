@@ -51,10 +51,11 @@ def receive(
     model: str = "",
     site: str = "",
     run: str = "",
+    signed: str = "",
 ) -> Vector:
     """Read a site's payload, also where the platform left it packed; parameters and errors as for `payload.read`."""
     wanted: dict[str, Any] = {"kind": kind, "round": round, "manifest": manifest, "dtype": dtype}
-    wanted |= {"model": model, "site": site, "run": run}
+    wanted |= {"model": model, "site": site, "run": run, "signed": signed}
     try:
         return payload.read(path, **wanted)
     except PayloadError:

@@ -23,6 +23,7 @@ from computation.federation import (
     claims,
     consensus,
     initial,
+    origin,
     planning,
     privacy,
     screening,
@@ -32,6 +33,7 @@ from computation.federation import (
 )
 from computation.federation.masking import centre as masking
 from computation.federation.masking import circle
+from computation.federation.origin import CENTRE, Origin
 from computation.federation.selection import Selection, Validation
 from computation.model import architecture
 from computation.settings import Settings
@@ -72,6 +74,7 @@ class CentreRun:
 
     def __init__(self, folders: Folders, called: str = "") -> None:
         self.folders, self._called = folders, called
+        self.origin = Origin(CENTRE, folders.checkpoints)
         self.tracker = Tracker(folders.output)
         self.offers: dict[str, JoinOffer] = {}
         self.joined: dict[str, Any] = {}
@@ -109,19 +112,21 @@ class CentreRun:
         """Number of sites that have a scan to train on."""
         return sum(offer.trains for offer in self.offers.values())
 
-    def begin(self, offers: Mapping[str, JoinOffer]) -> Plan:
-        """Settle what the sites agree on, and make the one initial model from the seed."""
-        self.offers = dict(offers)
+    def begin(self, messages: Mapping[str, Any]) -> Plan:
+        """Settle what the sites agree on in their first messages, and make the one initial model from the seed."""
+        self.offers = offers = self.origin.admit(messages)
         self.joined = {site: offer.as_json() for site, offer in offers.items()}
         agreed = planning.agreed(offers)
         self.settings = agreed.settings
         self._build(agreed.rounds)
         self._start_from_given()
         self.contributed = dict.fromkeys(sorted(offers), 0)
-        self.plan = planning.plan(self._called or uuid.uuid4().hex, offers, agreed, self.learner)
+        plan = planning.plan(self._called or uuid.uuid4().hex, offers, agreed, self.learner)
+        self.plan = self.origin.found(plan, offers, messages)
         self._mask()
         self._track()
         self.tracker.event("plan", **self.plan.as_json(), settings=self.settings.as_json())
+        origin.tell(self.tracker, self.plan)
         if self.sums:
             self.sums.tell(self.tracker)
         for note in self.plan.notes:
@@ -152,12 +157,14 @@ class CentreRun:
         base, told = self.folders.base, (self.learner, self.settings, self.tracker)
         if (values := initial.own(base, *told)) is not None:
             return values
-        return initial.chosen(initial.brought(base, sorted(self.offers), self.learner, self.tracker), *told)
+        return initial.chosen(
+            initial.brought(base, sorted(self.offers), self.origin, self.learner, self.tracker), *told
+        )
 
     def ship(self, name: str, kind: int, values: Vector, model: str = "") -> None:
         """Put a payload for all sites into the transfer directory."""
         item = Payload(kind, self.round, self.learner.manifest, values, model, run=self.name)
-        payload.write(self.folders.transfer / f"{payload.PREFIX}{name}.bin", item)
+        self.origin.ship(self.folders.transfer, name, item)
 
     def consensus(self, digests: Mapping[str, str]) -> None:
         """Stop the run if a site no longer holds the centre's model.
@@ -230,6 +237,7 @@ class CentreRun:
             model=model,
             site=site,
             run=self.name,
+            signed=self.origin.wanted(site, "contribution"),
         )
 
     def check(self, offers: Mapping[str, RoundOffer]) -> None:
@@ -414,6 +422,7 @@ class CentreRun:
         self.offers = {site: JoinOffer.parse(raw) for site, raw in self.joined.items()}
         self.settings, _ = agreement.agree(self.offers)
         self.plan = Plan.parse(values["plan"])
+        self.origin.go_on(self.plan)
         self._build(self.plan.rounds)
         self._mask()
         if self.sums:

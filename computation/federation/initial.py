@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from computation.coinstac import arrivals
 from computation.coinstac.node import Folders
 from computation.errors import ModelError, PayloadError, SettingsError
+from computation.federation.origin import Origin
 from computation.files import replacing
 from computation.model import vector
 from computation.model.architecture import Architecture
@@ -25,7 +27,8 @@ from computation.wire.payload import MODEL, Payload, Vector
 
 __all__ = ["brought", "check_policy", "chosen", "load", "own", "put", "ship"]
 
-_FILE = f"{payload.PREFIX}initial.bin"
+_NAME = "initial"
+_FILE = f"{payload.PREFIX}{_NAME}.bin"
 
 
 def check_policy(learner: Learner, settings: Settings) -> None:
@@ -76,9 +79,9 @@ def load(card: Path, learner: Learner, settings: Settings) -> Vector:
     return values
 
 
-def ship(folders: Folders, learner: Learner, values: Vector) -> None:
-    """Put a site's copy where the centre finds it."""
-    payload.write(folders.transfer / _FILE, Payload(MODEL, 0, learner.manifest, values, site=folders.client))
+def ship(folders: Folders, learner: Learner, values: Vector, origin: Origin) -> None:
+    """Put a site's copy where the centre finds it, to be signed with the join."""
+    origin.ship(folders.transfer, _NAME, Payload(MODEL, 0, learner.manifest, values, site=folders.client))
 
 
 def put(base: Path, content: bytes) -> None:
@@ -123,7 +126,9 @@ def _expect(what: str, seen: object, wanted: object) -> None:
         raise ModelError(f"the model to start from has another {what}: {seen}; the run wants {wanted}")
 
 
-def brought(base: Path, sites: Iterable[str], learner: Learner, tracker: Tracker) -> Iterator[tuple[str, Vector]]:
+def brought(
+    base: Path, sites: Iterable[str], origin: Origin, learner: Learner, tracker: Tracker
+) -> Iterator[tuple[str, Vector]]:
     """Yield the model of each site that brought one whole, one after the other.
 
     Parameters
@@ -132,6 +137,8 @@ def brought(base: Path, sites: Iterable[str], learner: Learner, tracker: Tracker
         The centre's base directory, in which each site has a folder.
     sites : iterable of str
         In order.
+    origin : Origin
+        Knows what they signed.
     learner : Learner
         The centre's.
     tracker : Tracker
@@ -139,12 +146,9 @@ def brought(base: Path, sites: Iterable[str], learner: Learner, tracker: Tracker
     """
     for site in sites:
         try:
-            yield (
-                site,
-                arrivals.receive(
-                    base / site / _FILE, kind=MODEL, round=0, manifest=learner.manifest, dtype=learner.dtype, site=site
-                ),
-            )
+            signed = origin.wanted(site, _NAME)
+            told: dict[str, Any] = {"kind": MODEL, "round": 0, "manifest": learner.manifest, "dtype": learner.dtype}
+            yield site, arrivals.receive(base / site / _FILE, **told, site=site, signed=signed)
         except PayloadError as error:
             tracker.event("no-initial-model", site=site, reason=error.public)
 

@@ -22,10 +22,11 @@ from computation.errors import (
     ScanError,
     StoreError,
 )
-from computation.federation import brought, counting, initial, portions, privacy, results, screening, selection
+from computation.federation import brought, counting, initial, origin, portions, privacy, results, screening, selection
 from computation.federation.given import given
 from computation.federation.masking import circle
 from computation.federation.masking import site as masking
+from computation.federation.origin import CENTRE, Origin
 from computation.federation.withholding import Threshold
 from computation.model import architecture, native, vector
 from computation.scans.store.opening import open_store
@@ -73,6 +74,7 @@ class SiteRun:
 
     def __init__(self, folders: Folders, trainer: Callable[..., Trainer] = Trainer) -> None:
         self.folders = folders
+        self.origin = Origin(folders.client, folders.checkpoints)
         self.tracker = Tracker(folders.output)
         self.make_trainer = trainer
         self.inputs: dict[str, Any] = {}
@@ -192,6 +194,7 @@ class SiteRun:
         self._check_common("at the start")
         self._track()
         self.tracker.event("plan", **plan.as_json(), settings=self.settings.as_json())
+        origin.tell(self.tracker, plan)
         for note in plan.notes:
             self.tracker.notice("difference", note)
         self.threshold.tell(self.tracker)
@@ -225,6 +228,7 @@ class SiteRun:
             dtype=self.trainer.dtype,
             model=model,
             run=self.name,
+            signed=self.origin.wanted(CENTRE, name),
         )
 
     def absorb(self, verdict: Verdict) -> None:
@@ -343,7 +347,7 @@ class SiteRun:
             # Whatever goes wrong in one round costs this site the round and never the others their run.
             reason = self.skip(error)
         else:
-            payload.write(self.folders.transfer / f"{payload.PREFIX}contribution.bin", item)
+            self.origin.ship(self.folders.transfer, "contribution", item)
         self.offer = RoundOffer(
             round=self.round,
             status="skipped" if reason else "ok",
@@ -468,6 +472,7 @@ class SiteRun:
         values = {
             "inputs": {**self.inputs, "wandb": wandb},
             "plan": self.plan.as_json() if self.plan else None,
+            "said": self.origin.said,
             "trainer": trainer,
             "strategy": strategy,
             "round": self.round,
@@ -485,6 +490,7 @@ class SiteRun:
         self._open()
         self.threshold.restore(values["counted"])
         self.plan = Plan.parse(values["plan"]) if values["plan"] else None
+        self.origin.go_on(self.plan, values["said"])
         if not self.plan:
             self._make(1)
         else:

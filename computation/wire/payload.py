@@ -18,7 +18,8 @@ Layout, little-endian, 192 bytes of header and then the values and nothing else:
 
 The names and shapes travel once, as a digest: both ends build them from the architecture. There is no pickle, no type
 name and no length that the reader trusts, so the only outcomes of reading are a finite array or a `PayloadError`. Site,
-run and round tell a file that was copied from another place; the digest is no signature, and a writer can lie.
+run and round tell a file that was copied from another place. The digest is no signature, but the sender signs it with
+the message that the file goes with; see `messages.seal`.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def digest(manifest: Manifest, values: Vector) -> str:
     return sha.hexdigest()
 
 
-def write(path: Path, payload: Payload) -> int:
+def write(path: Path, payload: Payload) -> str:
     """Write a payload so that a half-written file never carries its name.
 
     Parameters
@@ -184,8 +185,8 @@ def write(path: Path, payload: Payload) -> int:
 
     Returns
     -------
-    int
-        Bytes written.
+    str
+        The SHA-256 that its header carries, in hexadecimal: whoever signs it signs the whole file.
 
     Raises
     ------
@@ -197,7 +198,7 @@ def write(path: Path, payload: Payload) -> int:
         _write_whole(path, pieces)
     except OSError as error:
         raise PayloadError(unwritable("transfer"), f"{path}: {error}") from error
-    return sum(map(len, pieces))
+    return pieces[0][_FIELDS.size : _FIELDS.size + 32].hex()
 
 
 def encode(payload: Payload) -> bytes:
@@ -247,6 +248,7 @@ def read(
     model: str = "",
     site: str = "",
     run: str = "",
+    signed: str = "",
 ) -> Vector:
     """Read a payload that must be exactly what the reader expects.
 
@@ -256,6 +258,8 @@ def read(
         A regular file; links are refused.
     kind, round, manifest, dtype, model, site, run
         What it must be; see `Payload`.
+    signed : str
+        What `write` returned at its sender, who signed it; empty where nobody did.
 
     Returns
     -------
@@ -269,7 +273,8 @@ def read(
         The message says which.
     """
     blob = _read_exactly(path, length(manifest, dtype))
-    return decode(blob, kind=kind, round=round, manifest=manifest, dtype=dtype, model=model, site=site, run=run)
+    wanted: dict[str, Any] = {"kind": kind, "round": round, "manifest": manifest, "dtype": dtype}
+    return decode(blob, **wanted, model=model, site=site, run=run, signed=signed)
 
 
 def length(manifest: Manifest, dtype: npt.DTypeLike) -> int:
@@ -292,6 +297,7 @@ def decode(
     model: str = "",
     site: str = "",
     run: str = "",
+    signed: str = "",
 ) -> Vector:
     """Read a payload from its bytes, which have the right length; parameters, result and errors as for `read`."""
     wanted: np.dtype[np.floating] = np.dtype(dtype).newbyteorder("<")
@@ -311,6 +317,8 @@ def decode(
     check.update(memoryview(blob)[HEADER_BYTES:])
     if check.digest() != blob[_FIELDS.size : _FIELDS.size + 32] or any(blob[_FIELDS.size + 32 : HEADER_BYTES]):
         raise PayloadError("the payload was altered on its way: its SHA-256 does not match; send it again")
+    if signed and check.hexdigest() != signed:
+        raise PayloadError("the payload is not the one that its sender signed; wanted that one, as it was written")
     values: Vector = np.frombuffer(blob, dtype=wanted, offset=HEADER_BYTES)
     if not np.isfinite(values).all():
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))

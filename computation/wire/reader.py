@@ -92,6 +92,11 @@ class Reader:
         value: str = self.pop(name)
         return self.take(name, "32 bytes in hexadecimal, or nothing", value == "" or is_digest(value), value)
 
+    def digests_by_name(self, name: str) -> dict[str, str]:
+        """Take an object of which each value is 32 bytes in hexadecimal."""
+        table = self.mapping(name)
+        return self.take(name, "an object of 32 bytes each in hexadecimal", all(map(is_digest, table.values())), table)
+
     def flag(self, name: str) -> bool:
         """Take true or false."""
         value: bool = self.pop(name)

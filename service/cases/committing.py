@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from computation.checks import is_digest
+from computation.wire.messages.seal import files_of
 from service import contents
 from service.blobs.base import BlobMissing, Signed
 from service.cases.desk import Desk, Seat, again, event, newest, seat, update_key
@@ -271,7 +272,7 @@ def _examine(desk: Desk, at: Seat, step: Step, content: Content, wanted: Update)
         offer = check(at.run, step, at.site, content.message, _known(desk, at, step))
         inline = content.inline
         files = {file.name: inline[file.name] if file.name in inline else _sent(desk, file) for file in wanted.files}
-        contents.check(at.run, step, at.site, offer, files)
+        contents.check(at.run, step, at.site, offer, files, files_of(content.message))
     except Refusal as why:
         _told_once(desk, at, "refused", step.number, why.code)
         raise

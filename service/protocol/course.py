@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from computation.errors import MeshNetError, MessageError
 from computation.federation import claims
+from computation.federation.origin import Charter, check_join
 from computation.settings import parse
 from computation.wire.messages import FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
 from service.protocol.records import Phase, Run, Step
@@ -73,6 +74,11 @@ class Known:
     joined: JoinOffer
     plan: Plan
 
+    @cached_property
+    def charter(self) -> Charter:
+        """What all of the run is held against."""
+        return Charter.of(self.plan)
+
 
 @lru_cache(maxsize=256)
 def known(update: str, answer: str) -> Known:
@@ -102,7 +108,7 @@ def check(run: Run, step: Step, site: str, message: Any, known: Known | None) ->
         If it was computed on another model than all hold: it must not be averaged.
     """
     try:
-        offer = _parse(step.phase, message)
+        offer = _parse(step.phase, site, message, known)
     except MeshNetError as error:
         raise Malformed("message", error.public) from None
     if isinstance(offer, JoinOffer):
@@ -142,9 +148,10 @@ def _check_claims(run: Run, step: Step, site: str, offer: RoundOffer | FinishOff
     claims.check_evaluation(site, joined, "valid", offer.validation, after, classes)
 
 
-def _parse(phase: Phase, message: Any) -> Offer:
-    if phase == "join":
-        return JoinOffer.parse(message)
+def _parse(phase: Phase, site: str, message: Any, known: Known | None) -> Offer:
+    if known is None:
+        return check_join(site, message)
+    known.charter.check(site, message)
     return RoundOffer.parse(message) if phase == "train" else FinishOffer.parse(message)
 
 

@@ -16,6 +16,7 @@ def verdicts(loop):
 
 def lie(loop, site, change, when):
     """Change what one site says on its way to the centre, in the iterations for which `when` is true."""
+    loop.liars.add(site)
     call = loop.call
 
     def edited(client, now, message):
@@ -121,6 +122,7 @@ def poisoned(change, **settings):
     def between(loop, client, iteration):
         if (client, iteration) != ("remote", 3):
             return
+        loop.liars.add("local1")
         run = loop.handlers["remote"]._run
         path = loop.folder("input", "remote") / "local1" / "__cx_contribution.bin"
         learner = run.learner

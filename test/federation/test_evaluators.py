@@ -105,6 +105,7 @@ def test_batch_norm_statistics_of_its_own_it_cannot_have(tmp_path):
 )
 def test_nobody_changes_its_role(tmp_path, site, change):
     loop = consortium(tmp_path, 3, scans=SCANS)
+    loop.liars.add(site)
     call = loop.call
 
     def edited(client, now, message):

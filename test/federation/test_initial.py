@@ -112,6 +112,7 @@ def test_a_site_that_sends_something_else_is_named_and_another_sites_copy_taken(
 
     def between(loop, client, iteration):
         if (client, iteration) == ("remote", 1):
+            loop.liars.add("local0")
             path = loop.folder("input", "remote") / "local0" / "__cx_initial.bin"
             manifest = loop.handlers["local0"]._run.trainer.manifest
             values = loop.handlers["local0"]._run.trainer.vector()

@@ -122,8 +122,12 @@ def _said(loop, iteration):
 
 
 def test_the_centre_names_who_sent_a_bad_message_and_nobody_else(tmp_path):
-    """In the join, in a round that validates, and at the end; where it is let in, the others can read the answer."""
+    """In the join, in a round that validates, and at the end; where it is let in, the others can read the answer.
+
+    The site signs what it says, whatever that is; what somebody else changes of it goes no further than its signature.
+    """
     loop = consortium(tmp_path)
+    loop.liars.add("local1")
     calls = {1: Plan, 4: Verdict, 6: Results}
     taken = dict.fromkeys(calls, 0)
 

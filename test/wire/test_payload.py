@@ -48,10 +48,13 @@ def test_read_gives_back_every_bit(tmp_path_factory, shapes, dtype, seed):
     values = np.frombuffer(bits, dtype)
     values = np.where(np.isfinite(values), values, dtype(5e-324 if dtype is np.float64 else 1e-45))
     path = tmp_path_factory.mktemp("payload") / "__cx_model.bin"
-    size = payload.write(path, Payload(MODEL, 0, manifest, values))
-    assert size == path.stat().st_size == HEADER_BYTES + values.nbytes
-    back = payload.read(path, kind=MODEL, round=0, manifest=manifest, dtype=dtype)
-    assert back.tobytes() == values.tobytes()
+    signed = payload.write(path, Payload(MODEL, 0, manifest, values))
+    assert path.stat().st_size == HEADER_BYTES + values.nbytes
+    wanted = {"kind": MODEL, "round": 0, "manifest": manifest, "dtype": dtype}
+    for whose in (signed, ""):
+        assert payload.read(path, **wanted, signed=whose).tobytes() == values.tobytes()
+    with pytest.raises(PayloadError, match="not the one that its sender signed"):
+        payload.read(path, **wanted, signed="ab" * 32)
 
 
 def test_a_meshnet_message_is_within_two_percent_of_its_values():

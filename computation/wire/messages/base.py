@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from computation.wire.messages import seal
 from computation.wire.reader import Reader
 
 __all__ = ["MOST_GRID", "MOST_ROUNDS", "MOST_SCANS", "PROTOCOL", "enveloped", "is_count", "opened", "plain"]
@@ -29,6 +30,7 @@ def opened(kind: str, phase: str, raw: Any) -> Reader:
     reader = Reader(kind, raw)
     reader.constant("protocol", PROTOCOL)
     reader.constant("phase", phase)
+    seal.skip(reader)
     return reader
 
 

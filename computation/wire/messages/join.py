@@ -41,6 +41,10 @@ class JoinOffer:
         Versions of the software that computes.
     masking_key : str
         Public X25519 key of this run, in hexadecimal; empty unless updates are masked and the site trains.
+    key : str
+        Public key with which the site signs, in hexadecimal; empty where there is no centre.
+    nonce : str
+        32 random bytes in hexadecimal, so that nobody can answer with the plan of an earlier run; empty likewise.
     """
 
     settings: dict[str, Any]
@@ -53,6 +57,8 @@ class JoinOffer:
     device: str
     versions: dict[str, str]
     masking_key: str = ""
+    key: str = ""
+    nonce: str = ""
 
     @property
     def trains(self) -> bool:
@@ -75,6 +81,8 @@ class JoinOffer:
             device=reader.text("device", 100),
             versions=reader.texts_by_name("versions", _MOST_FACTS, _LONGEST_FACT),
             masking_key=reader.digest_or_empty("masking_key"),
+            key=reader.digest_or_empty("key"),
+            nonce=reader.digest_or_empty("nonce"),
         )
         reader.end()
         record._check()
@@ -118,6 +126,12 @@ class Plan:
         Batches that each site works through in a round.
     masking : Masking or None
         Keys and weights of the sites that train, where updates are masked.
+    centre : str
+        Public key with which the centre signs, in hexadecimal; empty where there is no centre, as are the next two.
+    keys : dict of str
+        Public key of each site.
+    said : dict of str
+        SHA-256 of each site's signed message at the join, which tells it that its words arrived as it said them.
     """
 
     run: str
@@ -129,6 +143,9 @@ class Plan:
     evaluators: tuple[str, ...] = ()
     batches: dict[str, int] = field(default_factory=dict)
     masking: Masking | None = None
+    centre: str = ""
+    keys: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, raw: Any) -> Plan:
@@ -144,6 +161,9 @@ class Plan:
             evaluators=reader.texts("evaluators", MANY),
             batches=reader.wholes_by_name("batches", MOST_ROUNDS, 1),
             masking=Masking.optional(reader, "masking"),
+            centre=reader.digest_or_empty("centre"),
+            keys=reader.digests_by_name("keys"),
+            said=reader.digests_by_name("said"),
         )
         reader.end()
         return record

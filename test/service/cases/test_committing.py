@@ -378,7 +378,7 @@ def test_files_belong_to_the_message(desk, opened):
     one = opened.sites[0]
     content = one.content(1)
     data, message = content.inline[FILE], content.message
-    skipped = {**message, "status": "skipped", "reason": "failed"}
+    skipped = one.signed({**message, "status": "skipped", "reason": "failed"}, one.charter)
     for inline, said in (
         ({}, message),
         ({FILE: data}, skipped),
