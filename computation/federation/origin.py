@@ -24,7 +24,7 @@ from computation.wire.messages.seal import files_of, is_sealed, sealed
 from computation.wire.payload import Payload
 from computation.wire.signing import Key, digest_of, fingerprint
 
-__all__ = ["CENTRE", "Charter", "Origin", "check_join", "named", "tell"]
+__all__ = ["CENTRE", "Charter", "Origin", "check_join", "facts", "fingerprints", "named", "tell"]
 
 #: Under which the centre signs; no site has this id.
 CENTRE = ""
@@ -39,8 +39,19 @@ def tell(tracker: Tracker, plan: Plan) -> None:
     if not plan.centre:
         return
     charter = Charter.of(plan)
-    shown = {named(sender): fingerprint(key) for sender, key in sorted(charter.keys.items())}
-    tracker.event("keys", fingerprint=charter.fingerprint, keys=shown)
+    tracker.event("keys", all=charter.fingerprint, centre=fingerprint(plan.centre), sites=fingerprints(plan))
+
+
+def facts(plan: Plan) -> dict[str, str]:
+    """Return what a page says of a run's keys besides those of the sites."""
+    if not plan.centre:
+        return {}
+    return {"Key of the centre": fingerprint(plan.centre), "Fingerprint of all keys": Charter.of(plan).fingerprint}
+
+
+def fingerprints(plan: Plan) -> dict[str, str]:
+    """Return the fingerprint of each site's key."""
+    return {site: fingerprint(key) for site, key in sorted(plan.keys.items())}
 
 
 def named(sender: str) -> str:

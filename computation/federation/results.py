@@ -13,6 +13,7 @@ import torch
 
 from computation import __version__
 from computation.errors import public_text
+from computation.federation import origin
 from computation.federation.brought import scan_counts
 from computation.federation.counting import dice_of, tell_fallbacks
 from computation.federation.masking import circle
@@ -219,10 +220,12 @@ def _site_page(run: SiteOutcome, predictions: tuple[Prediction, ...]) -> ReportD
             "Architecture": run.settings.model,
             "Device": str(run.trainer.device),
             "Kernels": native.status().reason,
+            **origin.facts(run.plan),
             **versions(),
             **_masks(run.plan, run.settings),
             **run.preparation,
         },
+        keys=origin.fingerprints(run.plan),
         rounds=done,
         best=best,
         scores=_scores(announced),
@@ -285,7 +288,13 @@ def report_centre(run: CentreOutcome) -> None:
         planned=run.plan.rounds,
         classes=run.settings.classes,
         settings=run.settings.as_json(),
-        facts={"Architecture": run.settings.model, **versions(), **_masks(run.plan, run.settings)},
+        facts={
+            "Architecture": run.settings.model,
+            **origin.facts(run.plan),
+            **versions(),
+            **_masks(run.plan, run.settings),
+        },
+        keys=origin.fingerprints(run.plan),
         rounds=done,
         best=announced.best if announced.chosen else -1,
         scores=_scores(announced),

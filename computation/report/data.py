@@ -83,6 +83,8 @@ class ReportData:
         SHA-256 of each model by name, such as "initial", "final" and "best".
     site_digests : mapping of str
         SHA-256 of each site's final model.
+    keys : mapping of str
+        Fingerprint of the key of each site.
     notices : tuple of Notice
         What was skipped, clipped, defaulted or replaced (`tracking.notices`).
     predictions : tuple of Prediction
@@ -105,6 +107,7 @@ class ReportData:
     scans: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     site_digests: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)

@@ -129,7 +129,7 @@ def validations(data: ReportData) -> Markup | None:
 def sites(data: ReportData) -> Markup:
     """Return each site's share: scans, rounds, sub-volumes, skips."""
     shares = {share.site: share for share in summarise(data.rounds, data.site)}
-    names = sorted({*shares, *data.scans, *data.site_digests})
+    names = sorted({*shares, *data.scans, *data.site_digests, *data.keys})
     if not names:
         return element("p", "No site yet.", class_="empty")
     rows = [shares.get(name, SiteSummary(name, 0, 0)) for name in names]
@@ -151,6 +151,7 @@ def sites(data: ReportData) -> Markup:
         Column("last loss", [words.number(row.loss) for row in rows]),
         Column("time per round", [words.seconds(row.seconds) for row in rows]),
         Column("received from it", [words.size(row.received) for row in rows]),
+        Column("signs with key", [data.keys.get(name, "") for name in names], "code"),
     ]
     return table(columns, most=_MOST_NAMES)
 
