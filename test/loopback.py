@@ -20,7 +20,10 @@ RUN = "simulatorRun"
 def sign_anew(origin, message, folder: Path):
     """Return a changed message with its sender's seal, over the files as they are in a folder now."""
     body = {name: value for name, value in message.items() if name not in ("files", "signature")}
-    files = {path.name: path.read_bytes()[152:184].hex().ljust(64, "0") for path in sorted(folder.glob("__cx_*.bin"))}
+    before = message.get("files") if isinstance(message.get("files"), dict) else {}
+    files = before | {
+        path.name: path.read_bytes()[152:184].hex().ljust(64, "0") for path in sorted(folder.glob("__cx_*.bin"))
+    }
     phase = message.get("phase")
     charter = "" if phase in ("join", "plan") else origin.charter.digest
     try:
