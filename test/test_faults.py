@@ -370,7 +370,7 @@ def _edit(loop, site, iteration, change):
     [
         (lambda m: {**m, "model": "ab" * 32}, ConsensusError, "the model of site local1"),
         (lambda m: {**m, "round": 1}, MessageError, "site local1 contributed to round 1; wanted round 2"),
-        (lambda m: {**m, "loss": None}, MessageError, "site local1: field 'loss'"),
+        (lambda m: {**m, "loss": None}, MessageError, "site local1 told no loss in round 2"),
         (lambda m: {**m, "subject": "x"}, MessageError, "site local1: the contribution carries an unknown field"),
         (lambda m: [], MessageError, "site local1: the message is not signed"),
         (lambda m: {**m, "protocol": 99}, MessageError, "site local1: field 'protocol'"),

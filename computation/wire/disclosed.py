@@ -18,6 +18,8 @@ ENVELOPE: dict[str, str] = {
     "protocol": "version of the protocol; nothing of anybody",
     "phase": "which message it is",
     "jump_to_next": "that a phase ends, for the library between",
+    "files": "digests of the files that go with it; nothing that these do not tell",
+    "signature": "that its sender signed it in this run; nothing of anybody",
 }
 
 #: Voxel counts of one model over one split of one site, of `min_scans` scans or more.
@@ -44,6 +46,8 @@ MESSAGES: dict[str, dict[str, str]] = {
         "device": "cpu or cuda",
         "versions": "versions of Python, PyTorch, NumPy and this software",
         "masking_key": "public key of this run under secure_aggregation, else empty; nothing of anybody",
+        "key": "public key with which the site signs; the same in its other runs where a key file is named",
+        "nonce": "random; nothing of anybody",
     },
     "plan": {
         "run": "name of the run",
@@ -57,6 +61,9 @@ MESSAGES: dict[str, dict[str, str]] = {
         "masking": "that updates are not masked",
         "masking.keys": "public keys of the sites that mask, to all sites; nothing of anybody",
         "masking.weights": "number of training scans of each site, or one, to all sites",
+        "centre": "public key with which the centre signs",
+        "keys": "public keys of all sites, to all sites",
+        "said": "digests of what each site said at the join, to all sites; its nonce keeps others from trying words",
     },
     "contribution": {
         "round": "which round it is",
