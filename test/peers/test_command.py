@@ -229,6 +229,12 @@ def test_a_strategy_that_the_protocol_is_not_is_refused(tmp_path, strategy):
         plan.order(spec, inputs=tmp_path, output=tmp_path, peers=2, choice=Choice("gossip"), patience=1.0)
 
 
+def test_updates_are_not_masked_where_there_is_no_centre_to_hide_them_from(tmp_path):
+    spec = [{"secure_aggregation": {"value": True}}]
+    with pytest.raises(PeersError, match="hides updates from a centre, and here is none"):
+        plan.order(spec, inputs=tmp_path, output=tmp_path, peers=3, choice=Choice("gossip"), patience=1.0)
+
+
 def test_settings_of_a_strategy_reach_the_protocol(tmp_path):
     given = {"strategy": "fedadam", "server_rate": 0.5, "local_steps": 2}
     spec = [{name: {"value": value} for name, value in given.items()}]

@@ -291,6 +291,7 @@ def test_no_record_of_what_happened_holds_a_subject(desk, worker):
         ({"viewers": ["site-local0"]}, "do not take part"),
         ({"viewers": [1]}, "viewers"),
         ({"preparation": {"spacing": 1}}, "texts"),
+        ({"settings": {"secure_aggregation": True}}, "setting 'secure_aggregation' is on; a round of this service"),
     ],
     ids=str,
 )
