@@ -1,8 +1,9 @@
 """Time of one round without training: real processes, the real protocol and files, and a trainer that computes nothing.
 
-Run: `.venv/bin/python -m benchmarks.null_round [--rounds 200]`. Everything else is the product: sites and centre parse
-messages, read and write payloads, combine, step their optimisers, digest the model, write journal, table, checkpoint.
-Prints one table and writes benchmarks/results/null_round.csv.
+Run: `.venv/bin/python -m benchmarks.null_round [--rounds 200] [--masked]`. Everything else is the product: sites and
+centre parse messages, read and write payloads, combine, step their optimisers, digest the model, write journal, table,
+checkpoint; with `--masked` they mask and unmask too, in two steps a round. Prints one table and writes
+benchmarks/results/null_round.csv, or null_round_masked.csv.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from computation.scans.store import writer
+from computation.wire.payload import HEADER_BYTES
 from simulator import embedded
 from simulator.layout import RUN
 
@@ -27,8 +29,10 @@ CASES = ((2, "meshnet-10x5"), (4, "meshnet-10x5"), (4, "meshnet-10x30"))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--masked", action="store_true", help="rounds of setting 'secure_aggregation', of two steps")
     options = parser.parse_args()
-    rows = [measure(sites, model, options.rounds) for sites, model in CASES]
+    cases = [case for case in CASES if not options.masked or case[0] > 2]
+    rows = [measure(sites, model, options.rounds, options.masked) for sites, model in cases]
     print(f"load average before: {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores; milliseconds a round, warm")
     print(f"{'sites':>5} {'model':>14} {'values':>8} {'median':>7} {'10 %':>7} {'90 %':>7} {'kB up':>7}")
     for row in rows:
@@ -36,7 +40,7 @@ def main() -> None:
             f"{row['sites']:>5} {row['model']:>14} {row['values']:>8,} {row['median_ms']:>7.2f} "
             f"{row['p10_ms']:>7.2f} {row['p90_ms']:>7.2f} {row['bytes_up'] / 1e3:>7.1f}"
         )
-    target = Path(__file__).parent / "results" / "null_round.csv"
+    target = Path(__file__).parent / "results" / ("null_round_masked.csv" if options.masked else "null_round.csv")
     target.parent.mkdir(exist_ok=True)
     with target.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, rows[0])
@@ -44,11 +48,12 @@ def main() -> None:
         table.writerows(rows)
 
 
-def measure(sites: int, model: str, rounds: int) -> dict[str, float | str]:
+def measure(sites: int, model: str, rounds: int, masked: bool = False) -> dict[str, float | str]:
     """Run a consortium of null trainers and return what its warm rounds took."""
     settings = {
         "model": model, "norm": "batch", "epochs": rounds, "patch_size": 8, "validate_every": 10 * rounds,
         "data": ["site.db"],
+        "secure_aggregation": masked,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for site in range(sites):
@@ -61,8 +66,11 @@ def measure(sites: int, model: str, rounds: int) -> dict[str, float | str]:
             command=(sys.executable, "-m", "benchmarks.null_entry"),
         )
         contribution = Path(folder, "run", "input", "remote", RUN, "local0", "__cx_contribution.bin")
-        values = (contribution.stat().st_size - 128) // 4
-    warm = sorted(1e3 * cycle.seconds for cycle in result.cycles[10:-3])
+        values = (contribution.stat().st_size - HEADER_BYTES) // (8 if masked else 4)
+    steps = 2 if masked else 1
+    # The first cycle is the join, and a masked round begins at every other one after it.
+    rounds_of = [result.cycles[at : at + steps] for at in range(11, len(result.cycles) - 3 - steps, steps)]
+    warm = sorted(1e3 * sum(cycle.seconds for cycle in one) for one in rounds_of)
     return {
         "sites": sites,
         "model": model,
@@ -70,7 +78,7 @@ def measure(sites: int, model: str, rounds: int) -> dict[str, float | str]:
         "median_ms": statistics.median(warm),
         "p10_ms": warm[len(warm) // 10],
         "p90_ms": warm[9 * len(warm) // 10],
-        "bytes_up": result.cycles[20].messages_up + result.cycles[20].files_up,
+        "bytes_up": sum(cycle.messages_up + cycle.files_up for cycle in rounds_of[5]),
     }
 
 
