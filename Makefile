@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types unit chaos image platform-test service-aws-test bench lock clean
+.PHONY: run test lint types unit chaos fuzz image platform-test service-aws-test bench lock clean
 
 # What the lock file lists and nothing else, each file with its hash; then this package itself, which also compiles the
 # native kernels where a C++ compiler is found; without one PyTorch computes.
@@ -33,6 +33,12 @@ unit: $(VENV)/.installed
 SEEDS ?= 200
 chaos: $(VENV)/.installed
 	$(BIN)/python test/chaos/__main__.py --seeds $(SEEDS)
+
+# Changed bytes for every reader of foreign bytes, so many minutes for each; what is found lies in build/fuzz/. With
+# `pip install .[fuzz]` coverage leads the changes, without it chance.
+MINUTES ?= 10
+fuzz: $(VENV)/.installed
+	$(BIN)/python test/fuzz --minutes $(MINUTES)
 
 # The image of sites and centre; needs a Docker Engine, and as root installs Debian's.
 image: $(VENV)/.installed

@@ -19,6 +19,20 @@ __all__ = ["KEY_BYTES", "SIGNATURE_BYTES", "Key", "digest_of", "fingerprint", "s
 KEY_BYTES, SIGNATURE_BYTES = 32, 64
 #: Whole numbers up to here are exact in every language that reads JSON; larger ones are written as floats.
 _EXACT = 2**53
+#: Encodings of the points whose order divides 8, their sign aside: with such a key signatures are good that nobody made
+#: (RFC 8032, section 5.1, leaves open whether they are taken).
+_SMALL = frozenset(
+    bytes.fromhex(text)
+    for text in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
 #: Without those that are taken for others.
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -70,7 +84,10 @@ def verify(public: str, signature: str, text: bytes) -> bool:
 
 @lru_cache(maxsize=4096)
 def _loaded(public: str) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+    content = bytes.fromhex(public)
+    if content[:-1] + bytes(byte & 0x7F for byte in content[-1:]) in _SMALL:
+        raise ValueError("a key of small order: anybody can sign for it")
+    return Ed25519PublicKey.from_public_bytes(content)
 
 
 def statement(purpose: str, *facts: Any) -> bytes:

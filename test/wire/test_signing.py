@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from computation.wire import signing
 from computation.wire.signing import Key, digest_of, fingerprint, statement, verify
 
 NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -105,3 +108,23 @@ def test_fingerprints_can_be_read_aloud():
     assert fingerprint(key, 6).startswith(fingerprint(key))
     assert len({fingerprint(Key.make().public) for _ in range(20)}) == 20
     assert not set("ilou") & set("".join(fingerprint(Key.make().public) for _ in range(40)))
+
+
+SMALL = [text[:-1] + bytes([text[-1] | sign]) for text in sorted(signing._SMALL) for sign in (0, 128)]
+
+
+@pytest.mark.parametrize("public", SMALL, ids=lambda key: key.hex()[:4] + key.hex()[-2:])
+def test_keys_for_which_anybody_can_sign_are_none(public):
+    """With these a signature is good that was made without a key: a point of small order, and a scalar of 0."""
+    forged = [(point + bytes(32), bytes([number])) for point in SMALL for number in range(16)]
+    good = [(signature, text) for signature, text in forged if _taken(public, signature, text)]
+    assert good
+    assert not any(verify(public.hex(), signature.hex(), text) for signature, text in good)
+
+
+def _taken(public, signature, text):
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
