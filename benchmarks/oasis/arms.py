@@ -2,6 +2,8 @@
 
 - `gradient-mean`, `fedavg`: four sites, each round weighted as the settings say. Federated averaging makes eight local
   steps between two averages, unless the settings say otherwise, and as many fewer rounds.
+- `dp-8` and its kin: `gradient-mean` with differential privacy of each scan, the noise as little as lets all rounds be
+  within the epsilon of the name.
 - `pooled`: one machine with everybody's scans.
 - `single`, `single-own`: each site alone; a row for each test person and site.
 
@@ -12,9 +14,11 @@ does what it does in the federation.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +36,16 @@ from computation.settings import Settings, parse
 from computation.strategies import Contribution, Ground, named
 from computation.training import inference
 from computation.training.metrics import mean
+from computation.training.privacy import accountant, mechanism
+from computation.training.privacy.secret import Secret
 from computation.training.trainer import Trainer
 from computation.wire import payload
 
 #: Local steps of federated averaging where the settings name none.
 _LOCAL_STEPS = 8
 _POOLED = "pooled"
+#: Norm of a scan's gradient under differential privacy; about what one has early in a training.
+_CLIP = 0.3
 
 
 @dataclass(kw_only=True)
@@ -99,6 +107,17 @@ def fedavg(training: Training) -> list[Outcome]:
     """Average models."""
     steps = training.changes.get("local_steps", _LOCAL_STEPS)
     return federated(training, training.settings(strategy="fedavg", local_steps=steps))
+
+
+def private(training: Training, epsilon: float) -> list[Outcome]:
+    """Average gradients with differential privacy, in as many rounds as without."""
+    asked = {"strategy": "gradient-mean", "dp": True, "dp_clip": _CLIP, "dp_epsilon": epsilon}
+    settings = training.settings(**asked)
+    portion, rounds = training.portions(settings), training.rounds(settings)
+    chances = (mechanism.rate(len(training.bench.sites[site].scans("train")), portion[site]) for site in SITES)
+    noise = accountant.least_noise(max(chances), rounds, epsilon, settings.dp_delta)
+    print(f"  epsilon {epsilon:g} in {rounds} rounds: noise of {noise:.3f} times the largest gradient", flush=True)
+    return federated(training, training.settings(**asked, dp_noise=noise))
 
 
 def federated(training: Training, settings: Settings) -> list[Outcome]:
@@ -181,6 +200,10 @@ def _trainer(
     store = training.bench.pooled if site == _POOLED else training.bench.sites[site]
     wanted = architecture.from_settings(settings)
     trainer = Trainer(wanted, settings, rounds, store=store, site=site, device=training.device, batches=batches)
+    if settings.dp:
+        secret = Secret(Path(opened.enter_context(tempfile.TemporaryDirectory())))
+        noise = mechanism.Noise.of(settings, trainer.samples, batches)
+        trainer.privacy = mechanism.Mechanism(noise, secret, "benchmark", rounds)
     return opened.enter_context(closing(trainer))
 
 

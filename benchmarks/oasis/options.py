@@ -17,8 +17,21 @@ from computation.settings import parse
 
 #: Arms that are not run unless they are asked for, and how many times the first arm's time each has.
 MESHFL = {"meshfl": 1, "meshfl-10x": 10}
+#: Arms with differential privacy, not run unless they are asked for either, and the epsilon of each.
+DP = {"dp-8": 8.0, "dp-100": 100.0, "dp-1000": 1000.0}
 #: In the order in which they run: the arms that go by the clock want the time of the first.
-ARMS = ("gradient-mean", "pooled", "single", "single-own", "fedavg", "unet", "peer-intended", "peer-literal", *MESHFL)
+ARMS = (
+    "gradient-mean",
+    "pooled",
+    "single",
+    "single-own",
+    "fedavg",
+    "unet",
+    "peer-intended",
+    "peer-literal",
+    *MESHFL,
+    *DP,
+)
 #: What each site trains by itself.
 SINGLE = ("single", "single-own")
 TIMED = ("unet", "peer-intended", "peer-literal", *MESHFL)
@@ -40,7 +53,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--first-seed", type=int, default=0, help="to share seeds out among processes with one --out")
-    parser.add_argument("--arms", nargs="+", default=[arm for arm in ARMS if arm not in MESHFL], choices=ARMS)
+    parser.add_argument("--arms", nargs="+", default=[arm for arm in ARMS if arm not in (*MESHFL, *DP)], choices=ARMS)
     parser.add_argument("--effects", nargs="+", default=["none"], choices=effects.EFFECTS)
     parser.add_argument("--effect-arms", nargs="+", default=list(EFFECT_ARMS), choices=ARMS, help="under an effect")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings other than the defaults")

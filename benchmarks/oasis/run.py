@@ -19,7 +19,7 @@ import torch
 from benchmarks.oasis import arms, effects, figure, ledger, meshfl, peer, report, results, unet
 from benchmarks.oasis.clock import Watch
 from benchmarks.oasis.native import examine
-from benchmarks.oasis.options import ARMS, MESHFL, SINGLE, TIMED, facts, parsed
+from benchmarks.oasis.options import ARMS, DP, MESHFL, SINGLE, TIMED, facts, parsed
 from benchmarks.oasis.outcome import Outcome, Point
 from benchmarks.oasis.prepare import LABELS, Bench, prepare
 from benchmarks.oasis.results import Job, Row
@@ -142,6 +142,7 @@ def _arms(job: Job, options: argparse.Namespace) -> dict[str, Callable[[arms.Tra
         "peer-intended": partial(peer.train, recipe=recipe, patch=options.peer_patch),
         "peer-literal": partial(peer.train, recipe=peer.LITERAL, patch=options.peer_patch),
         **dict.fromkeys(MESHFL, meshfl.train),
+        **{name: partial(arms.private, epsilon=epsilon) for name, epsilon in DP.items()},
     }
 
 

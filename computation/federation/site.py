@@ -175,7 +175,7 @@ class SiteRun:
         privacy.check_plan(self.settings, scans, batches, self.plan.rounds)
         secret = Secret(self.folders.checkpoints, resumed=resumed)
         noise = Noise.of(self.settings, scans, batches, privacy.noise_share(self.settings, self.plan))
-        self.trainer.privacy = Mechanism(noise, secret, self.name)
+        self.trainer.privacy = Mechanism(noise, secret, self.name, self.plan.rounds)
 
     def _mask(self) -> None:
         """Take over what masks updates, where the settings ask for it."""

@@ -9,7 +9,7 @@ import pytest
 from consortium import consortium
 
 from computation import remote
-from computation.errors import MessageError, ResumeError, SettingsError
+from computation.errors import MessageError, QuorumError, ResumeError, SettingsError
 from computation.federation import privacy
 from computation.federation.screening import Bounds
 from computation.settings import Settings, parse
@@ -197,3 +197,22 @@ def test_a_masked_run_is_private_too(tmp_path):
         done = _rounds(loop, client)
         assert done[-1]["epsilon"] <= 20
         assert all(entry["loss"] is None and not entry["void"] for entry in done)
+
+
+def test_a_centre_that_does_not_end_gets_no_round_beyond_the_budget(tmp_path):
+    loop = consortium(tmp_path, changes={**DP, "epochs": 2})
+    centre = loop.handlers["remote"]
+
+    def endless(data):
+        if data["state"]["iteration"] > 3:
+            centre._run.plan = replace(centre._run.plan, rounds=100)
+        return centre(data)
+
+    loop.handlers["remote"] = endless
+    with pytest.raises(QuorumError, match="local0: failed; local1: failed"):
+        loop.run()
+    assert [len(_used(loop, site)) for site in ("local0", "local1")] == [4, 4]
+
+
+def _used(loop, site):
+    return (loop.folder("output", site) / "checkpoints/privacy.log").read_text().splitlines()

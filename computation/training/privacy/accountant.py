@@ -7,13 +7,16 @@ neighbours if one scan of one has no say in the other. The distributions are rou
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
 from computation.errors import SettingsError
 
-__all__ = ["epsilon", "most_rounds", "rounded"]
+__all__ = ["epsilon", "least_noise", "most_rounds", "rounded"]
 
+#: Noise that is looked for lies between these; a value is taken that is at most so many times too large.
+_NOISES, _CLOSE = (0.1, 10_000.0), 1.001
 #: Width of a step of a distribution: epsilon comes out at most a ten-thousandth too high, and 30 ms later.
 _INTERVAL = 1e-3
 
@@ -82,6 +85,30 @@ def most_rounds(noise: float, rate: float, budget: float, delta: float, wanted: 
         middle = (low + high) // 2
         low, high = (middle, high) if epsilon(noise, rate, middle, delta) <= budget else (low, middle)
     return low
+
+
+def least_noise(rate: float, rounds: int, budget: float, delta: float) -> float:
+    """Return the least noise, to a thousandth, with which so many rounds are within a budget: a `dp_noise` to set.
+
+    Parameters
+    ----------
+    rate, rounds, delta
+        As for `epsilon`.
+    budget : float
+        Largest epsilon.
+
+    Raises
+    ------
+    SettingsError
+        If even the largest noise there is would not do.
+    """
+    low, high = _NOISES
+    if most_rounds(high, rate, budget, delta, rounds) < rounds:
+        raise SettingsError(f"no noise brings {rounds} rounds within an epsilon of {budget:g}; wanted fewer rounds")
+    while high > low * _CLOSE:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if most_rounds(middle, rate, budget, delta, rounds) == rounds else (middle, high)
+    return high
 
 
 def rounded(round: int, last: int) -> int:

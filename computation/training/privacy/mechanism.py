@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from computation.errors import ScanError, StoreError
+from computation.errors import PrivacyError, ScanError, StoreError
 from computation.settings import Settings
 from computation.training.faults import NotFiniteError
 from computation.training.privacy.secret import Secret
@@ -92,6 +92,8 @@ class Mechanism:
         The site's.
     run : str
         Name of the run.
+    rounds : int
+        That the site's budget was computed for: no later one is answered, whatever it is asked.
 
     Attributes
     ----------
@@ -99,8 +101,8 @@ class Mechanism:
         Scans that were drawn in the latest round and counted as nothing. For the site alone.
     """
 
-    def __init__(self, noise: Noise, secret: Secret, run: str) -> None:
-        self.noise, self._secret, self._run = noise, secret, run
+    def __init__(self, noise: Noise, secret: Secret, run: str, rounds: int) -> None:
+        self.noise, self._secret, self._run, self._rounds = noise, secret, run, rounds
         self.lost = 0
 
     def mean(self, gradient: Callable[[int], Vector], size: int, model: str, round: int) -> NDArray[np.float64]:
@@ -120,8 +122,10 @@ class Mechanism:
         Raises
         ------
         PrivacyError
-            If the round was answered for another model.
+            If the round was answered for another model, or is not one of those that the budget is for.
         """
+        if not 1 <= round <= self._rounds:
+            raise PrivacyError(f"round {round} is not among the {self._rounds} that this site's budget is for")
         use = self._secret.use(round, f"{self._run} {model} {self.noise}")
         total = np.zeros(size)
         self.lost = 0

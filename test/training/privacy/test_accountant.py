@@ -9,7 +9,7 @@ from scipy.stats import norm as normal
 
 from computation.errors import SettingsError
 from computation.training.privacy import accountant
-from computation.training.privacy.accountant import epsilon, most_rounds, rounded
+from computation.training.privacy.accountant import epsilon, least_noise, most_rounds, rounded
 
 dp_accounting = pytest.importorskip(
     "dp_accounting", reason="DIFFERENTIAL PRIVACY IS NOT TESTED: its extra is not installed"
@@ -57,6 +57,17 @@ def test_as_many_rounds_as_the_budget_allows_and_not_one_more(noise, chance, bud
     assert epsilon(noise, chance, most, 1e-5) <= budget < epsilon(noise, chance, most + 1, 1e-5)
     assert most_rounds(noise, chance, budget, 1e-5, most) == most
     assert most_rounds(noise, chance, budget, 1e-5, most - 1) == most - 1
+
+
+@pytest.mark.parametrize(("chance", "rounds", "budget"), [(0.25, 50, 8.0), (1.0, 10, 1.0)])
+def test_the_least_noise_is_enough_and_less_is_not(chance, rounds, budget):
+    noise = least_noise(chance, rounds, budget, 1e-5)
+    assert epsilon(noise, chance, rounds, 1e-5) <= budget < epsilon(noise / 1.01, chance, rounds, 1e-5)
+
+
+def test_no_noise_is_enough_for_too_many_rounds():
+    with pytest.raises(SettingsError, match="wanted fewer rounds"):
+        least_noise(1.0, 2_000_000_000, 0.01, 1e-5)
 
 
 def test_a_budget_for_no_round_at_all():

@@ -27,7 +27,7 @@ def mechanism(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / "privacy.key").write_bytes(secret)
         return Mechanism(
-            Noise(**{"scans": 4, "expected": 2, "clip": 1.0, "multiplier": 1.0, **options}), Secret(folder), run
+            Noise(**{"scans": 4, "expected": 2, "clip": 1.0, "multiplier": 1.0, **options}), Secret(folder), run, 10_000
         )
 
     return make
@@ -146,3 +146,9 @@ def _pushes(told):
 
 def _released(ours, gradient, trials):
     return np.array([ours.mean(gradient, 1, "m", round)[0] for round in range(1, trials)])
+
+
+@pytest.mark.parametrize("round", [0, 10_001])
+def test_no_round_beyond_those_that_the_budget_is_for(mechanism, round):
+    with pytest.raises(PrivacyError, match=f"round {round} is not among the 10000"):
+        mechanism().mean(lambda scan: np.zeros(5), 5, "m", round)

@@ -12,7 +12,7 @@ WHOLE = {"patch_size": (0, 0, 0), "precision": "float64"}
 
 def _private(trainer, folder, **options):
     noise = {"scans": trainer.samples, "expected": trainer.samples, "clip": 1e3, "multiplier": 0.0, **options}
-    trainer.privacy = Mechanism(Noise(**noise), Secret(folder), "run")
+    trainer.privacy = Mechanism(Noise(**noise), Secret(folder), "run", 10)
     return trainer
 
 
