@@ -577,6 +577,11 @@ def _check_rule(settings: Settings) -> None:
         raise SettingsError(
             f"setting 'byzantine' is {settings.byzantine} and has no effect with rule 'mean'; wanted another 'rule'"
         )
+    if settings.weighting == "samples" and settings.one_voice:
+        raise SettingsError(
+            "setting 'weighting' is 'samples' with a rule by which each site has one voice; wanted 'scans' or 'equal', "
+            "which here are one"
+        )
 
 
 def _check_together(settings: Settings) -> None:

@@ -80,10 +80,12 @@ def _head(data: ReportData, parameters: int) -> str:
     settings = data.settings
     name, width = settings.get("model", "MeshNet"), words.count(parameters)
     sites = f" between {len(data.scans)} sites" if len(data.scans) > 1 else ""
+    rule = settings.get("rule", "mean")
+    by = "" if rule == "mean" else f" and rule {_cell(rule)}"
     return (
         f"# Model card: {_cell(name)}, {len(data.classes)} classes\n\n"
         f"A fully convolutional network of {width} parameters, trained{sites} in run `{_cell(data.run)}` "
-        f"with strategy {_cell(settings.get('strategy', ''))}. {data.outcome}\n\n"
+        f"with strategy {_cell(settings.get('strategy', ''))}{by}. {data.outcome}\n\n"
         f"Classes, in the order of the label values: {', '.join(map(_cell, data.classes))}.\n"
     )
 

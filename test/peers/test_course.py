@@ -152,6 +152,12 @@ def test_what_peers_do_not_agree_on_names_them(tmp_path, made, own, said):
         runs.run()
 
 
+@pytest.mark.parametrize(("name", "value"), [("rule", "median"), ("clip_norms", True)])
+def test_a_rule_that_must_see_each_contribution_is_refused(tmp_path, made, name, value):
+    with pytest.raises(PeersError, match=f"setting {name!r} wants all contributions in one place"):
+        Runs(tmp_path, made, Centred(GradientMean()), **{name: value}).run()
+
+
 def test_another_protocol_is_refused(tmp_path, made):
     runs = Runs(tmp_path, made, RingBroadcast(tau=2))
     other = Runs(tmp_path, made, RingBroadcast(tau=3))

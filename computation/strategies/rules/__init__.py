@@ -129,24 +129,25 @@ class Rule:
         result = np.empty_like(vectors[0])
         for where in (parts or {"all": slice(None)}).values():
             start = None if origin is None else origin[where]
-            result[where] = self._of(Updates([vector[where] for vector in vectors], start), byzantine)
+            self._of(Updates([vector[where] for vector in vectors], start), byzantine, result[where])
         return result
 
-    def _of(self, updates: Updates, byzantine: int) -> Vector:
+    def _of(self, updates: Updates, byzantine: int, result: Vector) -> None:
         if self.clips:
             updates = replace(updates, scales=scales(updates.norms(), byzantine))
         if self.name in _WEIGHING:
-            return self._weighed(updates, byzantine)
+            self._weighed(updates, byzantine, result)
+            return
         if self.mixes:
             updates = replace(updates, rows=mixing(updates.cloud(), byzantine))
-        result = np.empty_like(updates.vectors[0])
         for where, block in updates.blocks():
             result[where] = _COORDINATEWISE[self.name](block, byzantine)
-        return result
 
-    def _weighed(self, updates: Updates, byzantine: int) -> Vector:
-        cloud = updates.cloud()
-        if not self.mixes:
-            return updates.weighed(_WEIGHING[self.name](cloud, byzantine))
-        rows = mixing(cloud, byzantine)
-        return updates.weighed(_WEIGHING[self.name](cloud.mixed(rows), byzantine) @ rows)
+    def _weighed(self, updates: Updates, byzantine: int, result: Vector) -> None:
+        cloud, weigh = updates.cloud(), _WEIGHING[self.name]
+        if self.mixes:
+            rows = mixing(cloud, byzantine)
+            weights = weigh(cloud.mixed(rows), byzantine) @ rows
+        else:
+            weights = weigh(cloud, byzantine)
+        updates.weigh(weights, result)

@@ -77,9 +77,9 @@ class Updates:
             products += block @ block.T
         return Cloud(products)
 
-    def weighed(self, weights: Array) -> Vector:
-        """Return the point that weights stand for: what they lack to one is the median's, coordinate by coordinate."""
-        total, result = float(weights.sum()), np.empty_like(self.vectors[0])
+    def weigh(self, weights: Array, result: Vector) -> None:
+        """Write down the point that weights stand for: what they lack to one is the median's, value by value."""
+        total = float(weights.sum())
         rest = 1 - total
         if abs(rest) < 1e-12:  # the rounding of weights that sum to one
             weights, rest = weights / total, 0.0
@@ -87,4 +87,3 @@ class Updates:
         for where, block in self.blocks():
             middle = rest * median(block.copy()) if rest else 0.0
             result[where] = middle + np.einsum("i,ij->j", weights[chosen], block[chosen])
-        return result
