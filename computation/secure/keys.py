@@ -52,11 +52,14 @@ class Circle:
         Public key of each site; at least two.
     least : int
         Sites without which there is no sum; see `round`.
+    terms : bytes
+        What else all must have been told alike, such as their weights: who was told otherwise masks with nobody.
     """
 
     run: str
     keys: Mapping[str, bytes]
     least: int
+    terms: bytes = b""
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
@@ -70,8 +73,8 @@ class Circle:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the run, the sites, their keys and how many it takes."""
-        sha = hashlib.sha256(_packed(_LABEL, self.run.encode(), str(self.least).encode()))
+        """SHA-256 of the run, the sites, their keys, how many it takes, and the terms."""
+        sha = hashlib.sha256(_packed(_LABEL, self.run.encode(), str(self.least).encode(), self.terms))
         for site in self.sites:
             sha.update(_packed(site.encode("utf-8", "surrogatepass"), self.keys[site]))
         return sha.digest()

@@ -31,8 +31,9 @@ def test_the_fingerprint_is_the_same_for_all_and_another_for_any_change():
     renamed = {f"{site}!": key for site, key in whole.keys.items()}
     fewer = {site: key for site, key in whole.keys.items() if site != "site 2"}
     others = [dataclasses.replace(whole, keys=table) for table in (swapped, renamed, fewer)]
-    others += [dataclasses.replace(whole, run="another"), dataclasses.replace(whole, least=4)]
-    assert len({one.fingerprint for one in (whole, *others)}) == 6
+    changes = ({"run": "another"}, {"least": 4}, {"terms": b"x"})
+    others += [dataclasses.replace(whole, **change) for change in changes]
+    assert len({one.fingerprint for one in (whole, *others)}) == 7
 
 
 def test_a_site_sees_that_its_own_key_was_swapped():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class Terms:
         if masking is None or set(masking.keys) != training or set(masking.weights) != training:
             raise MessageError("the plan has not a masking key and a weight of each site that trains; wanted both")
         keys = {site: bytes.fromhex(key) for site, key in masking.keys.items()}
-        return cls(Circle(plan.run, keys, _least(settings, len(keys))), masking.weights, settings)
+        # A site that is told that it weighs nearly all, where others hear that they weigh nothing, would be the sum.
+        told = json.dumps([masking.weights, settings.as_json()], sort_keys=True).encode()
+        return cls(Circle(plan.run, keys, _least(settings, len(keys)), told), masking.weights, settings)
 
     @cached_property
     def shares(self) -> dict[str, float]:

@@ -148,6 +148,21 @@ def test_keys_that_are_swapped_for_one_site_alone_show_as_other_fingerprints_and
     assert "what a sealed for this site cannot be opened: compare the fingerprints" in text
 
 
+@pytest.mark.parametrize(
+    ("weights", "settings"), [({"a": 5, "b": 5, "c": 5, "d": 100_000}, {}), ({}, {"most_share": 0.5})]
+)
+def test_a_site_that_is_told_other_weights_or_settings_than_the_rest_masks_with_nobody(tmp_path, weights, settings):
+    """Of a sum in which one site has nearly all the weight, the centre would know that site's update."""
+    sites, sums, plan = consortium(tmp_path)
+    other = Masking(plan.masking.keys, {**plan.masking.weights, **weights})
+    told = dataclasses.replace(SETTINGS, **settings)
+    sites["a"] = masks(tmp_path, dataclasses.replace(plan, masking=other), "a", told)
+    assert sites["a"].terms.circle.fingerprint != sites["b"].terms.circle.fingerprint
+    _, words, offers = uploaded(sites)
+    arrived = asked(sums, offers, words)
+    assert sites["b"].answer(arrived, offers["b"]).closed == ("a",)
+
+
 def test_the_book_is_for_its_owner_alone_and_a_damaged_one_is_told(tmp_path):
     joined(tmp_path)
     path = tmp_path / "masking.json"
