@@ -53,11 +53,14 @@ def receive(
     run: str = "",
     signed: str = "",
 ) -> Vector:
-    """Read a site's payload, also where the platform left it packed; parameters and errors as for `payload.read`."""
+    """Read a site's payload, also where the platform left it packed; parameters and errors as for `payload.read`.
+
+    The values stay in the file: the platform changes it only after the centre has answered.
+    """
     wanted: dict[str, Any] = {"kind": kind, "round": round, "manifest": manifest, "dtype": dtype}
     wanted |= {"model": model, "site": site, "run": run, "signed": signed}
     try:
-        return payload.read(path, **wanted)
+        return payload.read(path, **wanted, mapped=True)
     except PayloadError:
         packed = left_packed(path.parent, path.name, payload.length(manifest, dtype))
         if packed is None:

@@ -33,6 +33,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -249,6 +250,7 @@ def read(
     site: str = "",
     run: str = "",
     signed: str = "",
+    mapped: bool = False,
 ) -> Vector:
     """Read a payload that must be exactly what the reader expects.
 
@@ -260,6 +262,9 @@ def read(
         What it must be; see `Payload`.
     signed : str
         What `write` returned at its sender, who signed it; empty where nobody did.
+    mapped : bool
+        Whether the values stay in the file, so that many payloads at once take no memory: for a reader whose file
+        nobody changes while the values are in use.
 
     Returns
     -------
@@ -272,7 +277,7 @@ def read(
         If the file is missing, of another length, type, site, run, round, model or manifest, altered, or not finite.
         The message says which.
     """
-    blob = _read_exactly(path, length(manifest, dtype))
+    blob = _read_exactly(path, length(manifest, dtype), mapped)
     wanted: dict[str, Any] = {"kind": kind, "round": round, "manifest": manifest, "dtype": dtype}
     return decode(blob, **wanted, model=model, site=site, run=run, signed=signed)
 
@@ -288,7 +293,7 @@ def dtype_of(precision: str) -> np.dtype[np.floating]:
 
 
 def decode(
-    blob: bytes,
+    blob: bytes | mmap,
     *,
     kind: int,
     round: int,
@@ -335,12 +340,14 @@ def _brief(value: object) -> str:
     return f"{value[:12]}..." if isinstance(value, str) and len(value) > 16 else repr(value)
 
 
-def _read_exactly(path: Path, length: int) -> bytes:
+def _read_exactly(path: Path, length: int, mapped: bool) -> bytes | mmap:
     """Read a regular file of exactly `length` bytes, never more, following no link."""
+    blob: bytes | mmap = b""
     try:
         with plain(path) as file:
             size = os.fstat(file.fileno()).st_size
-            blob = file.read(length) if size == length else b""
+            if size == length:
+                blob = mmap(file.fileno(), length, access=ACCESS_READ) if mapped else file.read(length)
     except FileNotFoundError:
         raise PayloadError("the payload did not arrive; wanted one file", str(path)) from None
     except OSError as error:
