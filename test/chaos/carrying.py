@@ -44,16 +44,19 @@ class Platform:
         By site.
     inputs : mapping
         What a site is told at first.
-    missing : collection of (site, round)
-        Rounds that sites leave out: how the oracle repeats another run's course.
+    missing : mapping of str
+        Why a site is left out, by (site, round): how the oracle repeats another run's course. Who was refused there
+        loses its file here, and everybody else fails.
     """
 
-    def __init__(self, folder, scenario, databases, inputs, missing=()):
+    def __init__(self, folder, scenario, databases, inputs, missing=None):
         self.folder, self.scenario, self.inputs = folder, scenario, inputs
         self.dice = random.Random(f"{scenario.seed} on its way")
         failing = [one for one in scenario.faults if one.kind == "failed"]
         failed = {(one.client, one.iteration - 1) for one in failing}
-        self.make = {CENTRE: remote.create} | dict.fromkeys(scenario.sites, null.make({*missing, *failed}))
+        self.refused = {place for place, why in (missing or {}).items() if why.startswith("refused")}
+        failed |= set(missing or {}) - self.refused
+        self.make = {CENTRE: remote.create} | dict.fromkeys(scenario.sites, null.make(failed))
         self.clocks = dict.fromkeys((*scenario.sites, CENTRE), 0.0)
         self.nodes, self.caches, self.spent = {}, {}, set()
         self.said = dict.fromkeys(scenario.sites)
@@ -115,6 +118,8 @@ class Platform:
             answer = self._call(name, iteration, text)["output"]
             answers[name] = self._on_its_way(name, iteration, json.dumps(answer))
             self._deliver(name, iteration)
+            if (name, answer.get("round")) in self.refused:
+                (self.at("input", CENTRE) / name / FILE).unlink(missing_ok=True)
         order = list(answers)
         self.dice.shuffle(order)
         gathered = "{" + ",".join(f"{json.dumps(name)}:{answers[name]}" for name in order) + "}"

@@ -48,7 +48,7 @@ def judge(seed, folder):
         output = run.run()
     except Stopped as error:
         return _stopped(scenario, run, str(error))
-    course = _left_out(scenario, run)
+    course = left_out(run.verdicts)
     clean = platform(replace(scenario, faults=()), folder / "clean", course)
     wanted = clean.run()
     if output != wanted:
@@ -57,11 +57,11 @@ def judge(seed, folder):
         raise Wrong(f"left out {sorted(course)}, although nothing was lost")
     if scenario.harmless:
         _alike(scenario, run, clean)
-    _tidy(scenario, run, len(run.verdicts) - 2)
+    _tidy(scenario, run, max(said["round"] for said in run.verdicts if "counted" in said))
     return Ended("course" if course else "unbroken", output["model_digest"])
 
 
-def platform(scenario, folder, missing=()):
+def platform(scenario, folder, missing=None):
     """Return a run of a scenario that is yet to begin, without (site, round) of what is missing."""
     if not _made:
         raise RuntimeError("no databases yet; call `prepare` first")
@@ -91,10 +91,9 @@ def tidy(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _left_out(scenario, run):
-    """Return (site, round) of all that did not count, whatever the reason."""
-    rounds = [said for said in run.verdicts if "counted" in said]
-    return {(name, said["round"]) for said in rounds for name in scenario.sites if name not in said["counted"]}
+def left_out(told):
+    """Return why anybody did not count, by (site, round), from all that the centre said."""
+    return {(name, said["round"]): why for said in told if "skipped" in said for name, why in said["skipped"].items()}
 
 
 def _stopped(scenario, run, reason):

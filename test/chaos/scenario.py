@@ -82,10 +82,23 @@ def drawn(seed):
         "validate_every": dice.randint(1, 4),
         "keep_checkpoints": dice.randint(2, 3),
     }
+    settings |= _way(dice, len(sites))
     kinds = dice.choice((HARMLESS, HARMLESS, (*HARMLESS, *FILES), FILES, (*HARMLESS, *FILES, *ENDING), ENDING))
     most = 2 if kinds is ENDING else 10
-    faults = [_fault(dice, dice.choice(kinds), sites, 2 * epochs + 3) for _ in range(dice.randint(1, most))]
+    # A masked round takes two iterations.
+    last = 2 * epochs * (2 if "secure_aggregation" in settings else 1) + 3
+    faults = [_fault(dice, dice.choice(kinds), sites, last) for _ in range(dice.randint(1, most))]
     return Scenario(seed, sites, settings, tuple(sorted(faults, key=lambda one: (one.iteration, one.client))))
+
+
+def _way(dice, sites):
+    """Return how contributions become one model, in one run of two otherwise than by a mean that everybody sees."""
+    robust = {"rule": dice.choice(("median", "trimmed-mean", "geometric-median")), "byzantine": 1}
+    adaptive = {"strategy": dice.choice(("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad")), "local_steps": 2}
+    plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "weighting": "equal"}
+    scaffold = {"strategy": "scaffold", "local_steps": 2, **plain}
+    ways = [{}, {}, {}, adaptive, scaffold, *([robust, {"secure_aggregation": True}] if sites > 2 else [])]
+    return dice.choice(ways)
 
 
 def _fault(dice, kind, sites, iterations):

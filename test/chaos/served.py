@@ -49,6 +49,8 @@ OUTAGE, DEADLINE, LEASE = 360.0, 600, 100
 def drawn_here(seed):
     """Return the scenario of a seed, for the service."""
     dice, base = random.Random(f"{seed} at the service"), drawn(seed)
+    # The service refuses masks, of which every site would have to be there.
+    base = replace(base, settings={name: value for name, value in base.settings.items() if "secure" not in name})
     faults = []
     for _ in range(dice.randint(1, 10)):
         client = dice.choice((*base.sites, CENTRE))
@@ -73,8 +75,7 @@ def judge_here(seed, folder):
         return Ended("stopped", f"{state.reason}: {state.detail}")
     if any(ended.values()):
         raise Wrong(f"sites ended with {ended}")
-    rounds = [one for one in said if "counted" in one]
-    course = {(name, one["round"]) for one in rounds for name in scenario.sites if name not in one["counted"]}
+    course = judge.left_out(said)
     if course and not away:
         raise Wrong(f"left out {sorted(course)}, although nobody was away for long")
     clean = judge.platform(replace(scenario, faults=()), folder / "clean", course)
