@@ -124,7 +124,7 @@ def federated(training: Training, settings: Settings) -> list[Outcome]:
     """Drive the product's strategy and trainers; every site ends with the same model, so one is tested."""
     rounds, portion = training.rounds(settings), training.portions(settings)
     with ExitStack() as opened:
-        trainers = {site: _trainer(training, settings, rounds, site, portion[site], opened) for site in SITES}
+        trainers = {site: opened_trainer(training, settings, rounds, site, portion[site], opened) for site in SITES}
         learner = trainers[SITES[0]]
         for trainer in trainers.values():
             trainer.load_vector(learner.vector())
@@ -184,7 +184,7 @@ def _alone(training: Training, site: str, work: Sequence[str] = SITES) -> Outcom
     settings = training.settings(strategy="gradient-mean")
     rounds, portion = training.rounds(settings), training.portions(settings)
     with ExitStack() as opened:
-        trainer = _trainer(training, settings, rounds, site, sum(portion[one] for one in work), opened)
+        trainer = opened_trainer(training, settings, rounds, site, sum(portion[one] for one in work), opened)
         training.watch.start()
         for number in range(1, rounds + 1):
             gradient = trainer.gradient(number)
@@ -194,7 +194,7 @@ def _alone(training: Training, site: str, work: Sequence[str] = SITES) -> Outcom
     return _outcome("" if site == _POOLED else site, trainer, spent, rounds, rounds, 0, 0)
 
 
-def _trainer(
+def opened_trainer(
     training: Training, settings: Settings, rounds: int, site: str, batches: int, opened: ExitStack
 ) -> Trainer:
     store = training.bench.pooled if site == _POOLED else training.bench.sites[site]
