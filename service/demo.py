@@ -13,6 +13,7 @@ from pathlib import Path
 
 from computation.coinstac.compspec import inputspec
 from computation.errors import ServiceError, unwritable
+from computation.federation.keys import VARIABLE as KEY
 from computation.isolation import variables
 from computation.orphans import die_with_parent
 from computation.settings import Member, options
@@ -95,6 +96,7 @@ def _joined(site: str, run: Run, output: Path, address: Address) -> subprocess.P
     command += ["--data", str(data), "--output", str(output / run.id / site)]
     command += ["--credentials", str(output / f"{site}.json"), "--consent", run.digest]
     environment = {**os.environ, **variables()}
+    environment.pop(KEY, None)  # of one site: here there are several
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent())
 
 

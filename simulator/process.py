@@ -22,6 +22,7 @@ from computation import isolation
 from computation.checks import is_encodable
 from computation.coinstac.admission import TOKEN
 from computation.errors import SimulatorError
+from computation.federation.keys import VARIABLE as KEY
 from computation.orphans import die_with_parent
 from simulator.layout import Layout
 
@@ -138,7 +139,7 @@ class Reservation:
 
 
 def environment(port: int, sites: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return a node's environment: the caller's, its port, and an equal share of the cores.
+    """Return a node's environment: the caller's, without a key of its own, its port, and an equal share of the cores.
 
     Parameters
     ----------
@@ -150,6 +151,7 @@ def environment(port: int, sites: int, given: Mapping[str, str] = os.environ) ->
         Environment to start from; an OMP_NUM_THREADS in it is kept if it is one.
     """
     own = {"COINSTAC_PORT": str(port), "COINSTAC_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1", **_UTF8}
+    given = {name: value for name, value in given.items() if name != KEY}  # of one node: here there are several
     return {**given, **own, **isolation.variables(given), "OMP_NUM_THREADS": threads(share(sites), given)}
 
 

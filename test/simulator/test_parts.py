@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from computation.errors import SimulatorError
+from computation.federation.keys import VARIABLE
 from simulator import command, embedded, inputspec, transfer, wire
 from simulator.layout import CENTRE, RUN, Layout, link_tree
 from simulator.process import NodeProcess, Reservation, environment
@@ -240,6 +241,7 @@ def test_a_stranger_on_the_machine_is_not_let_in(tmp_path):
 def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setattr("simulator.process._cores", lambda: 9)
     assert [environment(1, sites, {})["OMP_NUM_THREADS"] for sites in (1, 2, 4, 20)] == ["9", "4", "2", "1"]
+    assert VARIABLE not in environment(1, 2, {VARIABLE: "/one/key.pem"})  # of one node, and here are several
     assert environment(1, 2, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
     assert environment(1, 2, {"OMP_NUM_THREADS": "4,2"})["OMP_NUM_THREADS"] == "4,2"
 
