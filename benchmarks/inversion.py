@@ -8,8 +8,8 @@ sub-volume whose gradient was bounded and got the noise of setting `dp`. Prints 
 benchmarks/results/inversion.csv.
 
 `found` is the correlation of the best image with the true one within the head. `guess` is that of an image that needs
-no gradient, only the labels: each tissue at its mean intensity. An attack says something of the person where it is
-above.
+no gradient, only the labels: each tissue at its true mean intensity. An attack says something of the person where it is
+above; `--start tissue` begins there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ["COINSTAC_MESHNET_NATIVE"] = "off"  # the native kernels have no second derivative
 
 import numpy as np
 import torch
@@ -47,19 +45,21 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16)
     parser.add_argument("--many", type=int, default=8, help="sub-volumes of the mean")
     parser.add_argument("--dp", type=float, nargs="*", default=[1.0], metavar="NOISE", help="noise multipliers")
+    parser.add_argument("--start", choices=("noise", "tissue"), default="noise", help="what the search begins with")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    os.environ["COINSTAC_MESHNET_NATIVE"] = "off"  # the native kernels have no second derivative
     torch.set_num_threads(options.threads)
     settings = parse({"model": "meshnet-10x5", "patch_size": options.side, "precision": "float64"})[0]
     images, labels = _people(options.side, options.many)
     cases: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
         "one sub-volume": (1, lambda gradient: gradient),
-        f"mean of {options.many}": (options.many, lambda gradient: gradient),
         **{f"one sub-volume, dp_noise {noise:g}": (1, _noised(noise)) for noise in options.dp},
+        f"mean of {options.many}": (options.many, lambda gradient: gradient),
     }
     rows = []
     for name, (count, made) in cases.items():
-        rows.append(_row(name, settings, images[:count], labels[:count], made, options.steps))
+        rows.append(_row(name, settings, images[:count], labels[:count], made, options))
         print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
@@ -97,16 +97,20 @@ def _row(
     images: Tensor,
     labels: Tensor,
     made: Callable[[Tensor], Tensor],
-    steps: int,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     model = build(architecture.from_settings(settings), settings.seed).double()
     sent = made(_gradient(model, settings, images, labels).detach())
     guess = _by_tissue(images[0], labels[0])
-    cosine, found = _inverted(model, settings, sent, labels, images.shape, steps)
+    begin = torch.from_numpy(np.random.default_rng(5).normal(0.5, 0.1, images.shape))
+    if options.start == "tissue":
+        begin = torch.stack([_by_tissue(image, label) for image, label in zip(images, labels, strict=True)])
+    cosine, found = _inverted(model, settings, sent, labels, begin, options.steps)
     first, head = images[0, 0], labels[0] > 0
     return {
         "case": name,
-        "steps": steps,
+        "start": options.start,
+        "steps": options.steps,
         "side": images.shape[-1],
         "cosine": round(cosine, 4),
         "found": round(_alike(found[0, 0], first, head), 3),
@@ -124,10 +128,10 @@ def _gradient(model: MeshNet, settings: Settings, images: Tensor, labels: Tensor
 
 
 def _inverted(
-    model: MeshNet, settings: Settings, sent: Tensor, labels: Tensor, shape: torch.Size, steps: int
+    model: MeshNet, settings: Settings, sent: Tensor, labels: Tensor, begin: Tensor, steps: int
 ) -> tuple[float, Tensor]:
     """Return the cosine that was reached, and the images."""
-    guess = torch.from_numpy(np.random.default_rng(5).normal(0.5, 0.1, shape)).requires_grad_()
+    guess = begin.clone().requires_grad_()
     optimiser = torch.optim.Adam([guess], _RATE)
     course = torch.optim.lr_scheduler.MultiStepLR(optimiser, [steps * 3 // 8, steps * 5 // 8, steps * 7 // 8], 0.1)
     cosine = 0.0

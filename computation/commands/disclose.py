@@ -126,7 +126,7 @@ def _remarks(path: Path, entries: Iterable[Entry], found: list[Departed]) -> Ite
     """Say what the table cannot show."""
     events = [entry.get("event") for entry in entries]
     if not found:
-        yield f"{path}: nothing is noted as sent; the run never began, or was of a version that did not note it"
+        yield f"{path}: nothing is noted as sent: the run never began, was among peers, or noted none"
     if damaged := events.count("unreadable-line") + events.count("journal-mended"):
         yield f"{path}: {damaged} lines are damaged; what they told is missing below"
     if any(entry.get("event") == "wandb" and entry.get("mode") == "online" for entry in entries):
