@@ -4,8 +4,8 @@ Run: `.venv/bin/python -m benchmarks.inversion [--steps 1000] [--side 16]`. The 
 model of the first round and one site's gradient; and more than it has: the true labels. It looks for the image whose
 gradient points in the same direction, with little total variation (Geiping et al. 2020, arXiv 2003.14053: signed steps
 of Adam, cosine matching). Cases: one sub-volume; the mean over more of them, as larger `local_steps` send; and one
-sub-volume whose gradient was bounded and got the noise of setting `dp`. Prints one table and writes
-benchmarks/results/inversion.csv.
+sub-volume whose gradient was bounded and got the noise of setting `dp`. Prints one table and adds
+its rows to benchmarks/results/inversion.csv.
 
 `found` is the correlation of the best image with the true one within the head. `guess` is that of an image that needs
 no gradient, only the labels: each tissue at its true mean intensity. An attack says something of the person where it is
@@ -15,7 +15,6 @@ above; `--start tissue` begins there.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import tempfile
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.membership import write
 from computation.model import architecture
 from computation.model.network import MeshNet, build
 from computation.scans.store.opening import open_store
@@ -61,11 +61,7 @@ def main() -> None:
     for name, (count, made) in cases.items():
         rows.append(_row(name, settings, images[:count], labels[:count], made, options))
         print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write(RESULTS, rows)
 
 
 def _people(side: int, count: int) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         people = _people(Path(folder), options.spacing)
     rows = [_row(people, options, noise) for noise in (0.0, *options.dp)]
-    _write(rows)
+    write(RESULTS, rows)
 
 
 def _people(folder: Path, spacing: float) -> list[Person]:
@@ -175,10 +175,11 @@ def _epsilon(noise: float, rounds: int) -> str:
     return f"{epsilon(noise, DRAWN / (PEOPLE // 2), rounds, 1e-5):.1f}"
 
 
-def _write(rows: list[dict[str, Any]]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a table, which is made with their names where there is none."""
+    path.parent.mkdir(exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, rows[0], lineterminator="\n")
         if new:
             table.writeheader()

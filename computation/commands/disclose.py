@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     """Carry out `disclose`; see there."""
     console, rows = terminal.console(), []
     for path in journals(options.folder):
-        entries, name = read(path), _name(options.folder, path)
+        entries, name = _read(path), _name(options.folder, path)
         found = departed(entries)
         for line in _remarks(path, entries, found):
             console.print(shown(line), soft_wrap=True, highlight=False)
@@ -69,6 +69,13 @@ def run(options: argparse.Namespace) -> None:
         rows += [(name, *_cells(one)) for one in found]
     if options.csv is not None:
         outputs.write_table(options.csv, _COLUMNS, rows)
+
+
+def _read(path: Path) -> tuple[Entry, ...]:
+    try:
+        return read(path)
+    except OSError as error:
+        raise MeshNetError("a journal cannot be read; ask whoever ran the node", str(error)) from error
 
 
 def journals(folder: Path) -> list[Path]:
@@ -90,7 +97,7 @@ def _found(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         deep = len(Path(place).relative_to(folder).parts)
         folders[:] = sorted(name for name in folders if name != SHELF and deep < _DEEPEST)
-        if _JOURNAL in files:
+        if _JOURNAL in files and Path(place, _JOURNAL).is_file():  # and no pipe, which would be waited for
             yield Path(place, _JOURNAL)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 from consortium import consortium
@@ -72,6 +73,8 @@ def test_earlier_runs_and_other_folders_are_left_out(tmp_path):
     for place in ("output/a/run", "output/a/run/earlier-runs/0001", "1/2/3/4/5/6"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "journal.jsonl").write_text("")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "journal.jsonl")
     assert journals(tmp_path) == [tmp_path / "output/a/run/journal.jsonl"]
 
 
