@@ -32,6 +32,7 @@ unit: $(VENV)/.installed
 # way. A seed that fails prints the command that repeats it alone.
 SEEDS ?= 200
 chaos: $(VENV)/.installed
+	$(BIN)/python requirements/install.py --extras demo,docker,export,figures,dev,service
 	$(BIN)/python test/chaos/__main__.py --seeds $(SEEDS)
 
 # Changed bytes for every reader of foreign bytes, so many minutes for each; what is found lies in build/fuzz/. With

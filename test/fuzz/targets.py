@@ -27,6 +27,7 @@ from computation.federation import initial
 from computation.model import architecture
 from computation.model.export import Metadata, save_model
 from computation.scans.making import recipe, sources
+from computation.scans.making.conform import Target
 from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
 from computation.training.learner import Learner
@@ -46,7 +47,7 @@ SITE, RUN = "local0", "run"
 
 
 @dataclass(frozen=True)
-class Target:
+class Reading:
     """A reader.
 
     Attributes
@@ -172,7 +173,7 @@ def a_database():
 
 def read_image(blob):
     """Import a scan, from a file as it is and from a compressed one."""
-    how = recipe.Recipe()
+    how = recipe.Recipe(Target(spacing=(2.0, 2.0, 2.0), grid=(24, 24, 24)))
     for name, content in (("scan.nii", blob), ("scan.nii.gz", gzip.compress(blob, 1)), ("scan.mgz", blob)):
         path = folder() / name
         path.write_bytes(content)
@@ -278,16 +279,16 @@ def refused(read, *what, **more):
 
 
 TARGETS = {
-    "json": Target(read_json, as_text(recorded)),
-    "messages": Target(read_messages, as_text(recorded)),
-    "settings": Target(read_settings, as_text(lambda: [Settings().as_json(), {"data": ["a.db"], "device": "cpu"}])),
-    "payload": Target(read_payload, a_payload),
-    "packed": Target(read_packed, an_archive),
-    "database": Target(read_database, a_database),
-    "image": Target(read_image, an_image),
-    "model": Target(read_model, a_model),
-    "neuroflame": Target(read_neuroflame, as_text(for_neuroflame)),
-    "spec": Target(read_spec, as_text(a_spec)),
-    "peer": Target(read_peer, for_peers),
-    "signature": Target(read_signature, lambda: [b"0" * 192, b'{"a": [1, 1.0, "b"]}']),
+    "json": Reading(read_json, as_text(recorded)),
+    "messages": Reading(read_messages, as_text(recorded)),
+    "settings": Reading(read_settings, as_text(lambda: [Settings().as_json(), {"data": ["a.db"], "device": "cpu"}])),
+    "payload": Reading(read_payload, a_payload),
+    "packed": Reading(read_packed, an_archive),
+    "database": Reading(read_database, a_database),
+    "image": Reading(read_image, an_image),
+    "model": Reading(read_model, a_model),
+    "neuroflame": Reading(read_neuroflame, as_text(for_neuroflame)),
+    "spec": Reading(read_spec, as_text(a_spec)),
+    "peer": Reading(read_peer, for_peers),
+    "signature": Reading(read_signature, lambda: [b"0" * 192, b'{"a": [1, 1.0, "b"]}']),
 }
