@@ -276,13 +276,11 @@ class _Member:
         if self.over:
             return
         came = yield from awaited(self.peer, (SHARE, MEAN, LEADS), seconds)
-        if came or self._leads:
-            self.silence = 0
-        elif seconds:
-            self.silence += 1
-            if self.silence > _MOST_SILENCE:
-                raise PeersError(f"{self.leader} leads and has long said nothing; wanted an answer: look at its log")
-            yield from self._offer()  # the share can have come to one who was not there, or did not lead any more
+        self.silence = 0 if came or self._leads else self.silence + (seconds > 0)
+        if self.silence > _MOST_SILENCE:
+            raise PeersError(f"{self.leader} leads and has long said nothing; wanted an answer: look at its log")
+        if self.silence:  # a share can have come to one who was not there, or who did not lead any more
+            yield from self._offer()
         for message in came:
             if not self.over:  # what came with the last share is too late: whoever had the last mean is gone
                 yield from self._understand(message)
@@ -302,15 +300,15 @@ class _Member:
     def _told(self, message: Message) -> Steps:
         """Hear who leads; of two claims the later term counts, and of one term who is first in order."""
         named, term = message.text, message.round
-        if named not in (yield Peers()):
+        if named not in self.order or named not in (yield Peers()):
             return
         if (-term, self.order.index(named)) > (-self.term, self.order.index(self.leader)):
             return
-        if named != self.peer.name:
+        if named == self.peer.name and not self._leads:
+            yield from self._take_over(term)
+        elif named != self.peer.name:
             self.leader, self.term = named, term
             yield from self._offer()
-        elif not self._leads:
-            yield from self._take_over(term)
 
     def _answer(self) -> Steps:
         """Answer whom can be answered; all, when that was the last."""
