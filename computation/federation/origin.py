@@ -13,16 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from computation.errors import ConsensusError, MessageError, PayloadError, ResumeError
 from computation.federation import foreign, keys
-from computation.tracking import Tracker
 from computation.wire import payload
 from computation.wire.messages import JoinOffer, Plan
 from computation.wire.messages.seal import files_of, is_sealed, sealed
 from computation.wire.payload import Payload
 from computation.wire.signing import Key, digest_of, fingerprint
+
+if TYPE_CHECKING:  # the service's API, which only checks words, has no library for progress lines
+    from computation.tracking import Tracker
 
 __all__ = ["CENTRE", "Charter", "Origin", "check_join", "facts", "fingerprints", "named", "tell"]
 

@@ -303,6 +303,8 @@ class _Member:
         if named not in self.order or named not in (yield Peers()):
             return
         if (-term, self.order.index(named)) > (-self.term, self.order.index(self.leader)):
+            # Who was gone may believe an older word, and lead itself by the newer one.
+            yield Send(message.sender, self._claim(), reliable=True)
             return
         if named == self.peer.name and not self._leads:
             yield from self._take_over(term)

@@ -119,6 +119,8 @@ def test_a_restarted_site_goes_on_with_its_portion(tmp_path):
 def test_a_plan_without_a_portion_for_the_site_or_with_a_monstrous_one_is_refused(tmp_path, batches):
     loop = consortium(tmp_path, 1)
     loop.call("local0", 1, loop.specs["local0"])
-    plan = Plan("r", 2, ("local0",), "ab" * 32, "ab" * 32, batches=batches).as_json()
+    loop.call("remote", 1, {"local0": loop.log[-1][2]["output"]})
+    loop.liars.add("remote")
+    plan = loop.log[-1][2]["output"] | {"batches": batches}
     with pytest.raises(MessageError, match=r"batches in a round; wanted 1 to 8"):
         loop.call("local0", 2, plan)

@@ -174,6 +174,9 @@ def test_o23_the_leader_comes_back_and_follows():
 
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, bound=st.integers(0, 5), aggregator=st.booleans(), together=st.booleans())
+@example(seed=424, bound=1, aggregator=True, together=True)
+@example(seed=3081, bound=3, aggregator=False, together=False)
+@example(seed=4701, bound=1, aggregator=False, together=True)
 @example(seed=163, bound=1, aggregator=True, together=False)
 @example(seed=137, bound=3, aggregator=False, together=True)
 def test_whoever_goes_and_comes_back_the_run_ends_and_those_who_are_there_agree(seed, bound, aggregator, together):
