@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from computation.errors import MessageError, SettingsError
 from computation.federation import agreement, portions
 from computation.settings import Settings
-from computation.wire.messages import JoinOffer, Plan
+from computation.wire.messages import JoinOffer
 
 SCANS = st.lists(st.integers(1, 2000), min_size=1, max_size=8).map(
     lambda counts: dict(zip("abcdefgh", counts, strict=False))
