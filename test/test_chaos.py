@@ -78,23 +78,12 @@ def test_a_state_that_is_not_gone_back_to_is_seen(tmp_path, monkeypatch):
 
 def test_a_refusal_that_names_an_innocent_site_is_seen(tmp_path, monkeypatch):
     cut = (s for s in range(2000) if {f.kind for f in drawn(s).faults} == {"cut"} and len(drawn(s).sites) > 2)
-    seed = next(s for s in cut if "field" in judge.judge(s, tmp_path / str(s)).told)
+    seed = next(s for s in cut if "is not signed by" in judge.judge(s, tmp_path / str(s)).told)
     guilty = {fault.client for fault in drawn(seed).faults}
     other = next(name for name in drawn(seed).sites if name not in guilty)
-    monkeypatch.setattr("computation.federation.foreign.read", _blaming(other))
+    monkeypatch.setattr("computation.federation.origin.named", lambda _: f"site {other}")
     with pytest.raises(judge.Wrong, match=other):
         judge.judge(seed, tmp_path / "wrong")
-
-
-def _blaming(other):
-    from computation.federation import foreign
-
-    read = foreign.read
-
-    def blaming(who, parse, raw):
-        return read(f"site {other}", parse, raw)
-
-    return blaming
 
 
 def test_a_round_that_is_combined_otherwise_is_seen(tmp_path, monkeypatch):

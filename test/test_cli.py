@@ -19,7 +19,8 @@ def test_settings_are_listed_as_they_are_typed(capsys, monkeypatch):
     assert rows["seed"] == ["0", "0 to 2147483647"]
     assert rows["learning_rate"] == ["0.04", "above 0, to 10"]
     assert rows["dropout"] == ["-1.0", "-1 to 0.9"]
-    assert rows["strategy"] == ["gradient-mean", "gradient-mean, fedavg"]
+    strategies = "gradient-mean, fedavg, fedprox, fedavgm, fedadam, fedyogi, fedadagrad, scaffold"
+    assert rows["strategy"] == ["gradient-mean", strategies]
     assert json.loads(rows["classes"][0]) == ["background", "white matter", "grey matter"]
     assert json.loads(rows["patch_size"][0]) == [64, 64, 64]
     assert rows["device"][0] == "auto"

@@ -440,7 +440,7 @@ def test_nothing_that_leaves_a_site_names_a_subject_a_path_or_a_voxel(tmp_path):
     allowed = {
         "protocol", "phase", "settings", "classes", "scans", "steps", "preparation", "device", "versions", "notes",
         "round", "status", "reason", "samples", "loss", "model", "unreadable", "seconds", "validation", "step",
-        "evaluations", "labelled", "voxels", "key", "nonce", "files", "signature",
+        "evaluations", "labelled", "voxels", "key", "masking_key", "nonce", "files", "signature", "masked",
     }  # fmt: skip
     for client, _, reply in loop.log:
         assert client == "remote" or set(reply["output"]) <= allowed
