@@ -345,7 +345,7 @@ class SiteRun:
             item, masked = self._item(values, loss, model)
         except Exception as error:
             # Whatever goes wrong in one round costs this site the round and never the others their run.
-            reason = self.skip(error)
+            reason, loss, samples = self.skip(error), 0.0, 0
         else:
             self.origin.ship(self.folders.transfer, "contribution", item)
         self.offer = RoundOffer(

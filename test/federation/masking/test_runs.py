@@ -281,3 +281,6 @@ def test_what_is_not_finite_costs_its_site_the_round_as_ever(tmp_path, strategy)
     loop = consortium(tmp_path, 4, changes=changes, make_local=lambda: local.create(Broken))
     loop.run()
     assert "local2" in verdicts(loop)[0]["skipped"] and verdicts(loop)[0]["counted"] == ["local0", "local1", "local3"]
+    said = [reply["output"] for client, _, reply in loop.log if client == "local2"]
+    (skipped,) = [offer for offer in said if offer.get("status") == "skipped"]
+    assert (skipped["loss"], skipped["samples"]) == (0, 0), "not in the clear what would have been masked"
