@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from computation.checks import is_digest, is_number, is_text
@@ -46,6 +46,11 @@ class Reader:
     def pop(self, name: str) -> Any:
         """Take a field out as it is; `None` where it is missing."""
         return self._left.pop(name, None)
+
+    def optional(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        """Take a record that `parse` reads, or nothing; errors as for `parse`."""
+        raw = self.pop(name)
+        return None if raw is None else parse(raw)
 
     def constant(self, name: str, wanted: Any) -> None:
         """Insist on one value."""

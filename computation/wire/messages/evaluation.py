@@ -9,7 +9,7 @@ from computation.errors import MessageError
 from computation.wire.messages.base import MOST_GRID, MOST_ROUNDS, MOST_SCANS, is_count, plain
 from computation.wire.reader import Reader
 
-__all__ = ["Evaluation", "optional"]
+__all__ = ["Evaluation"]
 
 _MOST_VOXELS = MOST_GRID * MOST_SCANS
 
@@ -58,9 +58,3 @@ def _row(reader: Reader, name: str) -> tuple[int, ...]:
     value = reader.pop(name)
     fits = isinstance(value, list) and 2 <= len(value) <= 256 and all(is_count(item, _MOST_VOXELS) for item in value)
     return reader.take(name, "a list of voxel counts", fits, tuple(value) if fits else ())
-
-
-def optional(reader: Reader, name: str) -> Evaluation | None:
-    """Take an evaluation, or nothing, out of a message; raises `MessageError`."""
-    raw = reader.pop(name)
-    return None if raw is None else Evaluation.parse(raw)

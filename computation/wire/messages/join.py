@@ -160,7 +160,7 @@ class Plan:
             notes=reader.texts("notes"),
             evaluators=reader.texts("evaluators", MANY),
             batches=reader.wholes_by_name("batches", MOST_ROUNDS, 1),
-            masking=Masking.optional(reader, "masking"),
+            masking=reader.optional("masking", Masking.parse),
             centre=reader.digest_or_empty("centre"),
             keys=reader.digests_by_name("keys"),
             said=reader.digests_by_name("said"),

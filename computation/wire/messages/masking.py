@@ -5,11 +5,11 @@ Keys, shares and seeds are bytes in hexadecimal, each kind of one length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from computation.checks import is_digest, is_text
+from computation.checks import is_text
 from computation.wire.messages.base import MOST_ROUNDS, enveloped, opened
 from computation.wire.reader import MANY, Reader
 
@@ -36,15 +36,11 @@ class Masking:
     weights: dict[str, int]
 
     @classmethod
-    def optional(cls, reader: Reader, name: str) -> Masking | None:
-        """Take one out of a message, or none."""
-        inner = _inner(reader, name)
-        if inner is None:
-            return None
-        record = cls(
-            _hexes(inner, "keys", is_digest, "keys of 32 bytes"), inner.wholes_by_name("weights", MOST_ROUNDS, 1)
-        )
-        inner.end()
+    def parse(cls, raw: Any) -> Masking:
+        """Read it; raises `MessageError`."""
+        reader = Reader("field 'masking'", raw)
+        record = cls(reader.digests_by_name("keys"), reader.wholes_by_name("weights", MOST_ROUNDS, 1))
+        reader.end()
         return record
 
 
@@ -64,15 +60,12 @@ class Masked:
     marks: dict[str, str]
 
     @classmethod
-    def optional(cls, reader: Reader, name: str) -> Masked | None:
-        """Take one out of a message, or none."""
-        inner = _inner(reader, name)
-        if inner is None:
-            return None
-        shares = _hexes(inner, "shares", is_sealed, "sealed shares of 60 bytes")
-        marks = _hexes(inner, "marks", is_digest, "SHA-256 digests")
-        inner.end()
-        return cls(shares, marks)
+    def parse(cls, raw: Any) -> Masked:
+        """Read it; raises `MessageError`."""
+        reader = Reader("field 'masked'", raw)
+        record = cls(_sealed(reader, "shares"), reader.digests_by_name("marks"))
+        reader.end()
+        return record
 
 
 @dataclass(frozen=True)
@@ -141,8 +134,8 @@ class Unmasking:
         record = cls(
             round=reader.whole("round", MOST_ROUNDS, 1),
             model=reader.digest("model"),
-            shares=_hexes(reader, "shares", is_digest, "shares of 32 bytes"),
-            seeds=_hexes(reader, "seeds", is_digest, "seeds of 32 bytes"),
+            shares=reader.digests_by_name("shares"),
+            seeds=reader.digests_by_name("seeds"),
             closed=reader.texts("closed", MANY),
         )
         reader.end()
@@ -158,19 +151,15 @@ def is_arrived(raw: Any) -> bool:
     return isinstance(raw, Mapping) and raw.get("phase") == _PHASE
 
 
-def is_sealed(value: Any) -> bool:
+def _is_sealed(value: Any) -> bool:
     """Tell whether a foreign value has a sealed share's length and digits."""
     return isinstance(value, str) and len(value) == _SEALED and set(value) <= set("0123456789abcdef")
 
 
-def _inner(reader: Reader, name: str) -> Reader | None:
-    raw = reader.pop(name)
-    return None if raw is None else Reader(f"field {name!r}", raw)
-
-
-def _hexes(reader: Reader, name: str, fits: Callable[[Any], bool], wanted: str) -> dict[str, str]:
+def _sealed(reader: Reader, name: str) -> dict[str, str]:
     table = reader.mapping(name, MANY)
-    return reader.take(name, f"an object of {wanted} in hexadecimal", all(map(fits, table.values())), table)
+    wanted = "an object of sealed shares of 60 bytes in hexadecimal"
+    return reader.take(name, wanted, all(map(_is_sealed, table.values())), table)
 
 
 def _tables(reader: Reader, name: str) -> dict[str, dict[str, str]]:
@@ -179,7 +168,7 @@ def _tables(reader: Reader, name: str) -> dict[str, dict[str, str]]:
         isinstance(inner, Mapping)
         and len(inner) <= MANY
         and all(is_text(key, 200) for key in inner)
-        and all(map(is_sealed, inner.values()))
+        and all(map(_is_sealed, inner.values()))
         for inner in table.values()
     )
     return reader.take(name, "an object of sealed shares by site, for each site", fits, table)

@@ -7,7 +7,7 @@ from typing import Any
 
 from computation.errors import MessageError
 from computation.wire.messages.base import MOST_ROUNDS, enveloped, opened
-from computation.wire.messages.evaluation import Evaluation, optional
+from computation.wire.messages.evaluation import Evaluation
 from computation.wire.messages.masking import Masked
 from computation.wire.reader import MANY
 
@@ -96,8 +96,8 @@ class RoundOffer:
             model=reader.digest("model"),
             unreadable=reader.whole("unreadable", MOST_ROUNDS),
             seconds=reader.number("seconds", 0.0),
-            validation=optional(reader, "validation"),
-            masked=Masked.optional(reader, "masked"),
+            validation=reader.optional("validation", Evaluation.parse),
+            masked=reader.optional("masked", Masked.parse),
         )
         reader.end()
         if record.status == "ok" and record.reason == "" and record.samples > 0:
