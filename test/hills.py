@@ -1,40 +1,27 @@
 """A learner whose closed forms are known: plain descent into a bowl of its own, `h (x - target)^2 / 2` a coordinate."""
 
 import numpy as np
+from flat import Flat
 
 from computation.settings import Settings
 from computation.training.trainer import LocalResult
-from computation.wire import payload
 from computation.wire.payload import Manifest
 
 
-class Hill:
+class Hill(Flat):
     """A site's trainer, of `steps` steps a round; two batch-norm statistics may ride behind its parameters."""
 
     def __init__(self, start, target=0.0, steepness=1.0, *, rate=0.1, steps=1, statistics=(), dtype=np.float64):
         size = len(start)
         entries = [("x", (size,)), ("variance", (len(statistics),))][: 1 + bool(statistics)]
-        self.manifest, self.dtype = Manifest(tuple(entries)), np.dtype(dtype)
+        super().__init__(Manifest(tuple(entries)), dtype, [*start, *statistics])
         self.parts = {"parameters": slice(0, size), "statistics": slice(size, None)}
         self.target, self.steepness = np.asarray(target, float), np.asarray(steepness, float)
         self.step_rate, self.steps = rate, steps
         self.settings = Settings(local_steps=steps)
-        self.load_vector(np.array([*start, *statistics], self.dtype))
 
     def rate(self, round):
         return self.step_rate
-
-    def vector(self):
-        return self._values
-
-    def load_vector(self, values):
-        assert values.shape == (self.manifest.size,)
-        assert values.dtype == self.dtype
-        self._values = np.array(values)
-        self._values.flags.writeable = False
-
-    def digest(self):
-        return payload.digest(self.manifest, self._values)
 
     def slope(self, values):
         return self.steepness * (values - self.target)

@@ -3,37 +3,23 @@
 from dataclasses import dataclass
 
 import numpy as np
+from flat import Flat
 
 from computation.training.trainer import Gradient, LocalResult
-from computation.wire import payload
 from computation.wire.payload import Manifest
 from peers.peer import Peer
 
 
-class Quadratic:
+class Quadratic(Flat):
     """Plain gradient descent on `|x - target|^2 / 2`; with a rate of 0 it never moves by itself."""
 
     batches = 1
 
     def __init__(self, start, target=None, rate=0.0, dtype=np.float64):
-        self.dtype = np.dtype(dtype)
-        self.manifest = Manifest((("x", (len(start),)),))
+        super().__init__(Manifest((("x", (len(start),)),)), dtype, start)
         self.target = np.zeros(len(start)) if target is None else np.asarray(target, float)
         self.rate = rate
         self.steps = 0
-        self.load_vector(np.asarray(start, self.dtype))
-
-    def vector(self):
-        return self._values
-
-    def load_vector(self, values):
-        assert values.shape == (self.manifest.size,)
-        assert values.dtype == self.dtype
-        self._values = np.array(values)
-        self._values.flags.writeable = False
-
-    def digest(self):
-        return payload.digest(self.manifest, self._values)
 
     @property
     def parts(self):
