@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.membership import write
+from benchmarks.oasis import ledger
 from computation.model import architecture
 from computation.model.network import MeshNet, build
 from computation.scans.store.opening import open_store
@@ -61,7 +61,7 @@ def main() -> None:
     for name, (count, made) in cases.items():
         rows.append(_row(name, settings, images[:count], labels[:count], made, options))
         print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    write(RESULTS, rows)
+    ledger.append(RESULTS, rows)
 
 
 def _people(side: int, count: int) -> tuple[Tensor, Tensor]:

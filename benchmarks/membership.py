@@ -15,7 +15,6 @@ table and adds its rows to benchmarks/results/membership.csv. An area of 0.5 is 
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.oasis import ledger
 from computation.model import architecture, vector
 from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         people = _people(Path(folder), options.spacing)
     rows = [_row(people, options, noise) for noise in (0.0, *options.dp)]
-    write(RESULTS, rows)
+    ledger.append(RESULTS, rows)
 
 
 def _people(folder: Path, spacing: float) -> list[Person]:
@@ -173,17 +173,6 @@ def _epsilon(noise: float, rounds: int) -> str:
     from computation.training.privacy.accountant import epsilon
 
     return f"{epsilon(noise, DRAWN / (PEOPLE // 2), rounds, 1e-5):.1f}"
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a table, which is made with their names where there is none."""
-    path.parent.mkdir(exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
-        if new:
-            table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

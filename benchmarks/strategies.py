@@ -8,7 +8,6 @@ benchmarks/results/strategies.csv. The demo's sites are alike, so what corrects 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import runpy
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.oasis import ledger
 from benchmarks.oasis.options import commit
 from computation.training.metrics import mean
 from sqlite_fixtures.build import Subjects, build
@@ -57,7 +57,7 @@ def main() -> None:
         for name in options.strategies:
             row = _row(Path(folder), made, name, options, changed)
             print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-            _append(row)
+            ledger.append(RESULTS, [row])
 
 
 def _row(
@@ -82,15 +82,6 @@ def _row(
         "load": round(os.getloadavg()[0], 1),
         "commit": commit(),
     }
-
-
-def _append(row: dict[str, Any]) -> None:
-    there = RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if not there:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":
