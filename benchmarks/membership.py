@@ -30,6 +30,8 @@ from computation.scans.store.opening import open_store
 from computation.settings import Settings, parse
 from computation.training import loss
 from computation.training.learner import Learner
+from computation.training.privacy.accountant import epsilon
+from computation.training.privacy.mechanism import bounded
 from sqlite_fixtures.build import Subjects, build
 
 PEOPLE, DRAWN = 16, 4
@@ -116,8 +118,6 @@ def _mean(learner: Learner, members: list[Person], chance: np.random.Generator) 
 
 def _private(learner: Learner, members: list[Person], chance: np.random.Generator, noise: float) -> Floats:
     """Return the noisy mean of a Poisson draw, with a public divisor."""
-    from computation.training.privacy.mechanism import bounded
-
     drawn = np.flatnonzero(chance.random(len(members)) < DRAWN / len(members))
     total = noise * chance.normal(size=learner.manifest.size)
     for place in drawn:
@@ -170,8 +170,6 @@ def _spread(scores: Floats, inside: NDArray[np.bool_]) -> float:
 def _epsilon(noise: float, rounds: int) -> str:
     if not noise:
         return "none"
-    from computation.training.privacy.accountant import epsilon
-
     return f"{epsilon(noise, DRAWN / (PEOPLE // 2), rounds, 1e-5):.1f}"
 
 
