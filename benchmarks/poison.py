@@ -1,4 +1,4 @@
-"""A trainer that is the product's at every site but one, which sends poison; for `attacks` and for the tests.
+"""A trainer that is the product's at every site but one, which sends poison; for `attacks`, `screened` and the tests.
 
 The attacker knows what the honest sites offer in the same round, as no site of a run does: the sites' trainers are in
 one process, and the attacker's is the last to be called.
@@ -6,7 +6,7 @@ one process, and the attacker's is the last to be called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from computation.scans.drawing.sampling import Batch
 from computation.training.trainer import Correction, Gradient, LocalResult, Trainer
 from computation.wire.payload import Vector
 
-__all__ = ["ATTACKER", "ATTACKS", "poisoned"]
+__all__ = ["ATTACKER", "ATTACKS", "Seen", "little", "poisoned"]
 
 ATTACKER = "local3"
 
@@ -64,8 +64,10 @@ def _once(factor: float) -> Attack:
     return lambda seen: _always(factor if seen.round == 10 else 1)(seen)
 
 
-def _little(seen: Seen) -> NDArray[np.float64]:
-    return np.mean(seen.others, axis=0) - _LITTLE * np.std(seen.others, axis=0)
+def little(others: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return what is as far from the mean of the others as an honest site might be."""
+    away: NDArray[np.float64] = np.mean(others, axis=0) - _LITTLE * np.std(others, axis=0)
+    return away
 
 
 #: What is offered instead of honest values: of a gradient, or under federated averaging of a model.
@@ -81,7 +83,7 @@ ATTACKS: dict[str, Attack] = {
     "zeros": _always(0),
     "stale": lambda seen: seen.first,
     # Baruch et al. 2019, arXiv 1902.06156: as far from the mean as honest sites are.
-    "ALIE": _little,
+    "ALIE": lambda seen: little(seen.others),
     # Xie et al. 2020, arXiv 1903.03936.
     "inner product": lambda seen: seen.origin - _TURNED * (np.mean(seen.others, axis=0) - seen.origin),
     # Karimireddy et al. 2022, arXiv 2006.09365: always the same honest site's, so that it counts twice.

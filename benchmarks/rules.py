@@ -19,6 +19,7 @@ from statistics import fmean, median
 import numpy as np
 
 from benchmarks.oasis.options import commit
+from benchmarks.poison import little
 from computation.settings import RULES
 from computation.strategies.average import weighted_mean
 from computation.strategies.rules import Rule
@@ -36,16 +37,6 @@ RESULTS = Path(__file__).parent / "results" / "rules.csv"
 
 Attack = Callable[[Array], Array]
 
-
-def alie(honest: Array) -> Array:
-    """Baruch et al. 2019, arXiv 1902.06156: so far from the mean that an honest one might be; 1.5 as commonly taken.
-
-    With so few sites the reach that the paper computes is none.
-    """
-    away: Array = honest.mean(axis=0) - 1.5 * honest.std(axis=0)
-    return away
-
-
 #: What a false site sends, from what the honest ones do.
 ATTACKS: dict[str, Attack] = {
     "none": lambda honest: honest[0],
@@ -53,7 +44,8 @@ ATTACKS: dict[str, Attack] = {
     "flip x1": lambda honest: -honest[0],
     "flip x10": lambda honest: -10 * honest[0],
     "zeros": lambda honest: honest[0] * 0,
-    "ALIE": alie,
+    # Baruch et al. 2019, arXiv 1902.06156.
+    "ALIE": lambda honest: little(list(honest)),
     # Xie et al. 2020, arXiv 1903.03936, the small one and the one that turns a plain mean round.
     "inner product 0.5": lambda honest: -0.5 * honest.mean(axis=0),
     "inner product 10": lambda honest: -10 * honest.mean(axis=0),
