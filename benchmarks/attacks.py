@@ -90,11 +90,9 @@ def _row(
         "min_scans": 1,
         **STRATEGIES[strategy], **({"epochs": options.epochs} if options.epochs else {}), **ARMS[arm],
     }  # fmt: skip
-    # The laws' own loop: the platform's message path in one process.
-    loopback = runpy.run_path(str(Path(__file__).parents[1] / "test" / "loopback.py"))["Loopback"]
     with tempfile.TemporaryDirectory(dir=folder) as root:
         trainer = poisoned(attack, ATTACKER)
-        loop = loopback(Path(root), dict.fromkeys(SITES, settings), made, make_local=lambda: local.create(trainer))
+        loop = loopback()(Path(root), dict.fromkeys(SITES, settings), made, make_local=lambda: local.create(trainer))
         with redirect_stderr(StringIO()):
             try:
                 final = loop.run(most=100_000)
@@ -103,7 +101,7 @@ def _row(
                 final = {}
         journal = [json.loads(line) for line in (loop.folder("output", "remote") / "journal.jsonl").open()]
     done = [entry for entry in journal if entry["event"] == "round"]
-    honest = [_foreground(final["dice"][site]) for site in SITES if site != ATTACKER] if final else [0.0]
+    honest = [foreground(final["dice"][site]) for site in SITES if site != ATTACKER] if final else [0.0]
     return {
         "strategy": strategy,
         "attack": attack,
@@ -137,7 +135,13 @@ def _row(
     }
 
 
-def _foreground(dice: dict[str, float | None]) -> float | None:
+def loopback() -> Any:
+    """Return the laws' own loop: the platform's message path in one process."""
+    return runpy.run_path(str(Path(__file__).parents[1] / "test" / "loopback.py"))["Loopback"]
+
+
+def foreground(dice: dict[str, float | None]) -> float | None:
+    """Return the mean Dice of all classes but the background."""
     return mean([value for name, value in dice.items() if name != "background"])
 
 

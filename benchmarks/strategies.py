@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import runpy
 import tempfile
 import time
 from contextlib import redirect_stderr
@@ -20,9 +19,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.attacks import foreground, loopback
 from benchmarks.oasis import ledger
 from benchmarks.oasis.options import commit
-from computation.training.metrics import mean
 from sqlite_fixtures.build import Subjects, build
 
 SITES = tuple(f"local{number}" for number in range(4))
@@ -68,16 +67,14 @@ def _row(
         "model": "meshnet-10x5", "patch_size": options.patch, "validate_every": 10**6, "seed": 1, "min_scans": 1,
         "data": ["site.db"], **STRATEGIES[name], **changed,
     }  # fmt: skip
-    loopback = runpy.run_path(str(Path(__file__).parents[1] / "test" / "loopback.py"))["Loopback"]
-    began = time.monotonic()
+    loop, began = loopback(), time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder) as root, redirect_stderr(StringIO()):
-        final = loopback(Path(root), dict.fromkeys(SITES, settings), made).run(most=100_000)
-    dice = [value for tissue, value in final["dice"]["pooled"].items() if tissue != "background"]
+        final = loop(Path(root), dict.fromkeys(SITES, settings), made).run(most=100_000)
     return {
         "strategy": name,
         "changed": " ".join(f"{key}={value}" for key, value in changed.items()),
         "rounds": final["rounds"],
-        "foreground_dice": round(mean(dice) or 0.0, 4),
+        "foreground_dice": round(foreground(final["dice"]["pooled"]) or 0.0, 4),
         "seconds": round(time.monotonic() - began, 1),
         "load": round(os.getloadavg()[0], 1),
         "commit": commit(),
