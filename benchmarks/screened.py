@@ -117,7 +117,7 @@ def _rows(options: argparse.Namespace, work: Path, effect: str, strategy: str) -
             watch=Watch(f"{effect} {strategy}"),
         )
         cases = [Case(attack) for attack in ATTACKS if attack not in ELSEWHERE]
-        _train(training, options.rounds, cases)
+        _train(training, cases)
     finally:
         bench.close()
     found = [_row(effect, strategy, case) for case in cases]
@@ -126,22 +126,15 @@ def _rows(options: argparse.Namespace, work: Path, effect: str, strategy: str) -
     return found
 
 
-def _train(training: arms.Training, rounds: int, cases: Sequence[Case]) -> None:
+def _train(training: arms.Training, cases: Sequence[Case]) -> None:
     """Train honestly, and screen every case on what is offered."""
     settings = training.settings()
-    portion, strategy = training.portions(settings), named(settings)
+    strategy, rounds = named(settings), training.rounds(settings)
     with ExitStack() as opened:
-        trainers = {
-            site: arms.opened_trainer(training, settings, rounds, site, portion[site], opened) for site in SITES
-        }
+        trainers = arms.opened_trainers(training, settings, opened)
         learner = trainers[SITES[0]]
-        for trainer in trainers.values():
-            trainer.load_vector(learner.vector())
         for number in range(1, rounds + 1):
-            origin, offers = strategy.origin(learner), []
-            for site, trainer in trainers.items():
-                values, loss, _ = strategy.contribute(trainer, number)
-                offers.append(Contribution(site, number, learner.digest(), trainer.samples, loss, values))
+            origin, offers = strategy.origin(learner), arms.offered(trainers, strategy, number)
             for case in cases:
                 case.screen(offers, origin, learner.parts)
             combined = strategy.combine(offers)

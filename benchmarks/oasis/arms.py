@@ -33,7 +33,7 @@ from computation.model import architecture, network
 from computation.scans.store.opening import Store
 from computation.scans.store.records import Scan
 from computation.settings import Settings, parse
-from computation.strategies import Contribution, Ground, named
+from computation.strategies import Contribution, Ground, Strategy, named
 from computation.training import inference
 from computation.training.metrics import mean
 from computation.training.privacy import accountant, mechanism
@@ -122,12 +122,10 @@ def private(training: Training, epsilon: float) -> list[Outcome]:
 
 def federated(training: Training, settings: Settings) -> list[Outcome]:
     """Drive the product's strategy and trainers; every site ends with the same model, so one is tested."""
-    rounds, portion = training.rounds(settings), training.portions(settings)
+    rounds = training.rounds(settings)
     with ExitStack() as opened:
-        trainers = {site: opened_trainer(training, settings, rounds, site, portion[site], opened) for site in SITES}
+        trainers = opened_trainers(training, settings, opened)
         learner = trainers[SITES[0]]
-        for trainer in trainers.values():
-            trainer.load_vector(learner.vector())
         screened, found = screening.State(), list[screening.Finding]()
         training.watch.start()
         for number in range(1, rounds + 1):
@@ -151,17 +149,23 @@ def _round(
 ) -> tuple[float, screening.Screened]:
     strategy, learner = named(settings), trainers[SITES[0]]
     origin = strategy.origin(learner)
-    offers = []
-    for site, trainer in trainers.items():
-        values, loss, samples = strategy.contribute(trainer, number)
-        # The rule of the product's centre.
-        weight = {"scans": trainer.samples, "samples": samples, "equal": 1}[settings.weighting]
-        offers.append(Contribution(site, number, trainer.digest(), weight, loss, values))
+    offers = offered(trainers, strategy, number)
     done = screening.screen(offers, origin, learner.parts, state, screening.Bounds.of(settings))
     combined = strategy.combine(done.kept, Ground(origin, learner.parts, len(done.refused)))
     for trainer in trainers.values():
         strategy.apply(trainer, combined)
     return combined.loss, done
+
+
+def offered(trainers: dict[str, Trainer], strategy: Strategy, number: int) -> list[Contribution]:
+    """Return what each site offers in a round."""
+    offers = []
+    for site, trainer in trainers.items():
+        values, loss, samples = strategy.contribute(trainer, number)
+        # The rule of the product's centre.
+        weight = {"scans": trainer.samples, "samples": samples, "equal": 1}[trainer.settings.weighting]
+        offers.append(Contribution(site, number, trainer.digest(), weight, loss, values))
+    return offers
 
 
 def pooled(training: Training) -> list[Outcome]:
@@ -184,7 +188,7 @@ def _alone(training: Training, site: str, work: Sequence[str] = SITES) -> Outcom
     settings = training.settings(strategy="gradient-mean")
     rounds, portion = training.rounds(settings), training.portions(settings)
     with ExitStack() as opened:
-        trainer = opened_trainer(training, settings, rounds, site, sum(portion[one] for one in work), opened)
+        trainer = _trainer(training, settings, rounds, site, sum(portion[one] for one in work), opened)
         training.watch.start()
         for number in range(1, rounds + 1):
             gradient = trainer.gradient(number)
@@ -194,7 +198,16 @@ def _alone(training: Training, site: str, work: Sequence[str] = SITES) -> Outcom
     return _outcome("" if site == _POOLED else site, trainer, spent, rounds, rounds, 0, 0)
 
 
-def opened_trainer(
+def opened_trainers(training: Training, settings: Settings, opened: ExitStack) -> dict[str, Trainer]:
+    """Return each site's trainer, all with the same model."""
+    rounds, portion = training.rounds(settings), training.portions(settings)
+    trainers = {site: _trainer(training, settings, rounds, site, portion[site], opened) for site in SITES}
+    for trainer in trainers.values():
+        trainer.load_vector(trainers[SITES[0]].vector())
+    return trainers
+
+
+def _trainer(
     training: Training, settings: Settings, rounds: int, site: str, batches: int, opened: ExitStack
 ) -> Trainer:
     store = training.bench.pooled if site == _POOLED else training.bench.sites[site]
