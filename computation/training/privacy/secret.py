@@ -109,6 +109,7 @@ class Secret:
     def _note(self, round: int, told: str) -> None:
         line = f"{'' if not self._torn else chr(10)}{round} {told}\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._torn = True  # a full disk may take half of it, and the site goes on with the next round
         with os.fdopen(os.open(self._folder / _BOOK, flags, 0o600), "ab") as file:
             file.write(line.encode("ascii"))
         self._answered[round], self._torn = told, False

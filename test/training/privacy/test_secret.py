@@ -3,6 +3,7 @@
 import stat
 
 import pytest
+from full_disk import small_files
 
 from computation.errors import MeshNetError, PrivacyError, ResumeError
 from computation.training.privacy.secret import Secret
@@ -40,6 +41,17 @@ def test_a_line_that_was_cut_off_was_never_acted_upon(tmp_path):
     for round, other in ((1, "B"), (2, "A")):
         with pytest.raises(PrivacyError):
             last.use(round, other)
+
+
+def test_a_line_of_which_a_full_disk_took_half_hides_no_later_one(tmp_path):
+    """The site skips the round and goes on; whoever restarts it later gets no second answer."""
+    ours = Secret(tmp_path)
+    ours.use(1, "A")
+    with small_files((tmp_path / "privacy.log").stat().st_size + 10), pytest.raises(OSError, match="too large"):
+        ours.use(2, "A")
+    ours.use(3, "A")
+    with pytest.raises(PrivacyError):
+        Secret(tmp_path, resumed=True).use(3, "B")
 
 
 def test_a_run_that_goes_on_without_its_secret_ends(tmp_path):
