@@ -53,8 +53,11 @@ class Secret:
     def _held(self, resumed: bool) -> bytes:
         path = self._folder / _KEY
         if not resumed:
-            with suppress(FileExistsError):
-                _make(path)
+            try:
+                with suppress(FileExistsError):
+                    _make(path)
+            except OSError as error:
+                raise MeshNetError(unwritable("output"), str(error)) from error
         try:
             with plain(path) as file:
                 key = file.read(_SIZE + 1)

@@ -71,3 +71,9 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "privacy.key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ResumeError):
         Secret(tmp_path)
+
+
+def test_a_full_disk_keeps_no_half_of_a_secret(tmp_path):
+    with small_files(10), pytest.raises(MeshNetError, match="output folder is full"):
+        Secret(tmp_path)
+    assert len(Secret(tmp_path).key) == 32
