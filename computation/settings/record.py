@@ -33,7 +33,7 @@ MODELS = (
     "meshnet-11x26",
 )
 
-#: Rules by which contributions become one; `computation.strategies.rules` holds one file for each.
+#: Rules by which contributions become one; `computation.strategies.rules` holds them.
 RULES = ("mean", "median", "trimmed-mean", "geometric-median", "centred-clipping", "krum", "multi-krum")
 
 #: The largest count that any whole-number setting may have: anything above is a typing error.

@@ -56,7 +56,7 @@ class Combined:
     sites : tuple of str
         Who is in it, sorted.
     loss : float
-        Weighted mean loss.
+        Weighted mean loss, or the median one where each site has one voice.
     values : numpy.ndarray
         Flat vector in the manifest's order and the contributions' dtype.
     clipped : tuple of str

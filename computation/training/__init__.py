@@ -1,1 +1,1 @@
-"""One site's learning: loss, optimiser, schedule, metrics, learner, trainer, inference and checkpoints."""
+"""One site's learning: loss, optimiser, schedule, metrics, learner, trainer, inference, checkpoints and privacy."""
