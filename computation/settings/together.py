@@ -31,7 +31,7 @@ _SCAFFOLDS = {
 
 def _check_strategy(settings: Settings) -> None:
     for name, strategies in _ONLY_UNDER.items():
-        value, usual = getattr(settings, name), getattr(Settings(), name)
+        value, usual = getattr(settings, name), getattr(Settings, name)
         if value != usual and settings.strategy not in strategies:
             raise SettingsError(
                 f"setting {name!r} is {value:g} and has no effect with strategy {settings.strategy!r}; "
@@ -59,7 +59,7 @@ def _check_rule(settings: Settings) -> None:
         raise SettingsError(
             "setting 'mixing_neighbours' is true with rule 'mean', which is moved even so; wanted another 'rule'"
         )
-    if settings.byzantine != Settings().byzantine and not settings.one_voice:
+    if settings.byzantine != Settings.byzantine and not settings.one_voice:
         raise SettingsError(
             f"setting 'byzantine' is {settings.byzantine} and has no effect with rule 'mean'; wanted another 'rule'"
         )
