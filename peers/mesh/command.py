@@ -182,7 +182,8 @@ def _requester(options: argparse.Namespace) -> None:
     from peers.mesh.keys import Known, pair
     from peers.mesh.node import Member
     from peers.mesh.offers import Criteria, Offer
-    from peers.mesh.requester import Requester, Task
+    from peers.mesh.requester import Requester
+    from peers.mesh.task import Task
     from peers.mesh.wish import settled
 
     port = post.checked(options.port)

@@ -1,13 +1,11 @@
 """A requester: it settles what it wants, finds and reserves providers, gives them their data, and comes for the result.
 
-Everything that is needed to come back later lies in its folder: `task.json`, readable by its owner alone.
+Everything that is needed to come back later lies in its folder; see `peers.mesh.task`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,73 +17,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from computation.checks import parse_json
-from computation.errors import MessageError, PayloadError, PeersError, public_text
+from computation.errors import MessageError, PayloadError, PeersError
 from computation.files import replacing
-from computation.tracking.journal import Journal
 from computation.wire.payload import Vector
-from computation.wire.reader import Reader
 from peers import message
 from peers.learners import ModuleLearner
 from peers.mesh import data, gate, metrics, models, page
+from peers.mesh.diary import Diary, duration
 from peers.mesh.models import Model
 from peers.mesh.node import Member
 from peers.mesh.offers import Criteria, Offer
 from peers.mesh.search import Found, commonest, search
+from peers.mesh.task import Task
 from peers.mesh.wish import Wish
 from peers.mesh.work import LEADER
 
-__all__ = ["Requester", "Task"]
+__all__ = ["Requester"]
 
 _POLL = 1.0
 #: Seconds that providers have to fetch their data.
 _FETCHING = 3600.0
 _ENVELOPE = message.LONGEST_HEAD + 65_536
 _BATCH = 256
-#: Cycles that a task can have: a million epochs, a million means in each.
-_MOST_CYCLES = 10**12
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task that has begun: enough to come back for its result.
-
-    Attributes
-    ----------
-    name : str
-        Its own.
-    wish : Wish
-        What was asked for.
-    workers : tuple of (str, str, str)
-        Name, address and key of each provider, the leader first.
-    """
-
-    name: str
-    wish: Wish
-    workers: tuple[tuple[str, str, str], ...]
-
-    @classmethod
-    def read(cls, folder: Path) -> Task:
-        """Read it from a requester's folder.
-
-        Raises
-        ------
-        PeersError
-            If there is none.
-        """
-        try:
-            found = parse_json((folder / "task.json").read_bytes())
-            return cls(found["name"], Wish(**found["wish"]), tuple((a, b, c) for a, b, c in found["workers"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PeersError("there is no task here to come back for; wanted the folder of one", str(error)) from error
-
-    def write(self, folder: Path) -> None:
-        """Write it."""
-        text = json.dumps({"name": self.name, "wish": self.wish.as_json(), "workers": self.workers})
-        with replacing(folder / "task.json") as partial:
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
 
 
 @dataclass
@@ -127,13 +80,9 @@ class Requester:
         patience: float = 60.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._member, self._folder, self._say = member, folder, told
-        self._journal, self._cycles = Journal(folder / "journal.jsonl"), dict[str, int]()
+        self._member, self._folder, self._diary = member, folder, Diary(folder, told)
+        self._told = self._diary.tell
         self._host, self._port, self._strict, self._patience = host, port, strict, patience
-
-    def _told(self, text: str) -> None:
-        self._journal.write("told", text=text)
-        self._say(text)
 
     def begin(self, source: Path, wish: Wish, criteria: Criteria, share: bool) -> Task:
         """Find providers, give them their parts, and return when all learn.
@@ -165,7 +114,7 @@ class Requester:
             workers = self._started(name, wish, reserved, accounts, size)
             task = Task(name, wish, workers)
             task.write(self._folder)
-            self._journal.write("task", task=name, workers=[one for one, _, _ in workers], **wish.as_json())
+            self._diary.write("task", task=name, workers=[one for one, _, _ in workers], **wish.as_json())
             self._await_fetched(task)
         return task
 
@@ -304,21 +253,8 @@ class Requester:
         longest = _ENVELOPE + (message.longest(*self._shape(task)) if step == "result" else 0)
         answer = self._ask(address, key.encode(), {"task": task.name, "step": step}, longest)
         if answer is not None and answer.metrics:
-            self._note(worker[0], answer)
+            self._diary.note(worker[0], answer.metrics, answer.seconds)
         return answer
-
-    def _note(self, provider: str, answer: Any) -> None:
-        """Write down how far a provider is, once for each cycle; of what is no such message nothing."""
-        try:
-            reader = Reader(f"the progress of {provider}", parse_json(answer.metrics))
-            cycle, loss = reader.whole("cycle", _MOST_CYCLES), reader.number_or_null("loss")
-            reader.end()
-        except (ValueError, MessageError) as error:
-            self._told(f"what {provider} says of its progress cannot be: {public_text(error)}")
-            return
-        if cycle > self._cycles.get(provider, 0):
-            self._cycles[provider] = cycle
-            self._journal.write("cycle", provider=provider, cycle=cycle, loss=loss, seconds=_duration(answer.seconds))
 
     def _learner(self, task: Task) -> ModuleLearner:
         asked = models.model(task.wish.model, task.wish.configuration)
@@ -349,7 +285,7 @@ class Requester:
                     and state.status == "complete"
                     and (values := self._values(task, worker)) is not None
                 ):
-                    return self._kept(task, source, values, _duration(state.seconds))
+                    return self._kept(task, source, values, duration(state.seconds))
             there = [state for state in states.values() if state is not None]
             heard = time.monotonic() if there else heard
             at_work = any(state.status in ("fetching", "learning") for state in there)
@@ -391,14 +327,9 @@ class Requester:
         found = evaluate(asked, learner, data.part(source, "test"), seconds)
         with replacing(self._folder / "metrics.json") as partial:
             partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        self._journal.write("result", **found)
+        self._diary.write("result", **found)
         page.write(self._folder, found)
         return found
-
-
-def _duration(seconds: float) -> float:
-    """Return what a provider says of its time; of what is no time 0."""
-    return seconds if 0 <= seconds < math.inf else 0.0
 
 
 @torch.inference_mode()

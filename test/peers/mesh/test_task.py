@@ -3,15 +3,15 @@
 import json
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from meshes import SMALL, pictures
 
 from computation.errors import PeersError
+from peers.mesh.diary import Diary, duration
 from peers.mesh.offers import Criteria
-from peers.mesh.requester import Task, _duration
+from peers.mesh.task import Task
 from peers.mesh.wish import settled
 
 
@@ -257,13 +257,13 @@ def test_a_result_of_nan_or_of_another_model_is_none(mesh, tmp_path):
 @pytest.mark.parametrize(
     "said", ['{"cycle": -1, "loss": 0}', '{"cycle": 1, "loss": NaN}', "[]", '{"cycle": 1, "loss": "low"}', "["]
 )
-def test_what_a_provider_says_of_its_progress_and_is_none_is_told_and_not_written_down(mesh, tmp_path, said):
-    requester = mesh.requester(mesh.contact(mesh.bootstrap()))
-    requester._note("provider1", SimpleNamespace(metrics=said, seconds=1.0))
-    assert "progress" in mesh.told[-1]
-    journal = [json.loads(line) for line in (tmp_path / "requester1-task" / "journal.jsonl").open()]
+def test_what_a_provider_says_of_its_progress_and_is_none_is_told_and_not_written_down(tmp_path, said):
+    told = []
+    Diary(tmp_path, told.append).note("provider1", said, 1.0)
+    assert "progress" in told[-1]
+    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").open()]
     assert [one["event"] for one in journal] == ["told"]
 
 
 def test_a_time_that_is_none_never_comes_into_the_results():
-    assert [_duration(one) for one in (2.5, -1.0, float("nan"), float("inf"))] == [2.5, 0, 0, 0]
+    assert [duration(one) for one in (2.5, -1.0, float("nan"), float("inf"))] == [2.5, 0, 0, 0]
