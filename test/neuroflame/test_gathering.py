@@ -59,7 +59,7 @@ def test_the_last_answer_wakes_who_waits():
     assert set(gathering.wait(never)) == {"a"}
 
 
-def test_a_network_that_is_gone_for_six_minutes_ends_no_run(clock, tmp_path):
+def test_a_network_that_is_gone_for_six_minutes_ends_no_run(clock):
     gathering = Gathering(["a", "b"], Timing(), clock)
     gathering.heard("a")
     gathering.put("b", Packet(1))
