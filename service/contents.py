@@ -49,7 +49,7 @@ def check_announced(run: Run, step: Step, name: str, size: int) -> None:
 
 
 def check(run: Run, step: Step, site: str, offer: Offer, files: Mapping[str, bytes], signed: Mapping[str, str]) -> None:
-    """Hold the files that came with a message against it, and against the digests of them that it signs.
+    """Hold the files that came with a message against it, and a round's against the digest that it signs.
 
     Raises
     ------
