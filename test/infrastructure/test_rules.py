@@ -7,8 +7,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_files_are_formatted_and_valid(terraform):
-    terraform.run("fmt", "-check", "-recursive")
-    terraform.run("validate")
+    assert terraform.run("fmt", "-check", "-recursive").stdout == ""
+    assert "Success!" in terraform.run("validate").stdout
 
 
 def test_rules_hold(terraform):

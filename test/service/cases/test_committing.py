@@ -99,6 +99,8 @@ def test_a_deadline_is_the_servers_and_exact(desk, opened):
         Conflict,
         lambda: committing.reserve(desk, opened.sites[1].who, opened.run, 1, FILE, 9, "0" * 64),
     )
+    assert [one.site for one in desk.store.updates(opened.run, 1)] == ["local0"]
+    assert desk.store.uploads(opened.run, 1) == ()
 
 
 def test_nothing_is_committed_while_paused_or_after_an_abort(desk, opened):
@@ -108,6 +110,7 @@ def test_nothing_is_committed_while_paused_or_after_an_abort(desk, opened):
     opened.sites[0].commit(1)
     coordinator.abort(desk, ANNA, opened.run)
     refused("run_ended", Gone, lambda: opened.sites[1].commit(1))
+    assert [one.site for one in desk.store.updates(opened.run, 1)] == ["local0"]
 
 
 def test_who_is_no_site_of_the_run_commits_nothing(desk, opened):
@@ -115,6 +118,7 @@ def test_who_is_no_site_of_the_run_commits_nothing(desk, opened):
     refused("run", Unknown, lambda: committing.commit(desk, EVE, opened.run, 1, content))
     refused("not_site", Forbidden, lambda: committing.commit(desk, ANNA, opened.run, 1, content))
     refused("not_site", Forbidden, lambda: committing.commit(desk, ROOT, opened.run, 1, content))
+    assert desk.store.updates(opened.run, 1) == ()
 
 
 def test_a_site_answers_the_last_result_and_no_other(desk, opened):
@@ -169,6 +173,7 @@ def test_another_sites_upload_is_none_of_its_business(desk, opened):
     for id in ("", "x", upload.id[:-1] + "x", None, 5, "../x"):
         wanted = Content(content.message, content.base, uploads=[id])
         refused("upload", Unknown, lambda wanted=wanted: committing.commit(desk, one.who, opened.run, 1, wanted))
+    assert desk.store.updates(opened.run, 1) == ()
 
 
 def test_bytes_that_were_changed_where_they_lie_are_found(desk, opened):
@@ -184,6 +189,7 @@ def test_bytes_that_were_changed_where_they_lie_are_found(desk, opened):
     desk.blobs.write(upload.file.key, data + b"x")
     wanted = Content(content.message, content.base, uploads=[upload.id])
     refused("not_uploaded", Conflict, lambda: committing.commit(desk, one.who, opened.run, 1, wanted))
+    assert desk.store.updates(opened.run, 1) == ()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +268,7 @@ def test_a_payload_of_another_place_is_refused(desk, opened, changes):
     one = opened.sites[0]
     data = one.payload(reading.step(desk, ROOT, opened.run), one.values(1), **changes)
     refused("payload", Malformed, lambda: one.commit(1, data=data))
+    assert desk.store.updates(opened.run, 1) == ()
 
 
 def test_a_payload_of_another_type_or_length_is_refused(desk, opened):
@@ -392,8 +399,9 @@ def test_files_belong_to_the_message(desk, opened):
     assert committing.commit(desk, one.who, opened.run, 1, Content(skipped, content.base))[1]
 
 
-def test_a_message_is_no_place_for_tensors(opened):
+def test_a_message_is_no_place_for_tensors(desk, opened):
     refused("message", TooLarge, lambda: opened.sites[0].commit(1, reason="x" * committing.MOST_MESSAGE))
+    assert desk.store.updates(opened.run, 1) == ()
 
 
 def test_files_are_few_and_each_has_a_name_of_its_own(desk, opened):
@@ -409,6 +417,7 @@ def test_files_are_few_and_each_has_a_name_of_its_own(desk, opened):
 def test_a_large_file_does_not_come_inline(desk, opened):
     content = Content(opened.sites[0].content(1).message, opened.base, inline={FILE: b"x" * (2**20 + 1)})
     refused("inline", TooLarge, lambda: committing.commit(desk, opened.sites[0].who, opened.run, 1, content))
+    assert desk.store.updates(opened.run, 1) == ()
 
 
 # The join.

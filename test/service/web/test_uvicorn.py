@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 import uvicorn
+import waiting
 
 #: Nothing here depends on the store.
 pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -79,11 +80,9 @@ def test_what_is_no_request_is_refused_and_the_next_one_is_served(house, served,
     assert httpx.get(f"http://127.0.0.1:{served}/healthz").json() == {"status": "ok"}
 
 
-def _waits(house, count):
-    until = time.monotonic() + 15  # less than what is waited for, which would end by itself
-    while house.app.state.waiting._count != count:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+def waits(house, count):
+    """Tell whether so many wait, in less than what they wait for, which would end by itself."""
+    return waiting.until(lambda: house.app.state.waiting._count == count, seconds=15)
 
 
 @pytest.mark.parametrize("path", ["rounds/0/result?wait=25", "events/stream"])
@@ -92,22 +91,22 @@ def test_who_goes_while_waiting_is_not_waited_for(house, served, run, path):
     for _ in range(5):
         connections.append(socket.create_connection(("127.0.0.1", served), 30))
         connections[-1].sendall(head(house, "GET", f"/v1/runs/{run}/{path}", name="north"))
-    _waits(house, 5)
+    assert waits(house, 5)
     for connection in connections:
         connection.close()
-    _waits(house, 0)
+    assert waits(house, 0)
 
 
 @pytest.mark.parametrize("path", ["rounds/0/result?wait=25", "events/stream"])
 def test_a_server_that_ends_does_not_wait_for_those_who_wait(house, server, served, run, path):
     with socket.create_connection(("127.0.0.1", served), 30) as connection:
         connection.sendall(head(house, "GET", f"/v1/runs/{run}/{path}", name="north"))
-        _waits(house, 1)
+        assert waits(house, 1)
         ending, thread = server
         ending.should_exit = True
         thread.join(15)
         assert not thread.is_alive()
-    _waits(house, 0)
+    assert waits(house, 0)
 
 
 def test_many_sites_are_served_at_once(house, served, run):
