@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from computation.checks import parse_json
 from computation.errors import MessageError, public_text
-from computation.tracking.journal import Journal
+from computation.tracking.journal import Entry, Journal, read
 from computation.wire.reader import Reader
+from peers.mesh.task import Task
 
-__all__ = ["Diary", "duration"]
+__all__ = ["Diary", "cycles", "duration"]
 
+_BEGUN, _CYCLE = "task", "cycle"
 #: Cycles that a task can have: a million epochs, a million means in each.
 _MOST_CYCLES = 10**12
 
 
 class Diary:
-    """A requester's journal.
+    """A requester's journal; one that comes back for its task goes on with it.
 
     Parameters
     ----------
     folder : Path
-        Gets `journal.jsonl`.
+        Of its `journal.jsonl`.
     say : callable
         Hears what is told.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._journal, self._say = Journal(folder / "journal.jsonl"), say
-        self._cycles: dict[str, int] = {}
+        self._cycles: dict[str, int] = {entry["provider"]: entry["cycle"] for entry in cycles(read(self._journal.path))}
+
+    def begin(self, task: Task) -> None:
+        """Write down that a task has begun; cycles of one before it count no more."""
+        self._cycles.clear()
+        self.write(_BEGUN, task=task.name, workers=[name for name, _, _ in task.workers], **task.wish.as_json())
 
     def write(self, event: str, **details: Any) -> None:
         """Write down what happened."""
@@ -53,7 +60,13 @@ class Diary:
             return
         if cycle > self._cycles.get(provider, 0):
             self._cycles[provider] = cycle
-            self._journal.write("cycle", provider=provider, cycle=cycle, loss=loss, seconds=duration(seconds))
+            self._journal.write(_CYCLE, provider=provider, cycle=cycle, loss=loss, seconds=duration(seconds))
+
+
+def cycles(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the cycles of the latest task in a journal."""
+    begun = max((place for place, entry in enumerate(entries) if entry["event"] == _BEGUN), default=0)
+    return [entry for entry in entries[begun:] if entry["event"] == _CYCLE]
 
 
 def duration(seconds: float) -> float:

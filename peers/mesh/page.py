@@ -15,6 +15,7 @@ from computation.report.page import framed
 from computation.report.tables import Column, table
 from computation.tracking import journal, lines
 from computation.tracking.journal import Entry
+from peers.mesh import diary
 
 __all__ = ["write"]
 
@@ -38,7 +39,7 @@ def write(folder: Path, found: Mapping[str, Any]) -> None:
         If a file cannot be written.
     """
     entries = journal.read(folder / "journal.jsonl")
-    cycles = [entry for entry in entries if entry["event"] == "cycle"]
+    cycles = diary.cycles(entries)
     told = [entry for entry in entries if entry["event"] == "told"]
     lines.replace(folder / "metrics.csv", _metrics(cycles))
     lines.replace(folder / "index.html", _page(found, cycles, told))

@@ -114,7 +114,7 @@ class Requester:
             workers = self._started(name, wish, reserved, accounts, size)
             task = Task(name, wish, workers)
             task.write(self._folder)
-            self._diary.write("task", task=name, workers=[one for one, _, _ in workers], **wish.as_json())
+            self._diary.begin(task)
             self._await_fetched(task)
         return task
 

@@ -9,7 +9,8 @@ import pytest
 from meshes import SMALL, pictures
 
 from computation.errors import PeersError
-from peers.mesh.diary import Diary, duration
+from computation.tracking.journal import read
+from peers.mesh.diary import Diary, cycles, duration
 from peers.mesh.offers import Criteria
 from peers.mesh.task import Task
 from peers.mesh.wish import settled
@@ -263,6 +264,23 @@ def test_what_a_provider_says_of_its_progress_and_is_none_is_told_and_not_writte
     assert "progress" in told[-1]
     journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").open()]
     assert [one["event"] for one in journal] == ["told"]
+
+
+def test_who_comes_back_writes_no_cycle_down_twice_and_a_new_task_begins_anew(tmp_path):
+    task = Task("t1", wished(), (("provider1", "tcp://127.0.0.1:9", "k" * 40),))
+
+    def noted(diary):
+        diary.note("provider1", '{"cycle": 3, "loss": 0.5}', 1.0)
+        return [one["cycle"] for one in cycles(read(tmp_path / "journal.jsonl"))]
+
+    first = Diary(tmp_path, print)
+    first.begin(task)
+    assert noted(first) == noted(first) == [3]
+    back = Diary(tmp_path, print)
+    assert noted(back) == [3]
+    back.begin(task)
+    assert cycles(read(tmp_path / "journal.jsonl")) == []
+    assert noted(back) == [3]
 
 
 def test_a_time_that_is_none_never_comes_into_the_results():
