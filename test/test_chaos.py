@@ -58,7 +58,7 @@ def test_every_kind_of_fault_befalls_a_service_within_them():
 
 
 def _of(kind):
-    """Return the first seed whose only faults are of some kinds, one of them this one."""
+    """Return the first seed after whose faults nothing may be different, one of them of this kind."""
     return next(
         seed for seed in range(1000) if drawn(seed).harmless and any(f.kind == kind for f in drawn(seed).faults)
     )

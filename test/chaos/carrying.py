@@ -1,8 +1,8 @@
 """COINSTAC's message path in one process, and whatever a scenario does to it.
 
 Handlers, files, checkpoints and the text of every message are the product's own; what is moved between folders is moved
-as the platform does (coinstac-platform.md, sections 4 and 5). A node that dies is started again and asked again, as the
-simulator does; a run that was stopped may be gone on with from its last whole iteration, as `simulate --resume` does.
+as the platform does. A node that dies is started again and asked again, as the simulator does; a run that was stopped
+may be gone on with from its last whole iteration, as `simulate --resume` does.
 """
 
 import io
@@ -11,8 +11,10 @@ import random
 import shutil
 import tarfile
 import time
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from types import SimpleNamespace
+from unittest.mock import patch
 
 from chaos import null
 from chaos.crash import Crash, armed
@@ -260,17 +262,13 @@ class Platform:
         return replaced((journal, "datetime", Skewed), (centre, "time", clock), (site, "time", clock))
 
 
-class replaced:
-    def __init__(self, *what):
-        self.what, self.before = what, [getattr(module, name) for module, name, _ in what]
-
-    def __enter__(self):
-        for module, name, value in self.what:
-            setattr(module, name, value)
-
-    def __exit__(self, *failure):
-        for (module, name, _), value in zip(self.what, self.before, strict=True):
-            setattr(module, name, value)
+@contextmanager
+def replaced(*what):
+    """Let names of modules stand for other values inside."""
+    with ExitStack() as stack:
+        for module, name, value in what:
+            stack.enter_context(patch.object(module, name, value))
+        yield
 
 
 def _damage(path, fault):

@@ -15,7 +15,7 @@ from chaos.carrying import Platform, Stopped
 from chaos.scenario import CENTRE, HARMLESS, drawn
 from computation.tracking import notices, read
 
-#: Longest that the databases of one process are kept; they are the same for every seed.
+#: The sites' databases, made once in a process: they are the same for every seed.
 _made = {}
 
 
