@@ -303,8 +303,9 @@ def test_a_request_beyond_the_limit_is_closed_with_a_code_that_the_platform_repo
     serving(lambda mode: lambda data: {"output": {}}, talk, request_limit=1000)
 
 
-def test_a_call_of_the_first_protocol_is_ended_at_once_with_a_reason(caplog):
+def test_a_call_of_the_first_protocol_is_ended_at_once_with_a_reason(caplog, monkeypatch):
     """As coinstac-container-manager 6.9.8 calls for compspecVersion 1; it rejects on any close code but 1000."""
+    monkeypatch.setattr(server, "_FAREWELL", 0.3)  # what it has not read, it is not waited for
 
     async def talk(uri):
         async with connect(uri, proxy=None) as connection:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from consortium import SHORT, database
+from consortium import SHORT, consortium, database
 from rich.console import Console
 
 from computation.cli import main
@@ -255,8 +255,9 @@ def prepared(root):
 def test_a_simulator_that_was_killed_goes_on_to_the_same_digest(tmp_path, monkeypatch, capsys):
     spec = prepared(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    whole, broken, words = tmp_path / "whole", tmp_path / "broken", [sys.executable, CLI, "simulate"]
-    assert main(["simulate", str(spec), "--sites", "2", "--output", str(whole)]) == 0
+    broken, words = tmp_path / "broken", [sys.executable, CLI, "simulate"]
+    whole = consortium(tmp_path / "whole", changes={"epochs": 3})
+    theirs = whole.run()
     with subprocess.Popen([*words, spec, "--sites", "2", "--output", broken], stdout=subprocess.DEVNULL) as process:
         wait = threading.Event()
         while not list(broken.glob("course/checkpoint-00000004.bin")):
@@ -265,11 +266,11 @@ def test_a_simulator_that_was_killed_goes_on_to_the_same_digest(tmp_path, monkey
         process.send_signal(signal.SIGKILL)
     assert not (broken / "summary.json").exists()
     assert main(["simulate", "--resume", "--output", str(broken)]) == 0
-    ours, theirs = (json.loads((root / "summary.json").read_text()) for root in (broken, whole))
+    ours = json.loads((broken / "summary.json").read_text())
     assert ours["model_digest"] == theirs["model_digest"]
     assert ours["sites"] == theirs["sites"] and ours["dice"] == theirs["dice"] and ours["iterations"] == 9
     for client in NODES:
-        one, other = (Layout(root).output(client) for root in (broken, whole))
+        one, other = Layout(broken).output(client), whole.folder("output", client)
         entries = [read(folder / "journal.jsonl") for folder in (one, other)]
         digests = [[item.digest for item in rounds(entry)] for entry in entries]
         assert digests[0] == digests[1] and len(digests[0]) == 6

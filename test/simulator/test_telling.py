@@ -131,7 +131,7 @@ def test_one_entry_more_sites_a_surplus_folder_and_brackets_in_a_path(tmp_path, 
 
 def test_a_deadline_ends_the_training_with_the_model_it_has(tmp_path, capsys):
     spec = prepared(tmp_path, sites=1, epochs=100_000, validate_every=100_000)
-    assert simulate(spec, "--output", tmp_path / "run", "--deadline", "3") == 0
+    assert simulate(spec, "--output", tmp_path / "run", "--deadline", "1") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 1 <= summary["rounds"] < 200_000 and summary["stopped"] == (
         "the time that setting 'deadline' gives the training was over"

@@ -194,12 +194,18 @@ def test_a_collective_names_who_was_killed_and_so_does_the_launcher(tmp_path):
         assert found["seconds"] < 30
 
 
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    """Two peers, of whom one does not come, by both ways to a mean."""
+    folder, names = tmp_path_factory.mktemp("late"), FOUR[:2]
+    launch({name: command("late,late:backend", folder, names, patience=4) for name in names}, folder)
+    return folder
+
+
 @pytest.mark.parametrize("collective", ["late", "late:backend"])
-def test_a_collective_names_who_does_not_come(tmp_path, collective):
-    names = FOUR[:2]
-    launch({name: command(collective, tmp_path, names, patience=4) for name in names}, tmp_path)
-    assert "local1 did not come to it within 4 seconds" in str(seen(tmp_path, collective, "local0")["error"])
-    assert "local0 no longer waited for local1" in str(seen(tmp_path, collective, "local1")["error"])
+def test_a_collective_names_who_does_not_come(late, collective):
+    assert "local1 did not come to it within 4 seconds" in str(seen(late, collective, "local0")["error"])
+    assert "local0 no longer waited for local1" in str(seen(late, collective, "local1")["error"])
 
 
 def test_it_runs_under_torchs_own_launcher(tmp_path):
