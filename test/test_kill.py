@@ -33,6 +33,8 @@ class Killer(Observer):
         if (client, iteration) not in self.kills:
             self.kills.append((client, iteration))
             os.kill(self.pids[client], signal.SIGKILL)
+            # The next kill of the same node is to strike the one that takes its place, not this one while it dies.
+            os.waitid(os.P_PID, self.pids[client], os.WEXITED | os.WNOWAIT)
 
 
 @pytest.fixture
