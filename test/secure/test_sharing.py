@@ -42,7 +42,7 @@ def test_shares_that_cannot_be_are_refused(places, needed):
         sharing.split(sharing.made(), places, needed)
 
 
-@pytest.mark.parametrize("share", [b"", b"x" * 31, b"\xff" * 32, secrets.token_bytes(33)])
+@pytest.mark.parametrize("share", [b"", b"x" * 31, b"\xff" * 32, b"x" * 33])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ContributionError, match="a share of a mask is none"):
         sharing.joined({1: share})
