@@ -1,7 +1,5 @@
 """Shares of a secret: enough give it back, fewer fit every secret."""
 
-import secrets
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

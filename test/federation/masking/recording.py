@@ -17,7 +17,7 @@ def load(mode):
         def told(data):
             Path(data["state"]["outputDirectory"], "pid").write_text(str(os.getpid()))
             reply = handler(data)
-            # What it ships it knows; the latest is kept, so that a search of its memory has something that it must find.
+            # What it ships it knows; the latest is kept: a search of its memory has something that it must find.
             shipped = [path.read_bytes() for path in Path(data["state"]["transferDirectory"]).glob("*_combination.bin")]
             kept[:] = shipped or kept
             return reply
