@@ -26,7 +26,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Whole runs under faults that recorded seeds draw: kills, full disks, what is lost, damaged, late or said twice on its
 # way. A seed that fails prints the command that repeats it alone.
