@@ -178,6 +178,22 @@ def test_the_book_is_for_its_owner_alone_and_a_damaged_one_is_told(tmp_path):
         Book(tmp_path).private()
 
 
+def test_the_book_is_one_sector_that_is_written_over_at_once_and_never_through_a_link(tmp_path):
+    joined(tmp_path)
+    path, book, most = tmp_path / "masking.json", Book(tmp_path), 2**31 - 1
+    first, private = path.stat(), book.private()
+    assert book.mask(most, DIGEST) and book.mask(most, DIGEST) and not book.mask(most, DIGEST[::-1])
+    book.answer(most, DIGEST)
+    assert (path.stat().st_ino, path.stat().st_size) == (first.st_ino, 512) and book.private() == private
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_text()
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ResumeError, match="cannot be kept"):
+        book.answer(most, DIGEST)
+    assert (tmp_path / "elsewhere").read_text() == before
+
+
 def test_offers_are_masked_where_they_must_be_and_nowhere_else(tmp_path):
     sites, sums, _ = consortium(tmp_path)
     _, _, offers = uploaded(sites)
