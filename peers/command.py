@@ -14,6 +14,7 @@ from computation.errors import PeersError
 from computation.terminal import shown
 
 if TYPE_CHECKING:
+    from peers.comparing import Row
     from peers.engines.network import Network
     from peers.options import Choice
     from peers.plan import Order
@@ -80,10 +81,18 @@ def _add_compare(verbs: Any) -> None:
     _add_places(parser)
     parser.add_argument(
         "--protocols",
-        nargs="+",
+        nargs="*",
         default=_COMPARED,
         metavar="NAME[:OPTION=VALUE,...]",
-        help=f"default: {' '.join(_COMPARED)}",
+        help=f"none: only what is --finished; default: {' '.join(_COMPARED)}",
+    )
+    parser.add_argument(
+        "--finished",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="runs that are over, to stand beside: of a swarm's node, a mesh's task, or a run's site, peer or centre",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs; default: 0")
     add_network(parser)
@@ -235,19 +244,35 @@ def _simulate(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from peers import comparing
+    from peers.finished import finished
     from peers.options import Choice
 
     choices, figures = [Choice.read(text) for text in options.protocols], network(options)
-    order = ordered(options, choices[0], options.patience)
+    if options.output.resolve() in {folder.resolve() for folder in options.finished}:
+        raise PeersError("--output is the folder of a finished run, whose page would be lost; name another one")
+    beside = finished(options.finished)
     console = terminal.console()
 
-    def told(row: comparing.Row) -> None:
-        dice = "no validation" if row.valid_dice is None else f"Dice {row.valid_dice:.3f}"
-        line = f"{row.protocol}, seed {row.seed}: {dice}, {row.bytes} bytes, {row.seconds:.1f} virtual seconds"
-        console.print(shown(line), soft_wrap=True, highlight=False)
+    def told(row: Row) -> None:
+        console.print(shown(_came_to(row)), soft_wrap=True, highlight=False)
 
-    comparing.compare(order, choices, options.seeds, figures, told)
-    console.print(f"page: {shown(order.output / 'index.html')}", soft_wrap=True, highlight=False)
+    for row in beside[0]:
+        told(row)
+    if choices:
+        order = ordered(options, choices[0], options.patience)
+        comparing.compare(order, choices, options.seeds, figures, told, beside)
+    elif options.finished:
+        comparing.write(options.output, *beside)
+    else:
+        raise PeersError("there is nothing to compare; wanted --protocols, --finished, or both")
+    console.print(f"page: {shown(options.output.resolve() / 'index.html')}", soft_wrap=True, highlight=False)
+
+
+def _came_to(row: Row) -> str:
+    if row.seconds is None:
+        return f"{row.protocol}: finished; its files do not say: {row.lacks or 'nothing'}"
+    dice = "no validation" if row.valid_dice is None else f"Dice {row.valid_dice:.3f}"
+    return f"{row.protocol}, seed {row.seed}: {dice}, {row.bytes} bytes, {row.seconds:.1f} virtual seconds"
 
 
 def _teller(console: Any) -> Callable[[Any], None]:
