@@ -1,9 +1,10 @@
 """Time of one round without training: real processes, the real protocol and files, and a trainer that computes nothing.
 
-Run: `.venv/bin/python -m benchmarks.null_round [--rounds 200] [--masked]`. Everything else is the product: sites and
-centre parse messages, read and write payloads, combine, step their optimisers, digest the model, write journal, table,
-checkpoint; with `--masked` they mask and unmask too, in two steps a round. Prints one table and writes
-benchmarks/results/null_round.csv, or null_round_masked.csv.
+Run: `.venv/bin/python -m benchmarks.null_round [--rounds 200] [--masked] [--bare]`. Everything else is the product:
+sites and centre parse messages, read and write payloads, combine, step their optimisers, digest the model, write
+journal, table, checkpoint; with `--masked` they mask and unmask too, in two steps a round. Prints one table and writes
+benchmarks/results/null_round.csv, or null_round_masked.csv. With `--bare` a second consortium, whose nodes neither sign
+nor screen, takes turns with each, cycle by cycle, so that both see the same machine; what they take is compared.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +28,8 @@ from computation.scans.store import writer
 from computation.wire.payload import HEADER_BYTES
 from simulator import embedded
 from simulator.layout import RUN
+from simulator.observer import Observer
+from simulator.result import Cycle
 
 CASES = ((2, "meshnet-10x5"), (4, "meshnet-10x5"), (4, "meshnet-10x30"))
 
@@ -30,8 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--masked", action="store_true", help="rounds of setting 'secure_aggregation', of two steps")
+    parser.add_argument("--bare", action="store_true", help="beside each, in turns, one that neither signs nor screens")
     options = parser.parse_args()
     cases = [case for case in CASES if not options.masked or case[0] > 2]
+    if options.bare:
+        for sites, model in cases:
+            compare(sites, model, options.rounds, options.masked)
+        return
     rows = [measure(sites, model, options.rounds, options.masked) for sites, model in cases]
     print(f"load average before: {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores; milliseconds a round, warm")
     print(f"{'sites':>5} {'model':>14} {'values':>8} {'median':>7} {'10 %':>7} {'90 %':>7} {'kB up':>7}")
@@ -48,8 +61,44 @@ def main() -> None:
         table.writerows(rows)
 
 
-def measure(sites: int, model: str, rounds: int, masked: bool = False) -> dict[str, float | str]:
-    """Run a consortium of null trainers and return what its warm rounds took."""
+class Turns(Observer):
+    """Lets another run have the next cycle."""
+
+    def __init__(self, turn: threading.Lock) -> None:
+        self._turn = turn
+
+    def on_cycle(self, cycle: Cycle, output: Mapping[str, Any]) -> None:
+        """Wait until the other has had its turn; a cycle's seconds are taken before."""
+        self._turn.release()
+        time.sleep(0.002)  # a lock goes to who asks first
+        self._turn.acquire()
+
+
+def compare(sites: int, model: str, rounds: int, masked: bool) -> None:
+    """Measure a consortium and one that neither signs nor screens in turns, and print what that comes to."""
+    turn = threading.Lock()
+
+    def one(*words: str) -> float:
+        with turn:
+            return float(measure(sites, model, rounds, masked, words, Turns(turn))["median_ms"])
+
+    with ThreadPoolExecutor() as both:
+        whole, without = (run.result() for run in [both.submit(one), both.submit(one, "bare")])
+    print(
+        f"{sites} sites, {model}: {whole:.2f} ms a round, {without:.2f} ms without signatures and screening, which are "
+        f"{1 - without / whole:.1%} of it; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def measure(
+    sites: int,
+    model: str,
+    rounds: int,
+    masked: bool = False,
+    words: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> dict[str, float | str]:
+    """Run a consortium of null trainers, whose command has these words more, and return what its warm rounds took."""
     settings = {
         "model": model, "norm": "batch", "epochs": rounds, "patch_size": 8, "validate_every": 10 * rounds,
         "data": ["site.db"],
@@ -63,7 +112,8 @@ def measure(sites: int, model: str, rounds: int, masked: bool = False) -> dict[s
             sites=sites,
             inputs=Path(folder, "input"),
             output=Path(folder, "run"),
-            command=(sys.executable, "-m", "benchmarks.null_entry"),
+            command=(sys.executable, "-m", "benchmarks.null_entry", *words),
+            observer=observer,
         )
         contribution = Path(folder, "run", "input", "remote", RUN, "local0", "__cx_contribution.bin")
         values = (contribution.stat().st_size - HEADER_BYTES) // (8 if masked else 4)
