@@ -40,6 +40,8 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM; with it other addresses are allowed")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM")
     parser.add_argument("--behind-proxy", default="", metavar="ADDRESS", help="of a proxy that has the TLS")
+    text = "be no centre: a site's own pages, about the scans and runs below this folder, on this machine alone"
+    parser.add_argument("--site", type=Path, metavar="FOLDER", help=text)
     parser.set_defaults(run=_serve)
 
 
@@ -139,10 +141,8 @@ def _serve(options: argparse.Namespace) -> None:
     _need(_SERVING)
     from service.serving import Wanted, serve
 
-    wanted = Wanted(
-        options.data, options.host, options.port, options.tls_certificate, options.tls_key, options.behind_proxy
-    )
-    serve(wanted, say)
+    tls = options.tls_certificate, options.tls_key
+    serve(Wanted(options.data, options.host, options.port, *tls, options.behind_proxy, options.site), say)
 
 
 def _join(options: argparse.Namespace) -> int:

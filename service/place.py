@@ -42,6 +42,11 @@ class Place:
         """The log; it holds no secret, path or subject."""
         return self.folder / "service.log"
 
+    @property
+    def order(self) -> Path:
+        """What a site's machine was asked to do last."""
+        return self.folder / "order.json"
+
     def bell(self) -> Bell:
         """Return what rings in all processes of this folder."""
         return Bell(self._made() / "bells")

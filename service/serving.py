@@ -20,8 +20,11 @@ from computation.isolation import variables
 from service.client.address import is_local
 from service.logs import to_file
 from service.place import Place
+from service.site.root import Root
+from service.site.work import Work
 from service.supervision import Kept
-from service.web.app import application
+from service.web import site
+from service.web.app import application, pages_alone
 from service.web.dashboard import Front, routes
 from service.web.served import Served
 
@@ -45,6 +48,8 @@ class Wanted:
         Of TLS, in PEM.
     proxy : str
         Address of the proxy before the service, which has the TLS; empty where there is none.
+    site : Path or None
+        Folder below which a site's scans and runs are, where its own pages are wanted and no centre.
     """
 
     data: Path
@@ -53,6 +58,7 @@ class Wanted:
     certificate: Path | None = None
     key: Path | None = None
     proxy: str = ""
+    site: Path | None = None
 
     @property
     def local(self) -> bool:
@@ -60,13 +66,18 @@ class Wanted:
         return is_local(self.host)
 
     def check(self) -> None:
-        """Refuse an address at which passwords and tokens could be read on their way.
+        """Refuse an address at which passwords and tokens could be read on their way, or scans seen from elsewhere.
 
         Raises
         ------
         ServiceError
             Saying what to add.
         """
+        if self.site and (not self.local or self.certificate or self.key or self.proxy):
+            raise ServiceError(
+                "a site's pages show its scans and are for its own machine alone; leave out --host, --tls-certificate, "
+                "--tls-key and --behind-proxy"
+            )
         if (self.certificate is None) != (self.key is None):
             raise ServiceError("half of TLS was named; wanted both --tls-certificate and --tls-key")
         for path in filter(None, (self.certificate, self.key)):
@@ -104,19 +115,29 @@ def serve(wanted: Wanted, ready: Callable[[str], object] = lambda url: None) -> 
         stack.enter_context(place.held())
         door = stack.enter_context(_listening(wanted))
         to_file(place.log)
-        shutil.rmtree(place.work, ignore_errors=True)  # of workers that were killed
-        bell = place.bell()
-        local = place.local()
-        desk = place.desk(bell)
-        front = Front(desk, local, bell, secure=bool(wanted.certificate or wanted.proxy))
-        app = application(Served(desk, local, local=local, bell=bell), routes(front))
-        stack.enter_context(_worker(place))
+        app = _site(wanted.site, place, stack) if wanted.site else _centre(wanted, place, stack)
         host, port = door.getsockname()[:2]
         scheme = "https" if wanted.certificate else "http"
         # What uvicorn has caught it raises again when it has ended; then everything here ends in order.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         ready(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         uvicorn.Server(_config(app, wanted)).run(sockets=[door])
+
+
+def _centre(wanted: Wanted, place: Place, stack: ExitStack) -> Starlette:
+    shutil.rmtree(place.work, ignore_errors=True)  # of workers that were killed
+    bell = place.bell()
+    local = place.local()
+    desk = place.desk(bell)
+    front = Front(desk, local, bell, secure=bool(wanted.certificate or wanted.proxy))
+    app = application(Served(desk, local, local=local, bell=bell), routes(front))
+    stack.enter_context(_worker(place))
+    return app
+
+
+def _site(folder: Path, place: Place, stack: ExitStack) -> Starlette:
+    work = stack.enter_context(Work(Root.of(folder), place.order))
+    return pages_alone(site.routes(Front(None, place.local(), tabs=site.tabs), work))
 
 
 @contextmanager

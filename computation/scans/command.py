@@ -24,14 +24,14 @@ from computation.scans.making.options import Options
 from computation.scans.making.recipe import Recipe
 from computation.scans.making.split import Fractions
 from computation.scans.making.summary import ImportSummary
-from computation.scans.store import normalise
+from computation.scans.store import checking, normalise
 from computation.scans.store.faults import ScanFault
 from computation.scans.store.migrate import from_peer, migrate
-from computation.scans.store.opening import SqliteStore, Store, open_store
+from computation.scans.store.opening import Store, open_store
 from computation.scans.store.records import SPLITS, Scan
 from computation.terminal import shown
 
-__all__ = ["add_arguments", "run", "run_import", "run_inspect", "run_migrate"]
+__all__ = ["add_arguments", "listing_of", "options_of", "run", "run_import", "run_inspect", "run_migrate"]
 
 #: How many scans a figure shows unless they are named.
 _SHOWN = 6
@@ -83,7 +83,7 @@ def run_import(arguments: argparse.Namespace) -> int:
             )
         console.print(f"[green]{count} scans taken[/] from the peer's table; orientation and voxel size are unknown")
         return 0
-    listing, options = _listing(arguments), _options(arguments)
+    listing, options = listing_of(arguments), options_of(arguments)
     with _progress(console) as progress:
         summary = import_scans(listing, arguments.db, options, dry_run=arguments.dry_run, progress=progress)
     _show_import(console, summary, arguments.dry_run)
@@ -186,7 +186,8 @@ def _check_fitting(arguments: argparse.Namespace) -> None:
         )
 
 
-def _listing(arguments: argparse.Namespace) -> sources.Listing:
+def listing_of(arguments: argparse.Namespace) -> sources.Listing:
+    """Return the scans that an `import` names; raises `ImportScanError` if there are none."""
     if arguments.freesurfer is not None:
         return sources.freesurfer(arguments.freesurfer, image=arguments.volume, label=arguments.segmentation)
     if arguments.bids is not None:
@@ -194,7 +195,8 @@ def _listing(arguments: argparse.Namespace) -> sources.Listing:
     return sources.table(arguments.table, dict(arguments.where))
 
 
-def _options(arguments: argparse.Namespace) -> Options:
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Return the way in which an `import` goes; raises `ImportScanError` if there is no such way."""
     spacing = _three(arguments.spacing)
     grid = grid_of_view(spacing) if arguments.grid is None else _three(arguments.grid)
     target = Target(spacing, grid, arguments.like)
@@ -276,14 +278,5 @@ def _state(scan: Scan, faults: dict[int, ScanFault] | None) -> str:
 
 
 def _verify(console: Console, store: Store) -> dict[int, ScanFault]:
-    faults: dict[int, ScanFault] = {}
-    if not isinstance(store, SqliteStore):
-        # Opening a peer's table has already read every voxel of it.
-        return faults
     with console.status("checking every block"):
-        for scan in store.scans():
-            try:
-                store.verify(scan)
-            except ScanFault as fault:
-                faults[scan.key] = fault
-    return faults
+        return checking.faults(store)

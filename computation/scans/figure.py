@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,12 @@ from computation.scans.store.records import Scan
 __all__ = ["mosaic"]
 
 
-def mosaic(store: Store, scans: Sequence[Scan], path: Path) -> None:
+def mosaic(
+    store: Store,
+    scans: Sequence[Scan],
+    path: Path | BinaryIO,
+    predicted: Mapping[int, NDArray[Any]] | None = None,
+) -> None:
     """Write a PNG: a row for each scan, its three middle planes with the outlines of its classes.
 
     Parameters
@@ -28,8 +33,10 @@ def mosaic(store: Store, scans: Sequence[Scan], path: Path) -> None:
         Where the scans are.
     scans : sequence of Scan
         Which; a scan that cannot be read has a row that says so.
-    path : Path
+    path : Path or binary file
         The PNG to write.
+    predicted : mapping of ndarray, optional
+        What a model made of some of the scans, by their keys, each of its scan's shape: a second row for each of them.
 
     Raises
     ------
@@ -44,11 +51,13 @@ def mosaic(store: Store, scans: Sequence[Scan], path: Path) -> None:
     except ImportError as error:
         text = "the figure needs the matplotlib package; install this software with its `figures` extra"
         raise StoreError(text, str(error)) from error
-    page = figure.Figure(figsize=(7.5, 2.6 * len(scans)), layout="constrained", facecolor="black")
-    grid = page.subplots(len(scans), 3, squeeze=False)
+    rows = [row for scan in scans for row in _rows(scan, predicted or {})]
+    page = figure.Figure(figsize=(7.5, 2.6 * len(rows)), layout="constrained", facecolor="black")
+    grid = page.subplots(len(rows), 3, squeeze=False)
     palette = colours.ListedColormap(_palette(store))
-    for scan, row in zip(scans, grid, strict=True):
-        _row(store, scan, row, palette)
+    for (scan, labels, told), axes in zip(rows, grid, strict=True):
+        _row(store, scan, labels, axes, palette)
+        axes[0].set_title(f"scan {scan.key} · {scan.split}{told}", color="white", fontsize=8, loc="left")
     try:
         page.savefig(path, format="png", dpi=110)
     except OSError as error:
@@ -61,13 +70,22 @@ def _palette(store: Store) -> list[str]:
     return list(known) if len(known) == count else list(map(colour_of, range(count)))
 
 
-def _row(store: Store, scan: Scan, axes: Sequence[Any], palette: Any) -> None:
+def _rows(scan: Scan, predicted: Mapping[int, NDArray[Any]]) -> list[tuple[Scan, NDArray[Any] | None, str]]:
+    """Return the rows of a scan: which it is, what is outlined if that is not its own label, and what it is called."""
+    if scan.key not in predicted:
+        return [(scan, None, "")]
+    own = "the label" if scan.labelled else "no label"
+    return [(scan, None, f" · {own}"), (scan, predicted[scan.key], " · the prediction")]
+
+
+def _row(store: Store, scan: Scan, labels: NDArray[Any] | None, axes: Sequence[Any], palette: Any) -> None:
     for plot in axes:
         plot.set_axis_off()
-    axes[0].set_title(f"scan {scan.key} · {scan.split}", color="white", fontsize=8, loc="left")
     for plot, axis in zip(axes, range(3), strict=True):
         try:
             image, label = _plane(store, scan, axis)
+            if labels is not None:
+                label = labels.take(scan.shape[axis] // 2, axis)
         except ScanFault as fault:
             plot.text(0.5, 0.5, fault.fault.value, color="red", ha="center", va="center", transform=plot.transAxes)
             continue

@@ -18,6 +18,7 @@ from service.client.address import Address
 from service.client.backoff import Backoff
 from service.client.bearer import Bearer
 from service.client.journal import Begun, Journal
+from service.client.layout import DATABASE, RESULTS, WORK
 from service.client.link import Link
 from service.client.pulse import Pulse
 from service.client.replies import Invitation
@@ -25,10 +26,8 @@ from service.client.site import RunEnded, Site
 
 __all__ = ["Asked", "join"]
 
-#: Names under which the handler finds what a site has.
-_DATABASE, _MODEL = "scans.db", "start"
-#: In the output folder: what is needed to go on, and what is left for people.
-_FOLDER, _RESULTS = "work", "results"
+#: Name under which the handler finds the model that a site brings.
+_MODEL = "start"
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def join(
 class _Joining:
     def __init__(self, asked: Asked, link: Link, told: Callable[[str], object], make: Callable[[], Service]) -> None:
         self._asked, self._link, self._told, self._make = asked, link, told, make
-        self._folder = asked.output / _FOLDER
+        self._folder = asked.output / WORK
 
     def run(self, consent: Callable[[Invitation], bool]) -> bool:
         journal = Journal(self._folder)
@@ -123,7 +122,7 @@ class _Joining:
             begun = Begun(found.id, found.site, found.spec.digest)
         self._expect_same(begun, found)
         with Carried(
-            self._make(), self._folder, begun.site, output=self._asked.output / _RESULTS, lent=self._lent()
+            self._make(), self._folder, begun.site, output=self._asked.output / RESULTS, lent=self._lent()
         ) as carried:
             journal.begin(begun)
             self._work(found, carried, journal)
@@ -151,7 +150,7 @@ class _Joining:
     def _lent(self) -> Mapping[str, Path]:
         model = self._asked.model
         models = {f"{_MODEL}{end}": model.with_suffix(end) for end in (".json", ".safetensors")} if model else {}
-        return {_DATABASE: self._asked.data, **models}
+        return {DATABASE: self._asked.data, **models}
 
     def _inputs(self, found: Invitation) -> dict[str, Any]:
         return {**found.spec.settings, "data": list(self._lent()), "device": self._asked.device}
@@ -164,7 +163,7 @@ class _Joining:
             self._told(f"taking part in {found.spec.name!r} as {found.site}; this can be stopped and started again")
             site.work()
             pulse.status("finished")
-        self._told(f"the run is over; the results are in {_RESULTS}/ of the output folder: begin with index.html")
+        self._told(f"the run is over; the results are in {RESULTS}/ of the output folder: begin with index.html")
 
 
 def _expect_invited(found: Invitation) -> None:

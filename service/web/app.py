@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Lifespan
 
 from service.blobs.files import Files
 from service.protocol import canonical
@@ -34,7 +35,7 @@ from service.web.problems import Problem
 from service.web.served import Served
 from service.web.waiting import Waiting
 
-__all__ = ["application"]
+__all__ = ["application", "pages_alone"]
 
 
 def application(served: Served, pages: Sequence[BaseRoute] = (), streams: bool = True) -> Starlette:
@@ -67,9 +68,19 @@ def application(served: Served, pages: Sequence[BaseRoute] = (), streams: bool =
         yield
         waiting.close()
 
-    made = Starlette(routes=[*routes, *pages], lifespan=lifespan, exception_handlers={HTTPException: _nowhere})
-    made.router.redirect_slashes = False
+    made = _made([*routes, *pages], lifespan)
     made.state.served, made.state.waiting = served, waiting
+    return made
+
+
+def pages_alone(pages: Sequence[BaseRoute]) -> Starlette:
+    """Return an application without the API, such as that of a site's own machine."""
+    return _made(pages)
+
+
+def _made(routes: Sequence[BaseRoute], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    made = Starlette(routes=list(routes), lifespan=lifespan, exception_handlers={HTTPException: _nowhere})
+    made.router.redirect_slashes = False
     return made
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from computation.checks import parse_json
 from computation.errors import ImportScanError
 
-__all__ = ["LabelSet", "load", "named", "names", "whole"]
+__all__ = ["LabelSet", "load", "named", "names", "specs", "whole"]
 
 #: Source of label maps whose values are already the class numbers.
 _CLASSES = "classes"
@@ -100,6 +100,18 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".json")))
 
 
+def specs() -> tuple[str, ...]:
+    """List what `named` takes of that: each set, and each with each of its sources."""
+    found = ((name, _shipped(name).get("sources", {})) for name in names())
+    return tuple(spec for name, sources in found for spec in (name, *(f"{name}:{source}" for source in sources)))
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("labelsets", f"{name}.json").read_text("utf-8")
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
 def named(spec: str) -> LabelSet:
     """Find a label set.
 
@@ -126,8 +138,7 @@ def named(spec: str) -> LabelSet:
     if name not in names():
         known = ", ".join((*names(), "identity-N"))
         raise ImportScanError(f"label set {name!r} is unknown; choose one of {known}, or a path to a .json file")
-    text = resources.files(__package__).joinpath("labelsets", f"{name}.json").read_text("utf-8")
-    return _parse(json.loads(text), source or _CLASSES)
+    return _parse(_shipped(name), source or _CLASSES)
 
 
 def load(path: Path, source: str = "") -> LabelSet:

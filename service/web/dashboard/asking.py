@@ -79,6 +79,7 @@ class Ask:
     @property
     def desk(self) -> Desk:
         """Where cases are handled."""
+        assert self.front.desk is not None, "a page of runs at a machine that keeps none"
         return self.front.desk
 
     @property
@@ -228,7 +229,7 @@ def go(path: str, **query: str) -> Response:
 
 def render(ask: Ask, name: str, status: int = 200, **values: Any) -> Response:
     """Return a page."""
-    told = {"ask": ask, "who": ask.who, "stamp": guard.stamp(ask.token), "now": ask.desk.clock(), **values}
+    told = {"ask": ask, "who": ask.who, "stamp": guard.stamp(ask.token), "now": ask.front.clock(), **values}
     return HTMLResponse(template(name).render(told), status, dict(guard.HEADERS))
 
 
@@ -237,9 +238,11 @@ def status_of(error: MeshNetError) -> int:
     return problems.from_error(error).status
 
 
-def refused(ask: Ask, error: MeshNetError, offers: Sequence[tuple[str, str]] = (("/", "Go to the runs"),)) -> Response:
-    """Return a page that says why something was not done, and what can be done instead."""
+def refused(ask: Ask, error: MeshNetError, offers: Sequence[tuple[str, str]] = ()) -> Response:
+    """Return a page that says why something was not done, and what can be done instead: else to begin anew."""
     problem = problems.from_error(error)
+    first = ask.front.tabs(ask.who)[0]
+    offers = offers or [(first.href, f"Go to the {first.name.lower()}")]
     told = {"title": HTTPStatus(problem.status).phrase, "code": problem.status, "text": error.public, "offers": offers}
     answer = render(ask, "error.html", problem.status, **told)
     answer.headers.update(problem.headers)

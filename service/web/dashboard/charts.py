@@ -9,7 +9,6 @@ from computation.report.chart import PALETTE, Series, chart
 from computation.report.markup import Markup, element, join
 from computation.report.tables import Column, table
 from computation.tracking import RoundNumbers, foreground
-from service.web.dashboard.course import Course
 
 __all__ = ["figures"]
 
@@ -17,17 +16,18 @@ __all__ = ["figures"]
 _MOST_ROWS = 500
 
 
-def figures(course: Course, classes: Sequence[str]) -> Markup:
+def figures(done: Sequence[RoundNumbers], classes: Sequence[str], clock: str = "the server's") -> Markup:
     """Return the figures of a run.
 
     Parameters
     ----------
-    course : Course
-        Its numbers.
+    done : sequence of RoundNumbers
+        Its rounds, in order.
     classes : sequence of str
         Class names, background first; any number of them.
+    clock : str
+        Whose clock has timed the rounds.
     """
-    done = course.rounds
     if not done:
         return element("p", "No round has been finished yet. The curves begin with the first one.", class_="empty")
     ends = (1.0, float(max(done[-1].round, 2)))
@@ -50,7 +50,7 @@ def figures(course: Course, classes: Sequence[str]) -> Markup:
         ),
         (
             chart(
-                "Time per round", [_line("by the server's clock", done, lambda item: item.seconds or None, 2)],
+                "Time per round", [_line(f"by {clock} clock", done, lambda item: item.seconds or None, 2)],
                 form=words.seconds, rounds=ends,
             ),
             None,

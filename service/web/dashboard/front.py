@@ -7,8 +7,10 @@ from functools import cached_property
 
 from service.bell import Bell
 from service.cases.desk import Desk
+from service.clock import Clock
 from service.identity.local import Local
 from service.web.dashboard.course import Courses
+from service.web.dashboard.tabs import Tabs, of_centre
 
 __all__ = ["Front"]
 
@@ -19,8 +21,8 @@ class Front:
 
     Attributes
     ----------
-    desk : Desk
-        Where cases are handled.
+    desk : Desk or None
+        Where cases are handled; none at a site's own machine, which keeps no runs.
     identity : Local
         Who logs in.
     bell : Bell or None
@@ -31,16 +33,25 @@ class Front:
         Whether browsers reach it by TLS alone.
     streams : bool
         Whether an answer may last for minutes; without that, pages ask again and again.
+    tabs : callable
+        What the bar of somebody's pages leads to.
     """
 
-    desk: Desk
+    desk: Desk | None
     identity: Local
     bell: Bell | None = None
     address: str = ""
     secure: bool = False
     streams: bool = True
+    tabs: Tabs = of_centre
+
+    @property
+    def clock(self) -> Clock:
+        """The server's, by which pages tell the time."""
+        return self.desk.clock if self.desk else self.identity.clock
 
     @cached_property
     def courses(self) -> Courses:
         """The numbers of runs that were looked at lately."""
+        assert self.desk is not None
         return Courses(self.desk)

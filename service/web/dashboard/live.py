@@ -37,17 +37,13 @@ def routes(front: Front) -> list[BaseRoute]:
     ]
 
 
-def _told(found: str, now: int) -> dict[str, object]:
-    return {"pulse": found, "now": now}
-
-
 def _one(ask: Ask) -> Response:
     found = pulse.of_run(ask.desk, ask.who, ask.path("run"))
-    return JSONResponse(_told(found, ask.desk.clock()), headers=dict(guard.HEADERS))
+    return JSONResponse(pulse.told(found, ask.desk.clock()), headers=dict(guard.HEADERS))
 
 
 def _all(ask: Ask) -> Response:
-    return JSONResponse(_told(pulse.of_list(ask.desk, ask.who), ask.desk.clock()), headers=dict(guard.HEADERS))
+    return JSONResponse(pulse.told(pulse.of_list(ask.desk, ask.who), ask.desk.clock()), headers=dict(guard.HEADERS))
 
 
 class _Streams:
@@ -81,7 +77,7 @@ class _Streams:
                         return
                     if found != last:
                         last, spoke = found, loop.time()
-                        yield f"event: pulse\ndata: {json.dumps(_told(found, ask.desk.clock()))}\n\n"
+                        yield f"event: pulse\ndata: {json.dumps(pulse.told(found, ask.desk.clock()))}\n\n"
                         await asyncio.sleep(_LEAST)
                     elif loop.time() - spoke > _SIGN:
                         spoke = loop.time()

@@ -54,7 +54,7 @@ def _form(front: Front, request: Request, status: int = 200, **changes: str) -> 
     if not 40 <= len(secret) <= _LONGEST:
         secret = secrets.token_urlsafe(32)
     values = {"problem": "", "said": "", "name": "", "next": request.query_params.get("next", "/"), **changes}
-    shown = template("login.html").render(stamp=guard.stamp(secret), who=None, now=front.desk.clock(), **values)
+    shown = template("login.html").render(stamp=guard.stamp(secret), who=None, now=front.clock(), **values)
     answer = HTMLResponse(shown, status, dict(guard.HEADERS))
     guard.give_cookie(answer, "form", secret, front.secure, _FORM)
     return answer

@@ -49,7 +49,7 @@ class Field:
     kind : str
         `select`, `lines` or `text`.
     values : tuple of str
-        The choices of a `select`.
+        The choices of a `select`, or what a `text` suggests.
     numeric : bool
         Whether a telephone shows digits first.
     """

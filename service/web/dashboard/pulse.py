@@ -7,7 +7,7 @@ from service.cases.desk import Desk
 from service.identity.principal import Principal
 from service.protocol import digest_of
 
-__all__ = ["of_list", "of_run"]
+__all__ = ["of_list", "of_run", "told"]
 
 _LENGTH = 16
 
@@ -27,3 +27,8 @@ def of_list(desk: Desk, who: Principal) -> str:
     """Return the pulse of somebody's newest runs."""
     runs, _ = reading.runs(desk, who, "", 50)
     return digest_of([(run.id, run.version) for run in runs])[:_LENGTH]
+
+
+def told(pulse: str, now: int) -> dict[str, object]:
+    """Return what a page is told that asks for its pulse, at the server's time."""
+    return {"pulse": pulse, "now": now}

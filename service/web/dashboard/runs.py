@@ -98,7 +98,7 @@ def _show(ask: Ask) -> Response:
         events=looking.latest(ask.desk, ask.who, run.id, _EVENTS),
         course=course,
         progress=len(course.rounds),
-        figures=safe(figures(course, run.wanted.settings["classes"])),
+        figures=safe(figures(course.rounds, run.wanted.settings["classes"])),
         ended=run.state in ENDED,
         command=command(ask, run),
     )

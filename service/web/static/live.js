@@ -145,7 +145,7 @@ export function follow(main, renewed) {
   }
 
   if (main.dataset.live && "EventSource" in window) listen();
-  else poll(SLOW);
+  else poll(Number(main.dataset.every) || SLOW);
   document.addEventListener("visibilitychange", () => document.hidden || ask());
   addEventListener("online", ask);
   addEventListener("offline", failed);

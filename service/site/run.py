@@ -1,0 +1,140 @@
+"""What a run has left at a site: its numbers, its page, and the segmentations of the site's own scans."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from computation.checks import is_number, is_text
+from computation.errors import ServiceError
+from computation.scans.making import folders
+from computation.tracking import Notice, RoundNumbers, notices, read, rounds
+from service.client.layout import LENT, RESULTS
+from service.site.root import Root
+
+__all__ = ["PAGE", "Left", "is_run", "left"]
+
+#: In the folder of the results: the run's page, its journal, and its segmentations.
+PAGE, _JOURNAL, _PREDICTIONS = "index.html", "journal.jsonl", "predictions"
+_PREDICTION = re.compile(r"scan-(\d{4,9})\.nii\.gz")
+#: Bytes of a journal that a page reads: a run of ten thousand rounds has a tenth of it.
+_MOST = 128 * 2**20
+#: More rounds than anybody runs.
+_MANY = 10**9
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run has left.
+
+    Attributes
+    ----------
+    run : str
+        As the plan calls it; empty before there is a plan.
+    classes : tuple of str
+        Class names, background first.
+    planned : int
+        Rounds that were planned.
+    rounds : tuple of RoundNumbers
+        Those that are over.
+    notices : tuple of Notice
+        What was not to be hidden.
+    page : bool
+        Whether its page is there, which is written at the end.
+    predictions : mapping of str
+        Names of the segmentations below the root, by the scan's key.
+    database : str
+        Name of the database that was lent to the run; empty where that lies elsewhere.
+    """
+
+    run: str
+    classes: tuple[str, ...]
+    planned: int
+    rounds: tuple[RoundNumbers, ...]
+    notices: tuple[Notice, ...]
+    page: bool
+    predictions: Mapping[int, str]
+    database: str
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a folder is the output of `join`."""
+    return folders.is_file(path / RESULTS / _JOURNAL)
+
+
+def left(root: Root, name: str) -> Left:
+    """Return what a run has left in a folder.
+
+    Raises
+    ------
+    Unknown
+        If there is no such folder, or it is no run's.
+    ServiceError
+        If its journal cannot be read.
+    """
+    root.subfolder(name)
+    results = f"{name}/{RESULTS}" if name else RESULTS
+    path = root.file(f"{results}/{_JOURNAL}")
+    try:
+        if path.stat().st_size > _MOST:
+            raise ServiceError("the run's journal is too long to be shown; its own page has what it came to")
+        entries = read(path)
+        done, noted = rounds(entries), notices(entries)
+        if not all(map(_is_sound, done)):
+            raise ValueError("a round of it holds no numbers")
+    except (OSError, TypeError, ValueError, AttributeError) as error:
+        raise ServiceError("the run's journal cannot be read; its own page has what it came to", str(error)) from None
+    plan: Mapping[str, Any] = next((one for one in entries if one["event"] == "plan"), {})
+    return Left(
+        run=str(plan.get("run", "")),
+        classes=_classes(plan.get("settings")),
+        planned=_count(plan.get("rounds")),
+        rounds=done,
+        notices=noted,
+        page=folders.is_file(path.with_name(PAGE)),
+        predictions=_predictions(root, f"{results}/{_PREDICTIONS}"),
+        database=_database(root, name),
+    )
+
+
+def _classes(settings: Any) -> tuple[str, ...]:
+    found = settings.get("classes") if isinstance(settings, Mapping) else None
+    return tuple(found) if isinstance(found, list) and all(is_text(one, 200) for one in found) else ()
+
+
+def _is_sound(done: RoundNumbers) -> bool:
+    """Tell whether a round can be drawn: anybody may have written into the journal since."""
+    tables = (done.dice, done.own_dice, done.skipped, done.missing)
+    whole = (done.round, done.sites, done.validated, done.best)
+    if not all(isinstance(one, Mapping) for one in tables):
+        return False
+    if not all(type(one) is int and abs(one) < _MANY for one in whole):
+        return False
+    maybe = (done.loss, done.own_loss, *done.dice.values(), *done.own_dice.values())
+    return is_number(done.seconds) and all(one is None or is_number(one) for one in maybe)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < _MANY else 0
+
+
+def _predictions(root: Root, name: str) -> dict[int, str]:
+    try:
+        entries = folders.entries(root.subfolder(name))
+    except ServiceError:
+        return {}
+    found = [one.name for one in entries if root.holds(one) and folders.is_file(one)]
+    return {int(match[1]): f"{name}/{match[0]}" for one in found if (match := _PREDICTION.fullmatch(one))}
+
+
+def _database(root: Root, name: str) -> str:
+    """Return the database that `join` has lent to the run, by the link that it has made to it."""
+    try:
+        found = root.name(root.file(f"{name}/{LENT}" if name else LENT))
+        root.file(found)  # which may be hidden
+    except ServiceError:
+        return ""
+    return found
