@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def timing(options: argparse.Namespace) -> Timing:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
-    parameters.read(options.runkit / "parameters.json")
+    called = parameters.read(options.runkit / "parameters.json").name
     sites = _sites(options.runkit)
     output = options.output or folder / "output"
     output.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     )
     child = Child(server, places)
     try:
-        said = _lead(options.runkit / "job", admin, child, places)
+        said = _lead(options.runkit / "job", admin, child, places, called)
     finally:
         child.close()
         child.keep_log(output)
@@ -98,21 +98,23 @@ def _sites(runkit: Path) -> tuple[str, ...]:
         raise MeshNetError("the run kit holds no job of this computation; provision again", str(error)) from error
 
 
-def _lead(job: Path, admin: Path, child: Child, places: Places) -> dict[str, Any]:
+def _lead(job: Path, admin: Path, child: Child, places: Places, called: Callable[[str], str]) -> dict[str, Any]:
     from neuroflame.session import Administrator
 
     logging.basicConfig(filename=child.log, level=logging.WARNING)  # NVFlare's words are not for this script's stderr
     session = Administrator(admin, lambda: child.alive)
     try:
-        session.wait_for(places.sites, places.timing.joining)
+        session.wait_for(places.sites, places.timing.joining, called)
         print(f"coinstac-meshnet: all {len(places.sites)} sites are there", flush=True)
-        number = session.submit(job)
+        number, waiting = session.submit(job), ""
         while not (word := session.status(number)):
             session.check()
+            waiting = places.pass_on(waiting)
             time.sleep(_TURN)
         places.status.say(FAILED, f"the centre's job process has ended ({word[:60]}); look at its log")
-    except MeshNetError as error:
-        places.status.say(FAILED, error.public)
+    except Exception as error:
+        logging.getLogger(__name__).exception("the centre's script")
+        places.status.fail(error)
     finally:
         session.close()
     return places.status.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nvflare.apis.client import Client
@@ -14,12 +15,12 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from computation.errors import MeshNetError
-from neuroflame import results
+from neuroflame import parameters, results
 from neuroflame.gathering import Gathering
 from neuroflame.node import Centre
 from neuroflame.packet import Packet
 from neuroflame.places import RUNNING, Places
-from neuroflame.tasks import CALL, ENDING, KEY, PULSE
+from neuroflame.tasks import CALL, ENDING, KEY, LATE, PULSE
 
 __all__ = ["MeshNetController"]
 
@@ -31,12 +32,15 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
         super().__init__()
         self._places: Places
         self._gathering: Gathering
+        self._called: Callable[[str], str]
+        self._late = ""
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Listen for signs of life."""
         self._places = Places.told()
         self._places.status.say(RUNNING)
-        self._gathering = Gathering(self._places.sites, self._places.timing)
+        self._called = parameters.read(self._places.parameters).name
+        self._gathering = Gathering(self._places.sites, self._places.timing, called=self._called)
         fl_ctx.get_engine().register_aux_message_handler(topic=PULSE, message_handle_func=self._hear)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
@@ -50,7 +54,7 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Hear from NVFlare that a site's job process has gone."""
         if event_type == EventType.CLIENT_DISCONNECTED:
-            site = str(fl_ctx.get_prop(FLContextKey.DISCONNECTED_CLIENT_NAME))
+            site = self._called(str(fl_ctx.get_prop(FLContextKey.DISCONNECTED_CLIENT_NAME)))
             self._gathering.fail(f"site {site}'s job process has ended before the run did; look at its log")
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
@@ -68,11 +72,18 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
         packet = Packet(1)
         while True:
             self._broadcast(CALL, packet, fl_ctx)
-            answer = centre.answer(packet.iteration, self._gathering.wait(lambda: abort_signal.triggered))
+            answer = centre.answer(packet.iteration, self._gathering.wait(lambda: self._look(abort_signal)))
             if answer.success:
                 centre.end(answer)
                 return results.farewell(packet.iteration, answer, centre.page)
             packet = Packet(packet.iteration + 1, message=answer.output, files=answer.files)
+
+    def _look(self, abort_signal: Signal) -> bool:
+        """Say who is waited for, where that has changed, and return whether somebody ended the run."""
+        if self._late != (late := self._gathering.late):
+            self._late = late
+            self._places.waiting.say(RUNNING, late)
+        return bool(abort_signal.triggered)
 
     def _part(self, packet: Packet, abort_signal: Signal, fl_ctx: FLContext) -> None:
         self._broadcast(ENDING, packet, fl_ctx)
@@ -93,7 +104,7 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
             self._gathering.put(site, Packet(1))
             return
         try:
-            packet = Packet.parse(f"site {site}", _content(site, result))
+            packet = Packet.parse(f"site {self._called(site)}", _content(self._called(site), result))
         except MeshNetError as error:
             packet = Packet.failed(1, error.public)
         self._gathering.put(site, packet)
@@ -101,7 +112,9 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
 
     def _hear(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         self._gathering.heard(fl_ctx.get_peer_context().get_identity_name())
-        return make_reply(ReturnCode.OK)
+        reply = make_reply(ReturnCode.OK)
+        reply[LATE] = self._gathering.late
+        return reply
 
 
 def _content(site: str, result: Any) -> Any:

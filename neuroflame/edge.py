@@ -121,7 +121,9 @@ class _Watch:
 
     def until_over(self) -> dict[str, Any]:
         """Return how it ended."""
+        waiting = ""
         while not self._places.status.over:
+            waiting = self._places.pass_on(waiting)
             if sentence := self._fault():
                 self._places.status.say(FAILED, sentence)
             time.sleep(_TURN)

@@ -16,7 +16,7 @@ from nvflare.apis.signal import Signal
 from computation.errors import MeshNetError
 from neuroflame.node import Site
 from neuroflame.places import Places
-from neuroflame.tasks import ENDING, KEY, PULSE, SERVER
+from neuroflame.tasks import ENDING, KEY, LATE, PULSE, SERVER
 
 __all__ = ["MeshNetExecutor"]
 
@@ -63,13 +63,14 @@ class MeshNetExecutor(Executor):  # type: ignore[misc]  # the library is not typ
         timing = self._places.timing
         heard = time.monotonic()
         while not self._over.wait(timing.pulse):
-            if self._answered(engine):
+            if (answer := self._answered(engine)) is not None:
                 heard = time.monotonic()
+                self._site.waits(answer.get(LATE))
             elif time.monotonic() - heard > timing.silence and not self._over.is_set():
                 self._site.give_up(f"the centre has not answered for {timing.silence:g} s; the run cannot go on")
                 os._exit(1)  # the thread that computes would not hear of anything else
 
-    def _answered(self, engine: object) -> bool:
+    def _answered(self, engine: object) -> Shareable | None:
         try:
             with engine.new_context() as context:  # type: ignore[attr-defined]
                 answers = engine.send_aux_request(  # type: ignore[attr-defined]
@@ -81,6 +82,6 @@ class MeshNetExecutor(Executor):  # type: ignore[misc]  # the library is not typ
                     optional=True,
                 )
             answer = answers.get(SERVER)
-            return isinstance(answer, Shareable) and answer.get_return_code() == ReturnCode.OK
+            return answer if isinstance(answer, Shareable) and answer.get_return_code() == ReturnCode.OK else None
         except Exception:  # whatever the network does, the next one may get through
-            return False
+            return None

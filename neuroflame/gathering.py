@@ -29,11 +29,19 @@ class Gathering:
         Limits.
     clock : callable
         Seconds, monotonic.
+    called : callable
+        Gives what a site of an id is called in a sentence.
     """
 
-    def __init__(self, sites: Iterable[str], timing: Timing, clock: Callable[[], float] = time.monotonic) -> None:
-        self._sites, self._timing, self._clock = tuple(sorted(sites)), timing, clock
-        self._began = clock()
+    def __init__(
+        self,
+        sites: Iterable[str],
+        timing: Timing,
+        clock: Callable[[], float] = time.monotonic,
+        called: Callable[[str], str] = str,
+    ) -> None:
+        self._sites, self._timing, self._clock, self._called = tuple(sorted(sites)), timing, clock, called
+        self._began = self._opened = clock()
         self._heard: dict[str, float] = {}
         self._change = threading.Condition()
         self._answers: dict[str, Packet] = {}
@@ -47,7 +55,16 @@ class Gathering:
     def open(self) -> None:
         """Forget the answers of the round before."""
         with self._change:
-            self._answers = {}
+            self._answers, self._opened = {}, self._clock()
+
+    @property
+    def late(self) -> str:
+        """A sentence about whom the others have waited for since long; empty where they wait for nobody."""
+        with self._change:
+            missing = [self._called(site) for site in self._sites if site not in self._answers]
+            if not missing or self._clock() - self._opened < self._timing.notice:
+                return ""
+        return f"waiting for {'site' if len(missing) == 1 else 'sites'} {', '.join(missing)}"[:600]
 
     def heard(self, site: str) -> None:
         """Take a sign of life."""
@@ -107,7 +124,8 @@ class Gathering:
         for site in self._sites:
             if self._is_silent(site):
                 since = self._timing.silence if site in self._heard else self._timing.start
-                return f"site {site} has given no sign of life for {since:g} s; its process or its network is gone"
+                name = self._called(site)
+                return f"site {name} has given no sign of life for {since:g} s; its process or its network is gone"
         return ""
 
     def _is_silent(self, site: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from computation.checks import is_text
 from computation.coinstac.carried import Answer, Carried
 from computation.errors import MessageError, SettingsError
 from neuroflame import data, parameters
-from neuroflame.packet import ERROR, Packet
+from neuroflame.packet import ERROR, LONGEST, Packet
 from neuroflame.places import ENDED, FAILED, RUNNING, Places
 from neuroflame.results import keep_farewell
 
@@ -83,6 +85,13 @@ class Site:
             self._places.status.fail(error)
             return
         self._places.status.say(ENDED)
+
+    def waits(self, sentence: Any) -> None:
+        """Take in what the centre says of who is waited for; what is no sentence says nothing. Never raises."""
+        now = sentence if is_text(sentence, LONGEST) else ""
+        with suppress(OSError):
+            if now != self._places.waiting.read()["reason"]:
+                self._places.waiting.say(RUNNING, now)
 
     def give_up(self, sentence: str) -> None:
         """Say that this site ends by itself."""

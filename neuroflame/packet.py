@@ -12,14 +12,15 @@ from computation.coinstac.carried import LARGEST, check_files
 from computation.coinstac.server import REPLY_LIMIT
 from computation.errors import MessageError
 
-__all__ = ["CALL", "END", "ERROR", "KINDS", "Packet"]
+__all__ = ["CALL", "END", "ERROR", "KINDS", "LONGEST", "Packet"]
 
 #: A call or its answer; one sentence about what went wrong; the run's end, which nobody answers with more than a word.
 CALL, ERROR, END = KINDS = ("call", "error", "end")
 
 _FIELDS = {"iteration", "kind", "message", "files"}
 _MOST_ITERATIONS = 10**9
-_LONGEST_ERROR = 600
+#: Characters of a sentence that travels.
+LONGEST = 600
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Packet:
     @classmethod
     def failed(cls, iteration: int, sentence: str) -> Packet:
         """Return a packet that says what went wrong, in one sentence that everybody may read."""
-        return cls(iteration, ERROR, {"error": sentence[:_LONGEST_ERROR]})
+        return cls(iteration, ERROR, {"error": sentence[:LONGEST]})
 
     @property
     def error(self) -> str:
@@ -89,7 +90,7 @@ class Packet:
 
 
 def _is_sentence(value: Any) -> bool:
-    return is_text(value, _LONGEST_ERROR) and value != ""
+    return is_text(value, LONGEST) and value != ""
 
 
 def _message(who: str, text: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ RUNNING, ENDED, FAILED = "running", "ended", "failed"
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of patience, all of them ends of something that would otherwise last for ever.
+    """Seconds of patience, nearly all of them ends of something that would otherwise last for ever.
 
     Attributes
     ----------
@@ -40,6 +40,8 @@ class Timing:
         In which every member must have come.
     farewell : float
         For the sites to hear how the run ended.
+    notice : float
+        Without an answer, after which all are told who is waited for; it ends nothing.
     """
 
     pulse: float = 5.0
@@ -47,6 +49,7 @@ class Timing:
     start: float = 300.0
     joining: float = 3600.0
     farewell: float = 60.0
+    notice: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,18 @@ class Places:
     def status(self) -> Status:
         """Return where the job process says how far it is."""
         return Status(self.folder / "status.json")
+
+    @property
+    def waiting(self) -> Status:
+        """Return where the job process says who is waited for; its state stays `RUNNING`."""
+        return Status(self.folder / "waiting.json")
+
+    def pass_on(self, before: str) -> str:
+        """Say aloud who is waited for, where that has changed; return it."""
+        now: str = self.waiting.read()["reason"]
+        if now != before:
+            print(f"coinstac-meshnet: {now or 'all sites have answered'}", flush=True)
+        return now
 
 
 class Status:

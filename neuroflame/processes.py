@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from importlib import metadata, util
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from computation import isolation
-from computation.errors import MeshNetError
+from computation.errors import MeshNetError, public_text
 from computation.orphans import die_with_parent
 from neuroflame.places import Places
 
-__all__ = ["WANTED", "Child", "copy_kit", "exit_status", "is_alive", "private_folder"]
+__all__ = ["WANTED", "Child", "copy_kit", "exit_status", "is_alive", "leave", "private_folder"]
 
 #: The version that this was measured with.
 WANTED = "2.8.0"
@@ -43,7 +44,8 @@ def exit_status(work: Callable[[], int]) -> int:
     Returns
     -------
     int
-        That of the work, 2 for what a `MeshNetError` refused, 130 for Ctrl-C; SIGTERM ends in 143.
+        That of the work, 1 for what nobody foresaw, 2 for what a `MeshNetError` refused, 130 for Ctrl-C; SIGTERM ends
+        in 143.
     """
     try:
         with _stoppable():
@@ -56,6 +58,21 @@ def exit_status(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("coinstac-meshnet: stopped", file=sys.stderr)
         return 130
+    except Exception as error:  # the platform sends what is on stderr to its own centre: no traceback, no path
+        print(f"coinstac-meshnet: {public_text(error)}", file=sys.stderr)
+        return 1
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """End this process with the status of its work; a thread that NVFlare has left would keep it for ever."""
+    try:
+        status = main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def _check_version() -> str:

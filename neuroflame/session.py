@@ -53,7 +53,7 @@ class Administrator:
         if not self._alive():
             raise MeshNetError("the centre's NVFlare server has ended; its port may be taken: look at its log")
 
-    def wait_for(self, sites: Iterable[str], seconds: float) -> None:
+    def wait_for(self, sites: Iterable[str], seconds: float, called: Callable[[str], str]) -> None:
         """Wait until all sites are connected.
 
         Raises
@@ -65,9 +65,8 @@ class Administrator:
         while missing := sorted(wanted - self._connected()):
             self.check()
             if time.monotonic() > end:
-                raise MeshNetError(
-                    f"not all members have come within {seconds:g} s; missing: {', '.join(missing)}"[:600]
-                )
+                names = ", ".join(map(called, missing))
+                raise MeshNetError(f"not all members have come within {seconds:g} s; missing: {names}"[:600])
             time.sleep(0.5)
 
     def _connected(self) -> set[str]:
@@ -77,8 +76,17 @@ class Administrator:
             return set()
 
     def submit(self, job: Path) -> str:
-        """Submit the job and return its id."""
-        self._job = str(self._session.submit_job(str(job)))
+        """Submit the job and return its id.
+
+        Raises
+        ------
+        MeshNetError
+            If the server does not take it.
+        """
+        try:
+            self._job = str(self._session.submit_job(str(job)))
+        except Exception as error:
+            raise MeshNetError("the centre's own NVFlare server did not take the job", str(error)) from error
         return self._job
 
     def status(self, job: str) -> str:

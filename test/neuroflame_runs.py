@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from consortium import SHORT, database
@@ -12,7 +13,7 @@ from simulator import nvflare
 from simulator.layout import Layout
 
 #: Patience of tests; a busy machine's torch takes ten seconds and more to start.
-LIMITS = ("--pulse", "1", "--silence", "10", "--start", "90", "--farewell", "10", "--joining", "60")
+LIMITS = ("--pulse", "1", "--silence", "10", "--start", "90", "--farewell", "10", "--joining", "150")
 
 
 def inputs(root, sites=2):
@@ -26,9 +27,19 @@ def spec(**changes):
     return {name: {"value": value} for name, value in {**SHORT, **changes}.items() if value is not None}
 
 
-def run(root, sites=2, *, disturb=None, limits=(), **changes):
-    """Run a consortium; returns its result or the error, and its folders."""
+def run(root, sites=2, *, disturb=None, limits=(), ended=None, **changes):
+    """Run a consortium; returns its result or the error, and its folders.
+
+    The nodes' exit statuses come into `ended`, None for one that had to be killed in the end.
+    """
     layout = Layout(root / "run")
+
+    def begun(nodes):
+        for client, node in nodes.items() if ended is not None else ():
+            node.kill = partial(note_and_kill, client, node, node.kill, ended)
+        if disturb:
+            threading.Thread(target=disturb, args=(nodes, layout)).start()
+
     try:
         result = nvflare.run(
             spec(**changes),
@@ -36,11 +47,23 @@ def run(root, sites=2, *, disturb=None, limits=(), **changes):
             output=layout.root,
             sites=sites,
             limits=(*LIMITS, *limits),
-            disturb=disturb and (lambda nodes: threading.Thread(target=disturb, args=(nodes, layout)).start()),
+            disturb=begun,
         )
     except Exception as error:
         return error, layout
     return result, layout
+
+
+def note_and_kill(client, node, kill, ended):
+    ended[client] = node.status
+    kill()
+
+
+def hook(root, monkeypatch, text):
+    """Have every process of the run do something first."""
+    (root / "hook").mkdir()
+    (root / "hook/sitecustomize.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(root / "hook"))
 
 
 def said(layout, client):
@@ -48,7 +71,7 @@ def said(layout, client):
     return (layout.log(client).read_text().splitlines() or [""])[-1]
 
 
-def wait(condition, seconds=90):
+def wait(condition, seconds=150):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it never came to that"
@@ -86,13 +109,18 @@ def kill(pid):
     os.kill(pid, signal.SIGKILL)
 
 
-def kill_all(node):
-    """End a node's script and everything under it at once, as a container's end does."""
+def signal_all(node, number):
+    """Send a signal to a node's script and everything under it at once, as to a container."""
     for pid in (node.pid, *descendants(node.pid)):
         try:
-            kill(pid)
+            os.kill(pid, number)
         except ProcessLookupError:
             continue
+
+
+def kill_all(node):
+    """End a node's script and everything under it at once, as a container's end does."""
+    signal_all(node, signal.SIGKILL)
 
 
 def rounds(layout, client="local0"):

@@ -131,3 +131,21 @@ def test_a_farewell_waits_for_those_who_live_and_for_no_one_else(clock):
     threading.Timer(0.05, gathering.put, ("a", Packet(1))).start()
     gathering.farewell(never)
     assert time.monotonic() - began < 30
+
+
+def test_who_keeps_the_others_waiting_is_named_by_name_after_a_while(clock):
+    gathering = Gathering(["a", "b"], Timing(notice=60), clock, {"a": "Hospital A", "b": "Hospital B"}.get)
+    gathering.open()
+    assert gathering.late == ""
+    clock.now = 60
+    assert gathering.late == "waiting for sites Hospital A, Hospital B"
+    gathering.put("a", Packet(1))
+    assert gathering.late == "waiting for site Hospital B"
+    gathering.put("b", Packet(1))
+    assert gathering.late == ""
+    gathering.open()
+    assert gathering.late == ""
+    clock.now = 1e6
+    with pytest.raises(MessageError, match="site Hospital A has given no sign of life"):
+        gathering.wait(never)
+    assert len(Gathering(["a" * 60] * 20, Timing(notice=0), clock).late) == 600

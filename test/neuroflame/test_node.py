@@ -1,6 +1,7 @@
 """A site and the centre, driven by packets alone: the digest of COINSTAC, and every failure an answer."""
 
 import json
+import shutil
 
 import pytest
 from consortium import SHORT, consortium, database
@@ -126,6 +127,23 @@ def test_an_end_is_said_once(tmp_path):
     where.status.say(FAILED, "first")
     where.status.say(ENDED)
     assert where.status.read()["reason"] == "first"
+
+
+def test_who_is_waited_for_is_said_once_each_and_only_in_a_sentence(tmp_path, capsys):
+    where = places(tmp_path, "local0")
+    site, said, one, other = Site(where), "", "waiting for site b", "waiting for site c"
+    for told in ("", one, one, None, "x" * 601, "\x1b[2J", {"a": 1}, other):
+        site.waits(told)
+        said = where.pass_on(said)
+    shown = [one, "all sites have answered", other]
+    assert capsys.readouterr().out.splitlines() == [f"coinstac-meshnet: {text}" for text in shown]
+    assert where.status.read()["state"] == ""
+
+
+def test_where_nothing_can_be_written_a_site_still_lives(tmp_path):
+    where = places(tmp_path, "local0")
+    shutil.rmtree(where.folder)
+    Site(where).waits("waiting for site b")
 
 
 def test_a_job_process_that_somebody_else_started_is_told(tmp_path):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from neuroflame_runs import inputs, kill_all, rounds, run, wait
+from neuroflame_runs import hook, inputs, kill_all, rounds, run, wait
 
 from simulator.layout import CENTRE
 
@@ -51,9 +51,7 @@ class Attack:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
 def test_a_centre_that_is_taken_over_gets_no_file_no_shell_and_no_code_of_its_own(tmp_path, monkeypatch):
     inputs(tmp_path)
-    (tmp_path / "hook").mkdir()
-    (tmp_path / "hook/sitecustomize.py").write_text(HOOK)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
+    hook(tmp_path, monkeypatch, HOOK)
     attack = Attack(tmp_path)
     _, layout = run(tmp_path, disturb=attack, epochs=2000)
     assert all("not authorized" in attack.heard[name] for name in ("ls", "pwd", "tail", "cat", "env")), attack.heard

@@ -56,10 +56,12 @@ OWN_JOB = ("this site's job process has ended before the run did",)
 )
 def test_a_death_ends_the_run_for_all_and_each_says_why(tmp_path, disturb, sentences):
     inputs(tmp_path)
-    error, layout = run(tmp_path, disturb=disturb, **LONG)
+    ended = {}
+    error, layout = run(tmp_path, disturb=disturb, ended=ended, **LONG)
     assert isinstance(error, Exception)
     for client, expected in sentences.items():
         assert any(one in said(layout, client) for one in expected), said(layout, client)
+        assert ended[client] == 1
 
 
 def test_a_site_that_raises_is_named_and_nothing_of_it_is_anywhere_else(tmp_path):

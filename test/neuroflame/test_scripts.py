@@ -2,10 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from consortium import database
 
+from computation import isolation
 from neuroflame import central, edge, processes, provision
 
 
@@ -95,3 +98,30 @@ def test_a_private_folder_has_no_blank_in_its_name_and_goes(tmp_path):
     with processes.private_folder(tmp_path / "with a blank") as folder:
         assert " " not in str(folder) and folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
+
+
+def test_what_nobody_foresaw_is_one_line_without_a_place(capsys):
+    def work():
+        raise RuntimeError("/home/somebody")
+
+    assert processes.exit_status(work) == 1
+    assert capsys.readouterr().err == "coinstac-meshnet: unexpected RuntimeError\n"
+
+
+@pytest.mark.parametrize(("end", "status"), [("return 3", 3), ("sys.exit(143)", 143), ("sys.exit()", 0)])
+def test_a_script_ends_although_a_thread_of_a_librarys_never_does(end, status):
+    code = f"""
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from neuroflame.processes import leave
+
+def main():
+    ThreadPoolExecutor().submit(time.sleep, 600)
+    print("its last word")
+    {end}
+
+leave(main)
+"""
+    environment = {**os.environ, **isolation.variables()}
+    done = subprocess.run([sys.executable, "-c", code], stdout=-1, text=True, timeout=100, env=environment)
+    assert (done.returncode, done.stdout) == (status, "its last word\n")
