@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from computation.checks import is_text
 from computation.coinstac import claim
 from computation.coinstac.node import Folders
 from computation.errors import PeersError
-from computation.federation import consensus, ending, planning
+from computation.federation import consensus, ending, planning, screening
 from computation.federation.site import SiteRun
 from computation.federation.summary import Ended, summarise
 from computation.tracking import RoundNumbers
@@ -25,6 +26,7 @@ from computation.wire.messages import FinishOffer, JoinOffer, Plan, Results
 from peers import closing, joining, mail, resuming
 from peers.closing import LastMean
 from peers.peer import Peer
+from peers.protocols.base import heeded
 from peers.requests import Report, Request, Steps
 from peers.rounds import Rounds
 
@@ -143,7 +145,7 @@ class Course:
         self.site = SiteRun(folders)
         self.protocol, self.name, self.observer = protocol, run, observer
         self.offer, self.rule = self.site.join(inputs), joining.described(protocol)
-        joining.check_settings(self.site.settings)
+        joining.check_settings(self.site.settings, heeded(protocol))
         self.peer = Peer(
             name,
             dict.fromkeys(peers, 1.0),
@@ -152,6 +154,7 @@ class Course:
             seed=self.site.settings.seed,
             patience=patience,
             refused=self._refused,
+            screened=partial(screening.report, self.site.tracker),
         )
         self._dropped: Counter[str] = Counter()
         self._token = (claim.held(folders.output) if resume else "") or claim.take(folders.output)

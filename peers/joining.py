@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from computation.wire.messages import MOST_ROUNDS, JoinOffer
 from computation.wire.reader import Reader
 from peers.mail import gather, said
 from peers.peer import Peer
+from peers.protocols.base import RULES, SCREENING
 from peers.requests import Message, Request, Send, Steps
 
 __all__ = [
@@ -39,8 +40,9 @@ _JOIN, _INITIAL = "join", "initial"
 #: Checkpoints that a peer may say it has; more than any setting keeps.
 _MOST_KEPT = 100
 #: What a centre does with these settings, and nobody does where there is none.
-_SCREENING = ("clip_above", "refuse_above", "suspect_above", "opposed_above", "copies", "exclude_after")
-_CENTRES = ("quorum", *_SCREENING, "deadline")
+_CENTRES = ("quorum", "deadline")
+#: A setting of screening that asks for nothing.
+_OFF = (0, "count")
 
 
 @dataclass(frozen=True)
@@ -173,18 +175,24 @@ def start_from_given(site: SiteRun, peer: Peer) -> Generator[Request, Any, None]
     site.trainer.load_vector(initial.chosen(brought, site.trainer, site.settings, site.tracker))
 
 
-def check_settings(settings: Settings) -> None:
-    """Refuse what no peer does; raises `PeersError`."""
+def check_settings(settings: Settings, heeds: Collection[str]) -> None:
+    """Refuse what no peer does, or not by a protocol that heeds these settings only; raises `PeersError`."""
     if settings.dp:
         raise PeersError(
             "setting 'dp' needs a centre, and there is none here; leave it out, or use `coinstac-meshnet train`"
         )
-    if settings.one_voice:
+    if settings.one_voice and not {*heeds} >= RULES:
         name = "clip_norms" if settings.rule == "mean" else "rule"
         raise PeersError(
             f"setting {name!r} wants all contributions in one place, of which there is none here; leave it out, or use "
-            "`coinstac-meshnet train`"
+            "--protocol leader or `coinstac-meshnet train`"
         )
+    for name in sorted(SCREENING - {*heeds}):
+        if getattr(settings, name) not in (getattr(Settings(), name), *_OFF):
+            raise PeersError(
+                f"setting {name!r} asks that single contributions be judged, and with this protocol nobody sees what "
+                "is judged by it; leave it out, or use --protocol leader or `coinstac-meshnet train`"
+            )
 
 
 def without_effect(settings: Settings, common: bool) -> list[str]:

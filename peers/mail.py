@@ -6,6 +6,7 @@ Parts of protocols, to be used with `yield from`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from peers.message import LONGEST_HEAD
 from peers.peer import Peer
 from peers.requests import Message, Peers, Poll, Request, Send, Steps, Wait
 
-__all__ = ["awaited", "collect", "gather", "is_model", "polled", "said", "sign"]
+__all__ = ["awaited", "collect", "gather", "is_model", "polled", "said", "sign", "unsound"]
 
 T = TypeVar("T")
 Mail: TypeAlias = Generator[Request, Any, dict[str, Message]]
@@ -134,15 +135,20 @@ def said(sender: str, message: Message, parse: Callable[[Any], T]) -> T:
 
 def is_model(peer: Peer, sender: str, values: Vector | None) -> bool:
     """Tell whether values are a model that can be computed with; of what is not, the sender is told of by name."""
+    if fault := unsound(peer, values):
+        peer.refused(sender, fault)
+    return not fault
+
+
+def unsound(peer: Peer, values: Vector | None) -> str:
+    """Say why values are no model that can be computed with; nothing if they are one."""
     if values is None:
-        peer.refused(sender, "a model without values")
-        return False
+        return "a model without values"
     try:
         claims.check_values(peer.learner.manifest, values)
     except MeshNetError as error:
-        peer.refused(sender, error.public)
-        return False
-    return True
+        return error.public
+    return ""
 
 
 def _keep(peer: Peer, messages: list[Message]) -> None:
@@ -153,8 +159,12 @@ def _keep(peer: Peer, messages: list[Message]) -> None:
             continue
         if (fault := _fault(peer, message)) or sum(m.sender == message.sender for m in peer.kept) >= _MOST_KEPT:
             peer.refused(message.sender, fault or "too many messages that nobody waits for")
-        else:
-            peer.kept.append(message)
+            continue
+        if odd := _odd(peer, message):
+            peer.refused(message.sender, odd)
+            # Its sender has spoken: who waits for it waits no longer.
+            message = replace(message, values=None)
+        peer.kept.append(message)
 
 
 def _taken(peer: Peer, topic: str, until: int | None = None) -> list[Message]:
@@ -173,6 +183,11 @@ def _fault(peer: Peer, message: Message) -> str:
     most = max(len(peer.names), peer.weights[message.sender])
     if not 0 <= message.weight <= most:
         return f"its weight is {message.weight:g}; wanted a number from 0 to {most:g}"
+    return ""
+
+
+def _odd(peer: Peer, message: Message) -> str:
+    """Say why a message's values are none of this run's models; nothing if they may be."""
     if message.values is None:
         return ""
     wanted = peer.learner.manifest.size

@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass, replace
 
 from peers.peer import Peer
-from peers.protocols.base import Rule, within
+from peers.protocols.base import Rule, heeded, within
 from peers.requests import Message, Request, Send, Steps, passed_on
 
 __all__ = ["Noisy", "noisy"]
@@ -47,6 +47,11 @@ class Noisy:
     def common(self) -> bool:
         """Whether all peers hold one model after every round."""
         return self.rule.common
+
+    @property
+    def heeds(self) -> frozenset[str]:
+        """Settings of screening and rules that the protocol heeds."""
+        return heeded(self.rule)
 
     def __call__(self, peer: Peer) -> Steps:
         """Do all of a peer's rounds."""

@@ -12,7 +12,9 @@ import numpy as np
 
 from computation import strategies
 from computation.errors import PeersError
+from computation.federation.screening import Bounds
 from computation.settings import Settings
+from computation.strategies import Rule as RobustRule
 from peers import topology
 from peers.noise import Noisy
 from peers.protocols.base import Rule
@@ -185,7 +187,8 @@ def _push_sum(choice: Choice, settings: Settings) -> Rule:
 
 
 def _leader(choice: Choice, settings: Settings) -> Rule:
-    return Leader() if choice.staleness is None else Leader(choice.staleness)
+    judged: dict[str, Any] = {"bounds": Bounds.of(settings), "combining": RobustRule.of(settings)}
+    return Leader(**judged) if choice.staleness is None else Leader(choice.staleness, **judged)
 
 
 def _matrix(path: Path) -> topology.Matrix:

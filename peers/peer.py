@@ -14,6 +14,7 @@ import numpy as np
 from peers.requests import Message, Report
 
 if TYPE_CHECKING:
+    from computation.federation.screening import Screened, State
     from peers.learners import Learner
 
 __all__ = ["Peer", "Worked"]
@@ -38,6 +39,10 @@ def _raise(round: int, error: Exception) -> None:
 
 def _silent(sender: str, fault: str) -> None:
     """Tell nobody."""
+
+
+def _unseen(round: int, before: State, done: Screened) -> None:
+    """Write nothing down."""
 
 
 @dataclass
@@ -67,6 +72,8 @@ class Peer:
         Hears of a round in which this peer could not learn; raises the error by default.
     refused : callable
         Hears of a message that was dropped: its sender, and why.
+    screened : callable
+        Hears what was made of models that this peer judged: in which round, what was remembered before, and the rest.
     clock : callable
         Seconds that never go back; an engine with a time of its own replaces it.
     kept : list of Message
@@ -85,6 +92,7 @@ class Peer:
     patience: float = 60.0
     failed: Callable[[int, Exception], None] = _raise
     refused: Callable[[str, str], None] = _silent
+    screened: Callable[[int, State, Screened], None] = _unseen
     clock: Callable[[], float] = time.monotonic
     kept: list[Message] = field(default_factory=list)
     heard: dict[str, float] = field(default_factory=dict)

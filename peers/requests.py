@@ -222,7 +222,11 @@ class Report:
     closed : bool
         Whether the round is over: the learner and the peer's memory can be written down, and gone on from.
     counted : tuple of str
-        Who is in a closed round's model, as far as the protocol knows.
+        Who is in a closed round's model, as far as the protocol knows; nobody where it is that of the round before.
+    skipped : mapping of str
+        Who is not in it because of what it sent, and why.
+    clipped : tuple of str
+        Whose model is in it scaled down.
     numbers : dict of float
         What else the protocol measured, by name.
     """
@@ -233,6 +237,8 @@ class Report:
     loss: float | None = None
     closed: bool = False
     counted: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    clipped: tuple[str, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
     kind: ClassVar[str] = MEASUREMENT
 

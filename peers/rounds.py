@@ -179,11 +179,12 @@ class Rounds:
         """Return what the round came to as far as this peer knows."""
         return Verdict(
             round=report.round,
-            void=False,
+            void=not report.counted,
             counted=report.counted,
-            skipped={self.peer.name: own.reason} if own.reason else {},
+            skipped={**({self.peer.name: own.reason} if own.reason else {}), **report.skipped},
             loss=None,
             model=own.model,
+            clipped=report.clipped,
             validated=report.round if own.validation else -1,
         )
 

@@ -16,6 +16,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from computation.errors import MeshNetError, PeersError, public_text
+from computation.federation.screening import Bounds
+from computation.settings import Settings
 from computation.wire.payload import Vector
 from peers import message
 from peers.engines import zeromq
@@ -175,7 +177,7 @@ class Work:
         rounds = self.task.numEpochs * self.task.aggregations
         peer = Peer(name, weights, learner, rounds, seed=self.task.seed, patience=6 * self.lease)
         peer.refused = lambda sender, fault: self.told(f"dropped a message of {sender}: {fault}")
-        rule = Leader(self.task.staleness, together=True, first=first)
+        rule = Leader(self.task.staleness, together=True, first=first, bounds=Bounds.of(Settings()))
         with zeromq.joined(options) as group:
             group.run(peer, self._watched(rule(peer), peer))
 

@@ -11,7 +11,12 @@ from peers.peer import Peer
 from peers.requests import Steps
 from peers.topology import Graph
 
-__all__ = ["Rule", "graph", "within"]
+__all__ = ["RULES", "SCREENING", "SIZES", "Rule", "graph", "heeded", "within"]
+
+#: Settings by which single contributions are judged, and become one; a protocol names those that it heeds.
+SIZES = frozenset({"clip_above", "refuse_above", "suspect_above", "exclude_after"})
+SCREENING = SIZES | {"opposed_above", "copies"}
+RULES = frozenset({"rule", "byzantine", "mixing_neighbours", "clip_norms"})
 
 #: Others to whom each peer of a random graph sends, where there are as many.
 _DEGREE = 2
@@ -42,6 +47,12 @@ class Rule(Protocol):
     def __call__(self, peer: Peer) -> Steps:
         """Do all of a peer's rounds."""
         ...
+
+
+def heeded(rule: object) -> frozenset[str]:
+    """Return the settings of screening and rules that a protocol heeds: those for which it sees enough."""
+    found: frozenset[str] = getattr(rule, "heeds", frozenset())
+    return found
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

@@ -14,6 +14,9 @@ Who goes is left out, and is taken in again when it comes back; so is who is lat
 goes, the next peer in order takes over with the last mean that it was sent, in the place of every model that it has not
 seen since. Who takes over counts the terms one further: of two who claim to lead, the later term is believed. A leader
 that learns itself answers between its own cycles; one without samples, always and at once.
+
+The leader holds every follower's model, and judges each before it is in a mean: see `peers.sieve`. One that is left out
+has no weight, and its sender is answered as the others are.
 """
 
 from __future__ import annotations
@@ -21,18 +24,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from computation.checks import parse_json
 from computation.errors import PeersError
-from computation.strategies.average import normalised, weighted_mean
+from computation.federation.screening import Bounds
+from computation.strategies import Rule
 from computation.wire.messages import MOST_ROUNDS
 from computation.wire.payload import Vector
 from peers.deadlines import Deadline
 from peers.mail import awaited
 from peers.peer import Peer
-from peers.protocols.base import within
+from peers.protocols.base import RULES, SCREENING, within
 from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Peers, Report, Send, Steps
+from peers.sieve import Said, Sieve
 
 __all__ = ["Book", "Leader"]
 
@@ -40,6 +45,7 @@ SHARE, MEAN, LEADS = "leader-share", "leader-mean", "leader-is"
 #: Times its patience that a follower waits for a leader that is there and says nothing.
 _MOST_SILENCE = 100
 _MOST_STALE = 1 << 20
+_NO_BOUNDS, _MEAN = Bounds(0, 0, 0, 0), Rule()
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,18 @@ class Leader:
         than the others: the last exact mean of a whole run makes them one again.
     first : str
         Who leads at first; by default the first peer without samples, or the first of all.
+    bounds : Bounds
+        By which models are judged; by default by none.
+    combining : Rule
+        How models become one; the weighted mean by default.
     """
 
     staleness: int = 16
     together: bool = False
     first: str = ""
+    bounds: Bounds = _NO_BOUNDS
+    combining: Rule = _MEAN
+    heeds: ClassVar[frozenset[str]] = SCREENING | RULES
     name: ClassVar[str] = "leader"
     needs: ClassVar[frozenset[str]] = frozenset({POINT, MEMBERSHIP, MEASUREMENT})
     common: ClassVar[bool] = False
@@ -102,11 +115,11 @@ class Book:
     cycles: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
 
-    def take(self, name: str, cycle: int, values: Vector, weight: float) -> None:
+    def take(self, name: str, cycle: int, values: Vector | None, weight: float) -> None:
         """Take in a model; who had been left out goes on from the cycle of the slowest, and holds up nobody."""
         behind = 0 if name in self.expected else self.slowest
         self.expected.add(name)
-        if cycle >= self.cycles.get(name, 0):
+        if values is not None and cycle >= self.cycles.get(name, 0):
             self.models[name] = values, weight
         self.cycles[name] = self.held[name] = max(cycle, self.cycles.get(name, 0), behind)
 
@@ -147,13 +160,6 @@ class Book:
             return sum(self.cycles.values()) >= self.rounds * len(self.expected)
         return self.slowest >= self.rounds
 
-    def mean(self) -> Vector:
-        """Return the mean of the newest models; of models without any weight, the plain one."""
-        found = [self.models[name] for name in sorted(self.models)]
-        weights = [weight for _, weight in found]
-        shares = normalised(weights if any(weights) else [1.0] * len(found))
-        return weighted_mean([values for values, _ in found], shares)
-
 
 class _Member:
     """One peer's part; `leader` and `cycle` say what it knows of the others and of itself."""
@@ -163,6 +169,8 @@ class _Member:
         able = {name for name in peer.names if peer.weights[name] > 0}
         self.order = sorted(peer.names, key=lambda name: (name != rule.first, name in able, name))
         self.able, self.book = able, Book(rule, peer.rounds, set(able))
+        most = (peer.rounds + rule.staleness + 1) * len(able) if rule.together else peer.rounds
+        self.sieve = Sieve(peer, rule.bounds, rule.combining, most)
         self.leader: str = peer.memory.setdefault("leader", self.order[0])
         self.term = int(peer.memory.setdefault("term", 0))
         self.cycle = self.answered = peer.done
@@ -203,8 +211,10 @@ class _Member:
 
     def _learn(self) -> Steps:
         self.cycle += 1
+        before = self.peer.learner.vector()
         worked = self.peer.step(self.cycle)
         yield worked.report(self.cycle)
+        self.sieve.learnt(before, self.cycle)
         weight = self.peer.weights[self.peer.name] if worked.samples else 0.0
         self.own = Message(SHARE, self.cycle, self.peer.learner.vector(), weight)
         self.sent = self.peer.clock()
@@ -245,6 +255,7 @@ class _Member:
         """Begin a book with the last mean for everybody, as far as there has been one."""
         memory, self.leader, self.term = self.peer.memory, self.peer.name, term
         self.book = Book(self.rule, self.peer.rounds, self.able & set(self.alive))
+        self.sieve.begin()
         if "average" in memory:
             for name in self.book.expected:
                 self.book.models[name] = memory["average"], self.peer.weights[name]
@@ -264,11 +275,13 @@ class _Member:
         return self.peer.clock() - self.since[name] > self.deadlines[name].seconds
 
     def _enter(self, name: str, message: Message) -> None:
-        if message.values is None or name not in self.able:
-            self.peer.refused(name, "a share without a model, or of a peer that has no samples")
+        if name not in self.able:
+            self.peer.refused(name, "a share of a peer that has no samples")
             return
         if name in self.since:
             self.deadlines[name].note(self.peer.clock() - self.since.pop(name))
+        if message.round >= self.book.cycles.get(name, 0):  # an older one changes nothing
+            message = self.sieve.take(name, message)
         self.book.take(name, message.round, message.values, message.weight)
 
     def _hear(self, seconds: float) -> Steps:
@@ -318,12 +331,15 @@ class _Member:
         ready = self.peer.names if last else self.book.ready
         if not ready:
             return
-        values = self.book.mean()
+        values = self.sieve.mean(self.book.models, max(self.book.cycles.values(), default=0))
+        said = self.sieve.said(self.book.models).as_json()
         for name in ready:
             cycle = self.book.held.pop(name, self.book.cycles.get(name, 0))
-            text = json.dumps({"cycles": self.book.cycles, "last": last, "term": self.term}, sort_keys=True)
+            told = {"cycles": self.book.cycles, "last": last, "term": self.term, **said}
+            text = json.dumps(told, sort_keys=True)
             message = Message(MEAN, cycle, values, text=text, sender=self.peer.name)
             self.since[name] = self.peer.clock()
+            self.sieve.sent(name, cycle, values)
             if name == self.peer.name:
                 yield from self._answered(message)
             else:
@@ -335,7 +351,7 @@ class _Member:
         if message.values is None or told is None:
             self.peer.refused(message.sender, "a mean without a model, or without the cycles that are in it")
             return
-        cycles, last, term = told
+        cycles, last, term, said = told
         if term < self.term:
             return
         if not last and (message.round < self.cycle or self.answered == self.cycle):
@@ -348,20 +364,25 @@ class _Member:
         numbers = {"waited": waited, "ahead": float(ahead)} if self.peer.trains else {}
         # Who learns nothing has no rounds of its own; what it evaluates is the last model.
         rounds = (self.cycle,) if self.peer.trains else tuple(self.peer.to_do)
+        counted = () if said.void else tuple(sorted({*cycles} - {*said.skipped}))
+        judged: Any = {"skipped": said.skipped, "clipped": said.clipped}
         for round in rounds:
-            yield Report(round, closed=True, counted=tuple(sorted(cycles)), numbers=numbers)
+            yield Report(round, closed=True, counted=counted, numbers=numbers, **judged)
 
 
-def _read(text: str, names: Collection[str]) -> tuple[dict[str, int], bool, int] | None:
-    """Return whose models of which cycles are in a mean, whether it is the last, and its term; nothing if it is odd."""
+def _read(text: str, names: Collection[str]) -> tuple[dict[str, int], bool, int, Said] | None:
+    """Return whose models of which cycles are in a mean, whether it is the last, its term, and what is said of them.
+
+    Nothing if it is odd.
+    """
     try:
         found = parse_json(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.keys() != {"cycles", "last", "term"}:
+    if not isinstance(found, dict) or found.keys() - Said.NAMES != {"cycles", "last", "term"}:
         return None
-    cycles, last, term = found["cycles"], found["last"], found["term"]
-    if not isinstance(cycles, dict) or not isinstance(last, bool):
+    cycles, last, term, said = found["cycles"], found["last"], found["term"], Said.of(found, names)
+    if not isinstance(cycles, dict) or not isinstance(last, bool) or said is None:
         return None
     sound = all(type(number) is int and 0 <= number < MOST_ROUNDS for number in (*cycles.values(), term))
-    return (cycles, last, term) if sound and cycles.keys() <= set(names) else None
+    return (cycles, last, term, said) if sound and cycles.keys() <= set(names) else None

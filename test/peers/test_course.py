@@ -12,7 +12,10 @@ from consortium import SHORT, consortium, database
 from computation.coinstac.node import Folders
 from computation.errors import MessageError, PeersError, ResumeError, SettingsError
 from computation.federation import selection
+from computation.federation.screening import Bounds
 from computation.model.exported import identify
+from computation.settings import Settings
+from computation.strategies import Rule
 from computation.strategies.fedadam import FedAdam
 from computation.strategies.fedavg import FedAvg
 from computation.strategies.gradient_mean import GradientMean
@@ -22,7 +25,7 @@ from peers.engines import virtual
 from peers.engines.network import Network, Outage
 from peers.protocols.centred import Centred
 from peers.protocols.gossip import Gossip
-from peers.protocols.leader import Leader
+from peers.protocols.leader import SHARE, Leader
 from peers.protocols.ring_broadcast import RingBroadcast
 from peers.requests import Mean, Send, passed_on
 
@@ -158,6 +161,14 @@ def test_a_rule_that_must_see_each_contribution_is_refused(tmp_path, made, name,
         Runs(tmp_path, made, Centred(GradientMean()), **{name: value}).run()
 
 
+@pytest.mark.parametrize(("name", "value"), [("clip_above", 3.0), ("opposed_above", 9.0), ("exclude_after", 2)])
+def test_screening_that_nobody_can_do_is_refused_and_none_is_none(tmp_path, made, name, value):
+    with pytest.raises(PeersError, match=f"setting {name!r} asks that single contributions be judged"):
+        Runs(tmp_path / "asked", made, Centred(GradientMean()), **{name: value}).course("local0")
+    Runs(tmp_path / "off", made, Centred(GradientMean()), clip_above=0, copies="count").course("local0")
+    Runs(tmp_path / "led", made, Leader(2), **{name: value}).course("local0")
+
+
 def test_another_protocol_is_refused(tmp_path, made):
     runs = Runs(tmp_path, made, RingBroadcast(tau=2))
     other = Runs(tmp_path, made, RingBroadcast(tau=3))
@@ -274,7 +285,7 @@ def test_without_a_round_in_common_nobody_goes_on(tmp_path, made):
 
 
 def test_gossip_ends_with_one_model_and_says_how_far_apart_they_were(tmp_path, made):
-    runs = Runs(tmp_path, made, Gossip(0.5), clip_above=3.0)
+    runs = Runs(tmp_path, made, Gossip(0.5), quorum=0.9)
     ended = runs.run(Network(seconds=1.0, latency=0.01, stragglers={"local1": 20.0}))
     assert len({one.digest for one in ended.values()}) == 1
     one = ended["local0"]
@@ -282,7 +293,7 @@ def test_gossip_ends_with_one_model_and_says_how_far_apart_they_were(tmp_path, m
     assert sum(one.summary["last_mean"].values()) == pytest.approx(1) and one.missing == {}
     told = {note.kind: note.text for note in notices(runs.journal("local0"))}
     assert "mean of the last models of local0, local1" in told["last mean"]
-    assert "'clip_above' has no effect" in told["without effect"]
+    assert "'quorum' has no effect" in told["without effect"]
 
 
 @pytest.mark.parametrize("names", [("local0", "local1"), ("local0", "local1", "local2")])
@@ -292,6 +303,31 @@ def test_a_leader_with_scans_or_without_ends_with_one_model(tmp_path, made, name
     assert set(ended) == set(names)
     assert len({one.digest for one in ended.values()}) == 1
     assert ended["local0"].missing == {} and ended["local0"].distance < 1e-5
+
+
+def test_a_leader_tells_all_whom_it_left_out_and_a_rule_of_the_owner_s_is_heeded(tmp_path, made):
+    """A whole run; who lies is named in every journal, and the model stays one."""
+    made = {**made, "local3": made["local1"]}
+    names = ("local0", "local1", "local2", "local3")
+    runs = Runs(tmp_path, made, Leader(2, bounds=Bounds.of(Settings()), combining=Rule("median")), names=names)
+    runs.changes = {"rule": "median", "local_steps": 2}
+
+    def lying(steps):
+        def lie(request):
+            if isinstance(request, Send) and request.message.topic == SHARE:
+                return replace(request, message=replace(request.message, values=1e6 * request.message.values))
+            return request
+
+        return passed_on(steps, lie)
+
+    ended = runs.run(local3=runs.start("local3", lying))
+    assert len({one.digest for one in ended.values()}) == 1
+    for name in names:
+        skipped = [one.skipped for one in rounds(runs.journal(name))]
+        assert all(set(one) <= {"local3"} for one in skipped) and skipped[-1]["local3"] in ("outlier", "excluded")
+    told = [one["site"] for one in runs.journal("local2") if one["event"] == "screened"]
+    assert set(told) == {"local3"}
+    assert any(note.kind == "refused" for note in notices(runs.journal("local3")))
 
 
 def test_a_gossiping_peer_that_goes_is_missing_and_the_others_end(tmp_path, made):

@@ -1,117 +1,116 @@
-"""One round's contributions: what each finding makes of them, and what the next round remembers."""
+"""What each finding makes of updates, and what the next round remembers: from sizes, angles and digests alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from computation.federation.screening import copies, direction, measuring, norms
-from computation.federation.screening.state import Bounds, Finding, Past, State
-from computation.strategies.base import Contribution
-from computation.wire.payload import Vector
+from computation.federation.screening.state import Bounds, Finding, Mark, Past, State
 
-__all__ = ["Screened", "screen"]
+__all__ = ["LEARNT", "Judgement", "Measured", "judge"]
 
 #: The part of a vector that learning moves: batch-norm statistics point nowhere, and two sites' may be alike.
-_LEARNT = "parameters"
+LEARNT = "parameters"
 
 #: What is found of each site, by part of the vector.
 Judged = Mapping[str, Mapping[str, Finding]]
 
 
 @dataclass(frozen=True)
-class Screened:
-    """A round's contributions after screening.
+class Measured:
+    """What updates are judged by.
 
     Attributes
     ----------
-    kept : tuple of Contribution
-        Those to combine, clipped where they had to be.
-    refused : mapping of str
-        Why each of the others is not among them: a word of `FINDINGS`.
-    findings : mapping of Finding
-        Of each site that was looked at, the worst over the parts of its vector.
+    sites : tuple of str
+        Whose they are, sorted; nobody's that is excluded.
+    tables : mapping of numpy.ndarray
+        Inner products of all updates, by part of the vector, in the order of the sites.
+    marks : mapping of Mark
+        Of each site; none where copies count.
+    least : mapping of float
+        By part: no update is measured by less.
+    """
+
+    sites: tuple[str, ...]
+    tables: Mapping[str, NDArray[Any]]
+    marks: Mapping[str, Mark]
+    least: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is made of updates.
+
+    Attributes
+    ----------
+    judged : mapping of mapping of Finding
+        By part of the vector, then by site; the scale is 0 for whatever is left out.
+    out : mapping of str
+        Why updates are left out, by site: a word of `FINDINGS`.
     state : State
         For the next round.
     twins : mapping of str
-        The site that counts for each `twin`.
+        The site that counts for each twin.
     """
 
-    kept: tuple[Contribution, ...]
-    refused: Mapping[str, str]
-    findings: Mapping[str, Finding]
+    judged: Judged
+    out: Mapping[str, str]
     state: State
-    twins: Mapping[str, str] = field(default_factory=dict)
+    twins: Mapping[str, str]
+
+    def worst(self, site: str) -> Finding:
+        """Return what was found of a site, the worst over the parts of its vector."""
+        findings = [table[site] for table in self.judged.values()]
+        return min(findings, key=lambda finding: (finding.scale, -finding.multiple))
+
+    def scales(self, site: str) -> dict[str, float]:
+        """Return what each part of a site's update is multiplied by."""
+        return {part: table[site].scale for part, table in self.judged.items()}
 
 
-def screen(
-    contributions: Sequence[Contribution], origin: Vector, parts: Mapping[str, slice], state: State, bounds: Bounds
-) -> Screened:
-    """Judge one round's contributions.
+def judge(seen: Measured, state: State, bounds: Bounds) -> Judgement:
+    """Judge updates.
 
     Parameters
     ----------
-    contributions : sequence of Contribution
-        In any order.
-    origin : numpy.ndarray
-        What the strategy measures an update from (`Strategy.origin`), of the contributions' shape.
-    parts : mapping of slice
-        Parts of the vector that are judged apart, as `Learner.parts` names them: gradients and batch-norm statistics
-        have sizes of their own. Directions and copies are those of `parameters`.
+    seen : Measured
+        What is known of them.
     state : State
         From the round before.
     bounds : Bounds
         The owner's.
     """
-    seen = sorted((one for one in contributions if one.site not in state.excluded), key=lambda one: one.site)
-    sites = [one.site for one in seen]
-    sizes, between = _measured(seen, origin, parts)
-    known = {part: _members(state.pasts.get(part, {}), state) for part in parts}
-    judged: Judged = {part: norms.judge(sizes[part], known[part], bounds) for part in parts}
-    marks, alike = (copies.marked(seen, parts[_LEARNT]), copies.twins(sites, between)) if bounds.copies else ({}, {})
-    told = copies.found(marks, sizes[_LEARNT], state.marks, alike)
-    barren, copied = copies.counted(told, sites, state.barren)
+    sizes = {part: _sizes(seen.sites, table) for part, table in seen.tables.items()}
+    between = measuring.cosines(seen.tables[LEARNT])
+    known = {part: _members(state.pasts.get(part, {}), state) for part in seen.tables}
+    judged: Judged = {
+        part: norms.judge(sizes[part], known[part], bounds, seen.least.get(part, 0.0)) for part in seen.tables
+    }
+    alike = copies.twins(seen.sites, between) if bounds.copies else {}
+    told = copies.found(seen.marks, sizes[LEARNT], state.marks, alike)
+    barren, copied = copies.counted(told, seen.sites, state.barren)
     out = _outliers(judged) | copied
-    accounts, opposed = direction.judge(sites, out, between, state.opposed, bounds.opposed)
+    accounts, opposed = direction.judge(seen.sites, out, between, state.opposed, bounds.opposed)
     out |= dict.fromkeys(opposed, "opposed")
-    judged = _told(judged, direction.along(sites, out, between), out)
-    pasts = {part: norms.remembered(sizes[part], known[part], judged[part]) for part in parts}
+    judged = _told(judged, direction.along(seen.sites, out, between), out)
+    pasts = {part: norms.remembered(sizes[part], known[part], judged[part]) for part in judged}
     after = replace(
         state,
         pasts={**state.pasts, **pasts},
         opposed=accounts,
-        marks=copies.remembered(marks, state.marks),
+        marks=copies.remembered(seen.marks, state.marks),
         barren=barren,
     )
-    after = _counted(after, out, sites, bounds)
-    return Screened(
-        tuple(_clipped(one, origin, parts, judged) for one in seen if one.site not in out),
-        {
-            one.site: "excluded" if one.site in after.excluded else out[one.site]
-            for one in contributions
-            if one.site in {*out, *after.excluded}
-        },
-        {site: _worst([table[site] for table in judged.values()]) for site in sites},
-        after,
-        alike,
-    )
+    return Judgement(judged, out, _counted(after, out, seen.sites, bounds), alike)
 
 
-def _measured(
-    seen: Sequence[Contribution], origin: Vector, parts: Mapping[str, slice]
-) -> tuple[dict[str, dict[str, float]], NDArray[np.float64]]:
-    """Return the size of each update by part and site, and the cosines between what the sites learnt."""
-    tables = {
-        part: measuring.products([one.values[where] for one in seen], origin[where]) for part, where in parts.items()
-    }
-    sizes = {
-        part: {one.site: norm for one, norm in zip(seen, measuring.norms(table), strict=True)}
-        for part, table in tables.items()
-    }
-    return sizes, measuring.cosines(tables[_LEARNT])
+def _sizes(sites: Sequence[str], table: NDArray[Any]) -> dict[str, float]:
+    return dict(zip(sites, measuring.norms(table), strict=True))
 
 
 def _members(pasts: Mapping[str, Past], state: State) -> dict[str, Past]:
@@ -131,23 +130,6 @@ def _told(judged: Judged, cosines: Mapping[str, float], out: Mapping[str, str]) 
         }
         for part, table in judged.items()
     }
-
-
-def _clipped(one: Contribution, origin: Vector, parts: Mapping[str, slice], judged: Judged) -> Contribution:
-    """Return a contribution whose update is scaled where it has to be: the very one where nothing has to."""
-    scales = {part: judged[part][one.site].scale for part in parts}
-    if all(scale == 1 for scale in scales.values()):
-        return one
-    values = one.values.copy()
-    for part, where in parts.items():
-        if scales[part] < 1:
-            start = origin[where].astype(np.float64)
-            values[where] = start + scales[part] * (one.values[where] - start)
-    return replace(one, values=values)
-
-
-def _worst(findings: Sequence[Finding]) -> Finding:
-    return min(findings, key=lambda finding: (finding.scale, -finding.multiple))
 
 
 def _counted(state: State, out: Mapping[str, str], seen: Sequence[str], bounds: Bounds) -> State:

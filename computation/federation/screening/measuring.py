@@ -15,7 +15,7 @@ __all__ = ["cosines", "norms", "products"]
 _BLOCK = 8_192
 
 
-def products(vectors: Sequence[Vector], origin: Vector) -> NDArray[np.float64]:
+def products(vectors: Sequence[Vector], origin: Vector, rows: int | None = None) -> NDArray[np.float64]:
     """Return the inner products of all `vector - origin`, in float64 and in blocks, so that no second model is held.
 
     Parameters
@@ -24,6 +24,8 @@ def products(vectors: Sequence[Vector], origin: Vector) -> NDArray[np.float64]:
         Each of shape `(n,)`.
     origin : numpy.ndarray
         Shape `(n,)`.
+    rows : int, optional
+        Only so many of the first rows, and of the first columns, are wanted; the others are zero.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def products(vectors: Sequence[Vector], origin: Vector) -> NDArray[np.float64]:
             for row, vector in zip(here, vectors, strict=True):
                 np.subtract(vector[start : start + _BLOCK], origin[start : start + _BLOCK], out=row, dtype=np.float64)
             # Not `dot`: BLAS would share the block out to threads, for longer than it takes, and add in their order.
-            for place in range(count):
+            for place in range(count if rows is None else rows):
                 total[place, place:] += np.multiply(here[place:], here[place]).sum(axis=1)
     return np.triu(total) + np.triu(total, 1).T
 

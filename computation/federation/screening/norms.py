@@ -28,7 +28,9 @@ _RECENT, _KNOWN = 3, 3
 _LARGEST = 1e9
 
 
-def judge(norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds) -> dict[str, Finding]:
+def judge(
+    norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds, least: float = 0.0
+) -> dict[str, Finding]:
     """Return what is made of each update of one round, from norms and pasts alone.
 
     Parameters
@@ -39,17 +41,20 @@ def judge(norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds)
         Of every site that ever contributed and is not excluded.
     bounds : Bounds
         The owner's.
+    least : float
+        No update is measured by less.
     """
-    return {site: _finding(site, norms, pasts, bounds) for site in norms}
+    return {site: _finding(site, norms, pasts, bounds, least) for site in norms}
 
 
-def _finding(site: str, norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds) -> Finding:
+def _finding(site: str, norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds, least: float) -> Finding:
     others = [other for other in {*norms, *pasts} if other != site]
     own = pasts.get(site, Past())
     majority = len(others) >= 2
     measure = _of_others(others, norms, pasts)
     if not majority:
-        measure = max(measure, _median(own.norms)) if others else 0.0
+        measure = max(measure, _median(own.norms))
+    measure = max(measure, least) if others else 0.0
     if not measure > 0:
         return Finding()
     multiple = norms[site] / measure

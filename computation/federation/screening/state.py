@@ -42,6 +42,11 @@ class Bounds:
     opposed: float = 0.0
     copies: bool = False
 
+    @property
+    def any(self) -> bool:
+        """Whether there is something to judge by."""
+        return self.copies or max(self.clip, self.refuse, self.suspect, self.opposed) > 0
+
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
         """Return the bounds that the settings name."""

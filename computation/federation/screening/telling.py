@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from computation.federation.screening.judging import Screened
 from computation.federation.screening.state import State
+from computation.federation.screening.together import Screened
 from computation.tracking import Tracker
 from computation.wire.messages import FINDINGS, LARGE, REASONS, Verdict
 
