@@ -46,6 +46,8 @@ locals {
       { actions = concat(local.records, ["dynamodb:DeleteItem", "dynamodb:BatchWriteItem"]), resources = [local.table] },
       { actions = ["dynamodb:Query"], resources = local.indexes_of_table },
       { actions = ["sqs:SendMessage"], resources = [local.queue] },
+      # Whom a coordinator can invite.
+      { actions = ["cognito-idp:ListUsersInGroup"], resources = [aws_cognito_user_pool.this.arn] },
     ])
     # It deletes single updates once they are in a result.
     aggregator = concat(local.files, [

@@ -1,4 +1,5 @@
-# The only door. Whatever is not `/healthz` or `/readyz` shows a token that the gateway has checked; the app checks again.
+# The only door. The API's requests show a token that the gateway has checked, and the app checks it again. Browsers show
+# a cookie, which the gateway knows nothing of: pages are for the app to guard, and so are the two of health.
 
 resource "aws_apigatewayv2_api" "this" {
   name          = var.name
@@ -40,6 +41,32 @@ resource "aws_apigatewayv2_route" "private" {
 
 resource "aws_apigatewayv2_route" "health" {
   for_each = toset(["GET /healthz", "GET /readyz"])
+
+  api_id             = aws_apigatewayv2_api.this.id
+  route_key          = each.key
+  target             = "integrations/${aws_apigatewayv2_integration.api.id}"
+  authorization_type = "NONE"
+}
+
+locals {
+  # Whatever else is asked for never reaches the app.
+  pages = [
+    "GET /",
+    "GET /favicon.ico",
+    "GET /invitations",
+    "GET /logged-out",
+    "GET /login",
+    "GET /login/callback",
+    "POST /logout",
+    "GET /pulse",
+    "GET /runs/{path+}",
+    "POST /runs/{path+}",
+    "GET /static/{path+}",
+  ]
+}
+
+resource "aws_apigatewayv2_route" "page" {
+  for_each = toset(local.pages)
 
   api_id             = aws_apigatewayv2_api.this.id
   route_key          = each.key

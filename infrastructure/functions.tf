@@ -1,4 +1,4 @@
-# Three functions of one code: the API, what combines, and what looks once a minute for steps that are overdue.
+# Three functions of one code: the API and the pages, what combines, and what looks once a minute for steps that are overdue.
 
 locals {
   names = {
@@ -30,6 +30,10 @@ resource "aws_lambda_function" "api" {
       MESHNET_ISSUER = local.issuer
       MESHNET_CLIENT = aws_cognito_user_pool_client.this.id
       MESHNET_KEYS   = local.keys
+
+      MESHNET_PAGES   = aws_cognito_user_pool_client.pages.id
+      MESHNET_DOOR    = local.door
+      MESHNET_ADDRESS = local.address
     })
   }
 

@@ -74,9 +74,48 @@ resource "aws_cognito_user_pool_client" "this" {
   }
 }
 
+# Of the pages alone: people sign in at the pool's own, and what a browser is given there is no token for the API.
+resource "aws_cognito_user_pool_client" "pages" {
+  name         = "${var.name}-pages"
+  user_pool_id = aws_cognito_user_pool.this.id
+
+  allowed_oauth_flows_user_pool_client = true
+  allowed_oauth_flows                  = ["code"]
+  allowed_oauth_scopes                 = ["openid"]
+  supported_identity_providers         = ["COGNITO"]
+  callback_urls                        = ["${local.address}/login/callback"]
+  logout_urls                          = ["${local.address}/logged-out"]
+
+  # No password is taken but at the pool's pages. No secret either: PKCE shows who began a sign-in.
+  explicit_auth_flows           = ["ALLOW_REFRESH_TOKEN_AUTH"]
+  generate_secret               = false
+  enable_token_revocation       = true
+  prevent_user_existence_errors = "ENABLED"
+
+  # Groups are those of the hour; a session ends after a week.
+  access_token_validity  = 60
+  id_token_validity      = 60
+  refresh_token_validity = 7
+
+  token_validity_units {
+    access_token  = "minutes"
+    id_token      = "minutes"
+    refresh_token = "days"
+  }
+}
+
+resource "aws_cognito_user_pool_domain" "this" {
+  # One name in all of a region, whoever has it.
+  domain       = "${var.name}-${data.aws_caller_identity.this.account_id}"
+  user_pool_id = aws_cognito_user_pool.this.id
+}
+
 locals {
   issuer = "https://cognito-idp.${var.region}.amazonaws.com/${aws_cognito_user_pool.this.id}"
   # An emulator signs in AWS's name, but its keys lie with it.
   keys    = local.emulated ? "${var.endpoint}/${aws_cognito_user_pool.this.id}/.well-known/jwks.json" : "${local.issuer}/.well-known/jwks.json"
   sign_in = local.emulated ? var.endpoint : "https://cognito-idp.${var.region}.amazonaws.com"
+  # Where people sign in, and where they come back to.
+  door    = local.emulated ? var.endpoint : "https://${aws_cognito_user_pool_domain.this.domain}.auth.${var.region}.amazoncognito.com"
+  address = local.emulated ? "${var.endpoint}/_aws/execute-api/${aws_apigatewayv2_api.this.id}/$default" : aws_apigatewayv2_api.this.api_endpoint
 }

@@ -1,8 +1,8 @@
 # `terraform output -json` into a file: what `join` and an administrator need. Nothing here is secret.
 
 output "url" {
-  description = "Where the service answers."
-  value       = local.emulated ? "${var.endpoint}/_aws/execute-api/${aws_apigatewayv2_api.this.id}/$default" : aws_apigatewayv2_api.this.api_endpoint
+  description = "Where the service answers, programs and browsers."
+  value       = local.address
 }
 
 output "sign_in" {
@@ -18,6 +18,16 @@ output "issuer" {
 output "client" {
   description = "Whom tokens are for."
   value       = aws_cognito_user_pool_client.this.id
+}
+
+output "door" {
+  description = "Where people sign in."
+  value       = local.door
+}
+
+output "pages" {
+  description = "Whom the tokens of browsers are for."
+  value       = aws_cognito_user_pool_client.pages.id
 }
 
 output "pool" {

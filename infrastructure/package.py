@@ -39,7 +39,7 @@ _IMPORTED = (
     "starlette",
 )
 #: Of all services of AWS that botocore describes, those that are called.
-_CALLED = ("dynamodb", "s3", "sqs")
+_CALLED = ("cognito-idp", "dynamodb", "s3", "sqs")
 _OURS = ("computation", "service")
 _DATA = (".py", ".json", ".html", ".css", ".js", ".sql", ".svg", ".txt", ".ico", ".woff2")
 #: Lambda takes no larger zip by itself.

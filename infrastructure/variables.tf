@@ -12,6 +12,11 @@ variable "name" {
     condition     = can(regex("^[a-z][a-z0-9-]{1,22}[a-z0-9]$", var.name))
     error_message = "A name has 3 to 24 small letters, digits and dashes, and begins with a letter: buckets ask for it."
   }
+
+  validation {
+    condition     = !can(regex("aws|amazon|cognito", var.name))
+    error_message = "A name holds none of 'aws', 'amazon' and 'cognito': Cognito takes no such domain."
+  }
 }
 
 variable "endpoint" {

@@ -1,6 +1,6 @@
-"""What Lambda calls: the API, the aggregator, and a look once a minute; see `infrastructure/functions.tf`.
+"""What Lambda calls: the API and pages, the aggregator, and a look once a minute; see `infrastructure/functions.tf`.
 
-The API is the same application as the embedded one. Where something has happened in a run it leaves a note in a queue;
+They are the same application as the embedded one. Where something has happened in a run it leaves a note in a queue;
 an aggregator takes notes and works as the embedded worker does, and the look leaves notes for steps that are due but of
 which no note is left: one that got lost only delays. A note too many finds nothing to do.
 """
@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ from service.store.base import Store
 from service.store.dynamodb import DynamoStore
 
 if TYPE_CHECKING:
+    from service.identity.cognito import Cognito
+    from service.identity.records import Account
+    from service.web.dashboard import Front
     from service.worker import Worker
 
 __all__ = ["aggregate", "api", "due", "overdue", "tick"]
@@ -42,10 +46,14 @@ _LEASE = 30_000
 _LATE = 120_000
 #: The only folder of a Lambda that can be written.
 _FOLDER = Path("/tmp/meshnet")
+#: Of the clients for queue and user pool.
+_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=2, read_timeout=5)
+#: Users of one role that the form of a run lists.
+_MOST_PEOPLE = 300
 
 
 def api(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Answer a request that came through the gateway."""
+    """Answer a request for the API or a page that came through the gateway."""
     return _application()(event, context)
 
 
@@ -114,20 +122,59 @@ def _noted(body: str) -> str:
 def _application() -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     from mangum import Mangum
 
-    from service.identity.cognito import Cognito
-    from service.identity.keys import fetched
     from service.web.app import application
+    from service.web.dashboard import routes
     from service.web.problems import MEDIA_TYPE
     from service.web.served import Served
 
-    keys = os.environ["MESHNET_KEYS"]
-    pool = Cognito(os.environ["MESHNET_ISSUER"], [os.environ["MESHNET_CLIENT"]], fetch=lambda: fetched(keys))
     # Nothing that waits or streams: each second of a Lambda is paid for.
-    served = Served(_desk(ringing=True), pool, longest_wait=0)
+    served = Served(_desk(ringing=True), _pool(os.environ["MESHNET_CLIENT"]), longest_wait=0)
+    made = application(served, routes(_front(served.desk)), streams=False)
     handler: Callable[[dict[str, Any], Any], dict[str, Any]] = Mangum(
-        application(served, streams=False), lifespan="off", text_mime_types=["text/", "application/json", MEDIA_TYPE]
+        made, lifespan="off", text_mime_types=["text/", "application/json", MEDIA_TYPE]
     )
     return handler
+
+
+def _pool(client: str) -> Cognito:
+    from service.identity.cognito import Cognito
+    from service.identity.keys import fetched
+
+    keys = os.environ["MESHNET_KEYS"]
+    return Cognito(os.environ["MESHNET_ISSUER"], [client], fetch=lambda: fetched(keys))
+
+
+def _front(desk: Desk) -> Front:
+    """Return what pages are made with; tokens of their own client are none of the API's, nor the other way round."""
+    from service.identity.hosted import Door, Hosted
+    from service.web.dashboard import Front
+    from service.web.dashboard.hosted import CALLBACK, LEFT
+    from service.web.dashboard.tabs import of_runs
+
+    address, client = os.environ["MESHNET_ADDRESS"], os.environ["MESHNET_PAGES"]
+    door = Door(os.environ["MESHNET_DOOR"], client, address + CALLBACK, address + LEFT)
+    identity = Hosted(desk.store, _pool(client), door, _people)
+    secure = address.startswith("https://")
+    return Front(desk, identity, address=address, secure=secure, streams=False, tabs=of_runs)
+
+
+def _people() -> tuple[Account, ...]:
+    """Return the pool's users that may be in a run, by name."""
+    from service.identity.records import Account
+
+    client = get_session().create_client("cognito-idp", config=_CONFIG)
+    pool = os.environ["MESHNET_ISSUER"].rpartition("/")[2]
+    roles: dict[tuple[str, str], set[str]] = {}
+    try:
+        for role in ("site", "viewer"):
+            pages = client.get_paginator("list_users_in_group").paginate(UserPoolId=pool, GroupName=role)
+            for user in islice((user for page in pages for user in page["Users"] if user["Enabled"]), _MOST_PEOPLE):
+                sub = next(one["Value"] for one in user["Attributes"] if one["Name"] == "sub")
+                roles.setdefault((user["Username"], sub), set()).add(role)
+    except (BotoCoreError, ClientError) as error:
+        text = "the user pool does not tell who may be in a run; try again in a minute"
+        raise ServiceError(text, type(error).__name__) from error
+    return tuple(Account(sub, name, frozenset(found)) for (name, sub), found in sorted(roles.items()))
 
 
 @cache
@@ -146,8 +193,7 @@ def _desk(ringing: bool) -> Desk:
 
 
 def _bell(queue: str) -> Callable[[str], None]:
-    config = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=2, read_timeout=5)
-    client = get_session().create_client("sqs", config=config)
+    client = get_session().create_client("sqs", config=_CONFIG)
 
     def ring(run: str) -> None:
         try:

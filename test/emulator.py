@@ -84,6 +84,14 @@ class Emulator:
             ],
         )
 
+    def sign_in(self, url: str, name: str, password: str):
+        """Sign in at the pool's own pages as a person does, and return what they answer."""
+        import httpx
+        from offices import fields_of
+
+        told = {**fields_of(httpx.get(url).text), "username": name, "password": password}
+        return httpx.post(f"{self.url}/login", data={key: value for key, value in told.items() if key})
+
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)

@@ -12,7 +12,7 @@ mock_provider "aws" {
   }
 
   mock_resource "aws_cognito_user_pool" {
-    defaults = { id = "eu-central-1_abcdefghi" }
+    defaults = { id = "eu-central-1_abcdefghi", arn = "arn:aws:cognito-idp:eu-central-1:123456789012:userpool/eu-central-1_abcdefghi" }
   }
 
   mock_resource "aws_iam_role" {
@@ -47,7 +47,7 @@ mock_provider "aws" {
   }
 
   mock_resource "aws_apigatewayv2_api" {
-    defaults = { execution_arn = "arn:aws:execute-api:eu-central-1:123456789012:one" }
+    defaults = { execution_arn = "arn:aws:execute-api:eu-central-1:123456789012:one", api_endpoint = "https://one.execute-api.eu-central-1.amazonaws.com" }
   }
 }
 
@@ -58,7 +58,7 @@ variables {
   api_package = "outputs.tf"
 }
 
-run "only_health_is_open" {
+run "only_health_and_pages_are_open" {
   command = apply
 
   assert {
@@ -69,6 +69,11 @@ run "only_health_is_open" {
   assert {
     condition     = toset([for route in aws_apigatewayv2_route.health : route.route_key]) == toset(["GET /healthz", "GET /readyz"])
     error_message = "a route besides the two of health asks for no token"
+  }
+
+  assert {
+    condition     = alltrue([for key in local.pages : can(regex("^(GET|POST) /", key)) && !can(regex(" /(v1|\\{)", key)) && !strcontains(key, "$default")])
+    error_message = "a page's route lets requests of the API by"
   }
 
   assert {
@@ -104,7 +109,7 @@ run "least_privilege" {
     condition = alltrue(flatten([
       for document in data.aws_iam_policy_document.function : [
         for statement in document.statement : [
-          for action in statement.actions : can(regex("^[a-z0-9]+:[A-Za-z]+$", action))
+          for action in statement.actions : can(regex("^[a-z0-9-]+:[A-Za-z]+$", action))
         ]
       ]
     ]))
@@ -220,6 +225,22 @@ run "people" {
   assert {
     condition     = aws_cognito_user_pool_client.this.prevent_user_existence_errors == "ENABLED" && aws_cognito_user_pool_client.this.enable_token_revocation && !aws_cognito_user_pool_client.this.generate_secret
     error_message = "strangers can try names, or tokens cannot be revoked"
+  }
+
+  assert {
+    condition = alltrue([
+      tolist(aws_cognito_user_pool_client.pages.allowed_oauth_flows) == tolist(["code"]),
+      tolist(aws_cognito_user_pool_client.pages.callback_urls) == tolist(["https://one.execute-api.eu-central-1.amazonaws.com/login/callback"]),
+      tolist(aws_cognito_user_pool_client.pages.logout_urls) == tolist(["https://one.execute-api.eu-central-1.amazonaws.com/logged-out"]),
+      tolist(aws_cognito_user_pool_client.pages.explicit_auth_flows) == tolist(["ALLOW_REFRESH_TOKEN_AUTH"]),
+      aws_cognito_user_pool_client.pages.enable_token_revocation,
+    ])
+    error_message = "browsers are sent elsewhere, or passwords are taken outside the pool's pages"
+  }
+
+  assert {
+    condition     = output.door == "https://meshnet-123456789012.auth.eu-central-1.amazoncognito.com"
+    error_message = "people sign in elsewhere than at the pool"
   }
 
   assert {

@@ -1,4 +1,4 @@
-"""Access tokens of an Amazon Cognito user pool, verified here as well as at the gateway.
+"""Tokens of an Amazon Cognito user pool, verified here as well as at the gateway.
 
 A gateway's route can be misconfigured, and some let tokens pass that never expire, or ID tokens. What must hold is in
 RFC 8725 and Amazon's "Verifying JSON web tokens". A token that was revoked at the pool is good until it expires, since
@@ -7,6 +7,7 @@ that can be seen only there: let the pool's access tokens live for minutes.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -69,10 +70,8 @@ class Cognito:
 
     def verify(self, token: str) -> Principal:
         """Return whose access token it is."""
-        if len(token) > _LONGEST:
-            raise IdentityError(_REFUSED)
         claims = self._signed(token)
-        self._check(claims)
+        self._check(claims, "access", "client_id")
         name = claims.get("username", "")
         return Principal(
             claims["sub"],
@@ -82,8 +81,25 @@ class Cognito:
             machine=claims["sub"] == claims["client_id"],
         )
 
+    def signed_in(self, token: str, nonce: str) -> str:
+        """Return the subject of the ID token that the pool made for one sign-in and no other.
+
+        Raises
+        ------
+        IdentityError
+            If it is none, or was made for another sign-in.
+        """
+        claims = self._signed(token)
+        self._check(claims, "id", "aud")
+        told = claims.get("nonce")
+        if not isinstance(told, str) or not hmac.compare_digest(told.encode("utf-8", "replace"), nonce.encode()):
+            raise IdentityError(_REFUSED)
+        return str(claims["sub"])
+
     def _signed(self, token: str) -> Mapping[str, Any]:
         """Return the claims of a token that the pool signed; only RS256 counts, whatever the token says."""
+        if len(token) > _LONGEST:
+            raise IdentityError(_REFUSED)
         try:
             header = jwt.get_unverified_header(token)
             key = self._keys.key(header["kid"]) if _is_plain(header) else None
@@ -99,14 +115,15 @@ class Cognito:
             raise IdentityError(_REFUSED) from None
         return claims
 
-    def _check(self, claims: Mapping[str, Any]) -> None:
+    def _check(self, claims: Mapping[str, Any], use: str, client: str) -> None:
+        """Refuse a token for another use, or whose claim of that name is none of the clients."""
         now = self._clock() / 1000
         begins, issued = claims.get("nbf", 0), claims.get("iat")
         sound = (
             claims.get("iss") == self._issuer
-            and claims.get("token_use") == "access"
-            and isinstance(claims.get("client_id"), str)
-            and claims["client_id"] in self._clients
+            and claims.get("token_use") == use
+            and isinstance(claims.get(client), str)
+            and claims[client] in self._clients
             and is_text(claims.get("sub"), 128)
             and claims["sub"] != ""
             and all(map(is_number, (claims.get("exp"), begins, issued)))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import jwt
@@ -27,31 +28,43 @@ _FRESH, _STALE, _PAUSE = 3_600_000, 86_400_000, 30_000
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Keys come from the pool itself, not from wherever it points to."""
+    """What is asked of a pool comes from itself, not from wherever it points to."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
-def fetched(url: str, seconds: float = 5.0) -> bytes:
-    """Return what lies at a URL, at most as much as a set of keys may have.
+def fetched(url: str, seconds: float = 5.0, form: Mapping[str, str] | None = None) -> bytes:
+    """Return what a pool answers at a URL, at most as much as a set of keys may have.
+
+    Parameters
+    ----------
+    url : str
+        Of the pool.
+    seconds : float
+        How long it may be silent.
+    form : mapping of str, optional
+        What is sent there.
 
     Raises
     ------
+    HTTPError
+        If it answers with another status than that of success.
     OSError
         If it cannot be had.
     """
     if not url.startswith(("https://", "http://")):
-        raise OSError("the keys' URL is none of HTTPS")
-    request = Request(url, headers={"Accept": "application/json"})
+        raise OSError("the pool's URL is none of HTTPS")
+    content = None if form is None else urlencode(form).encode()
+    request = Request(url, content, {"Accept": "application/json"})
     try:
         with build_opener(_NoRedirects).open(request, timeout=seconds) as answer:
-            content: bytes = answer.read(_LARGEST + 1)
+            found: bytes = answer.read(_LARGEST + 1)
     except HTTPException as error:
-        raise OSError("the keys' host speaks no HTTP") from error
-    if len(content) > _LARGEST:
-        raise OSError("the set of keys is too large")
-    return content
+        raise OSError("the pool's host speaks no HTTP") from error
+    if len(found) > _LARGEST:
+        raise OSError("the pool's answer is too large")
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from service.protocol.records import (
     Record,
     Result,
     Run,
+    Session,
     Step,
     Stored,
     Update,
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Any]] = {
     "update": Update,
     "event": Event,
     "answer": Answer,
+    "session": Session,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 

@@ -22,6 +22,7 @@ __all__ = [
     "Result",
     "Run",
     "RunState",
+    "Session",
     "Step",
     "StepState",
     "Stored",
@@ -398,4 +399,35 @@ class Answer:
         return self.subject, self.route, self.name
 
 
-Record = Run | Membership | Presence | Step | Upload | Update | Event | Answer
+@dataclass(frozen=True)
+class Session:
+    """A browser's, of somebody who signed in at a user pool; it belongs to no run.
+
+    Attributes
+    ----------
+    id : str
+        SHA-256 of the token that the browser has.
+    subject : str
+        Who signed in.
+    sealed : str
+        The pool's own tokens; only the browser's opens them.
+    made, expires : int
+        When it began, and when it ends.
+    version : int
+        Counts its changes.
+    """
+
+    id: str
+    subject: str
+    sealed: str = field(repr=False)
+    made: int
+    expires: int
+    version: int = 0
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By what the record is found."""
+        return (self.id,)
+
+
+Record = Run | Membership | Presence | Step | Upload | Update | Event | Answer | Session

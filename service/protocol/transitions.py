@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from service.protocol.records import ENDED, Membership, Result, Run, RunState, Step
+from service.protocol.records import ENDED, Membership, Result, Run, RunState, Session, Step
 from service.protocol.refusals import Conflict, Gone
 from service.protocol.spec import Spec
 
@@ -48,7 +48,7 @@ _FROM: Mapping[RunState, tuple[RunState, ...]] = {
     "aborted": ("draft", "inviting", "running", "paused"),
 }
 
-V = TypeVar("V", Run, Step, Membership)
+V = TypeVar("V", Run, Step, Membership, Session)
 
 
 def moved(record: V, **changes: Any) -> V:

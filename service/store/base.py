@@ -3,8 +3,8 @@
 All decisions are made above: a store knows keys and versions, and nothing of states. There is one verb that changes,
 `write`; everything else reads what was committed before it was called. Two kinds of condition make it safe:
 
-- a record with a `version` (`Run`, `Membership`, `Step`) is replaced only if the stored one has exactly the version
-  before, so whoever read something older has to look again;
+- a record with a `version` (`Run`, `Membership`, `Step`, `Session`) is replaced only if the stored one has exactly the
+  version before, so whoever read something older has to look again;
 - any record is created only if there is none under its key, so nobody does a thing twice.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from computation.errors import ServiceError
-from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
+from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
 
 __all__ = ["Change", "Contended", "Create", "Drop", "Hold", "Page", "Put", "Replace", "Store", "StoreBroken", "cut"]
 
@@ -50,14 +50,14 @@ class Create:
 class Replace:
     """Keep a record in the place of the one whose version is one less."""
 
-    record: Run | Membership | Step
+    record: Run | Membership | Step | Session
 
 
 @dataclass(frozen=True)
 class Hold:
     """Change nothing, but only go on if the stored record still has this version."""
 
-    record: Run | Membership | Step
+    record: Run | Membership | Step | Session
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Put:
 class Drop:
     """Forget a record, if it is there."""
 
-    record: Upload | Answer
+    record: Upload | Answer | Session
 
 
 Change = Create | Replace | Hold | Put | Drop
@@ -170,12 +170,16 @@ class Store(Protocol):
         """Return what was done for an idempotency key."""
         ...
 
+    def session(self, id: str) -> Session | None:
+        """Return a browser's session."""
+        ...
+
     def forget(self, run: str) -> None:
         """Delete everything of a run; not at once, and safe to repeat until it returns."""
         ...
 
     def sweep(self, now: int) -> None:
-        """Delete answers and reservations that have expired; stores that do so by themselves may do nothing."""
+        """Delete answers, reservations and sessions that have expired; stores that do it themselves may do nothing."""
         ...
 
     def close(self) -> None:

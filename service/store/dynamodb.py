@@ -11,11 +11,13 @@ upload         ``RUN#id``, ``UPLOAD#step#...``
 update         ``RUN#id``, ``UPDATE#step#...``
 event          ``RUN#id``, ``EVENT#id``
 answer         ``ANSWER#subject``, route#name
+session        ``SESSION#id``, ``META``
 =============  ===============================  ==================  ====================
 
 Both indices hold keys alone, the second only those of steps that are open or aggregating. An index lags behind by a
 fraction of a second, so `runs`, `memberships_of` and `active` may not list what is that new; the records that they
-return are read from the table, as all others, consistently. Expired uploads and answers go by the table's own clock.
+return are read from the table, as all others, consistently. Expired uploads, answers and sessions go by
+the table's own clock.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from service.protocol.codec import dump, kind_of, load
-from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
+from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
 from service.store.base import Change, Contended, Create, Drop, Hold, Page, Replace, StoreBroken, cut
 
 __all__ = ["CONFIG", "DynamoStore"]
@@ -52,7 +54,7 @@ _LONG = 32 * 1024
 _MOST_READ, _MOST_DELETED = 100, 25
 #: Tries, with growing pauses, of what DynamoDB did only in part.
 _TRIES = 8
-_RUN, _MEMBER, _SEEN, _STEP, _UPLOAD, _UPDATE, _EVENT = "META", "MEMBER", "SEEN", "STEP", "UPLOAD", "UPDATE", "EVENT"
+_META, _MEMBER, _SEEN, _STEP, _UPLOAD, _UPDATE, _EVENT = "META", "MEMBER", "SEEN", "STEP", "UPLOAD", "UPDATE", "EVENT"
 _SORTED: Mapping[type[Any], str] = {
     Membership: _MEMBER,
     Presence: _SEEN,
@@ -192,7 +194,7 @@ class DynamoStore:
 
     def run(self, id: str) -> Run | None:
         """See `Store`."""
-        return self._get(Run, _partition(id), _RUN)
+        return self._get(Run, _partition(id), _META)
 
     def runs(self, after: str, limit: int) -> Page[Run]:
         """See `Store`."""
@@ -260,6 +262,10 @@ class DynamoStore:
         """See `Store`."""
         return self._get(Answer, _joined("ANSWER", subject), _joined(route, name))
 
+    def session(self, id: str) -> Session | None:
+        """See `Store`."""
+        return self._get(Session, _joined("SESSION", id), _META)
+
     def forget(self, run: str) -> None:
         """See `Store`."""
         items = self._query(
@@ -269,7 +275,7 @@ class DynamoStore:
             ConsistentRead=True,
         )
         # The run itself last: while anything is left of it, it can be asked for, and forgotten again.
-        keys = sorted(items, key=lambda item: bool(item["sk"]["S"] == _RUN))
+        keys = sorted(items, key=lambda item: bool(item["sk"]["S"] == _META))
         for start in range(0, len(keys), _MOST_DELETED):
             self._delete([{"DeleteRequest": {"Key": key}} for key in keys[start : start + _MOST_DELETED]])
 
@@ -303,8 +309,10 @@ def _partition(run: str) -> str:
 def _place(record: Record) -> tuple[str, str]:
     if isinstance(record, Answer):
         return _joined("ANSWER", record.subject), _joined(*record.key[1:])
+    if isinstance(record, Session):
+        return _joined("SESSION", record.id), _META
     if isinstance(record, Run):
-        return _partition(record.id), _RUN
+        return _partition(record.id), _META
     return _partition(record.run), _joined(_SORTED[type(record)], *record.key[1:])
 
 
@@ -330,9 +338,9 @@ def _version(wanted: int) -> Item:
 
 def _item(record: Record) -> Item:
     item = {**_key(record), "kind": {"S": kind_of(record)}, "body": _body(dump(record))}
-    if isinstance(record, Run | Membership | Step):
+    if isinstance(record, Run | Membership | Step | Session):
         item["version"] = {"N": str(record.version)}
-    if isinstance(record, Upload | Answer):
+    if isinstance(record, Upload | Answer | Session):
         item["expires"] = {"N": str(record.expires // 1000 + 1)}
     for name, (partition, sort) in _indexed(record):
         item |= {f"{name}pk": {"S": partition}, f"{name}sk": {"S": sort}}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from service.protocol.codec import dump, kind_of, load
-from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
+from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
 from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, cut
 
 __all__ = ["MemoryStore"]
@@ -123,11 +123,15 @@ class MemoryStore:
         """See `Store`."""
         return self._get(Answer, "answer", (subject, route, name))
 
+    def session(self, id: str) -> Session | None:
+        """See `Store`."""
+        return self._get(Session, "session", (id,))
+
     def forget(self, run: str) -> None:
         """See `Store`."""
         with self._lock:
             for name, rows in self._rows.items():
-                for key in [key for key in rows if name != "answer" and key[0] == run]:
+                for key in [key for key in rows if name not in ("answer", "session") and key[0] == run]:
                     del rows[key]
 
     def sweep(self, now: int) -> None:
@@ -135,9 +139,10 @@ class MemoryStore:
         for record in self._expired(now):
             self.write(Drop(record))
 
-    def _expired(self, now: int) -> Iterator[Upload | Answer]:
+    def _expired(self, now: int) -> Iterator[Upload | Answer | Session]:
         yield from (upload for upload in self._all(Upload, "upload") if upload.expires < now)
         yield from (answer for answer in self._all(Answer, "answer") if answer.expires < now)
+        yield from (session for session in self._all(Session, "session") if session.expires < now)
 
     def close(self) -> None:
         """See `Store`."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from service.protocol.codec import KINDS, dump, kind_of, load
-from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Step, Update, Upload
+from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
 from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, StoreBroken, cut
 
 __all__ = ["Shelf", "SqliteStore"]
@@ -41,6 +41,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "update": ("run", "step", "site"),
     "event": ("run", "id"),
     "answer": ("subject", "route", "name"),
+    "session": ("id",),
 }
 #: Columns beside them that something is looked for by.
 _MORE: Mapping[str, Sequence[str]] = {
@@ -49,11 +50,12 @@ _MORE: Mapping[str, Sequence[str]] = {
     "step": ("version", "active"),
     "upload": ("expires",),
     "answer": ("expires",),
+    "session": ("version", "expires"),
 }
 _WHOLE = ("version", "active", "expires")
 _INDICES = (
-    "CREATE INDEX membership_by_subject ON membership (subject, run)",
-    "CREATE INDEX step_active ON step (run, number) WHERE active = 1",
+    "CREATE INDEX IF NOT EXISTS membership_by_subject ON membership (subject, run)",
+    "CREATE INDEX IF NOT EXISTS step_active ON step (run, number) WHERE active = 1",
 )
 
 
@@ -62,15 +64,14 @@ def _columns(kind: str) -> list[str]:
 
 
 def _schema() -> Iterator[str]:
+    """Yield what makes the tables that are missing: all of a new file, or those that it was made without."""
     for kind in KINDS:
         # `update` is a word of SQL's, so all names are quoted.
         columns = [f'"{name}" {"INTEGER" if name in _WHOLE else "TEXT"} NOT NULL' for name in _columns(kind)]
         key = ", ".join(f'"{name}"' for name in _KEYS[kind])
-        yield f'CREATE TABLE "{kind}" ({", ".join(columns)}, PRIMARY KEY ({key})) STRICT, WITHOUT ROWID'
+        yield f'CREATE TABLE IF NOT EXISTS "{kind}" ({", ".join(columns)}, PRIMARY KEY ({key})) STRICT, WITHOUT ROWID'
     yield from _INDICES
-    yield 'CREATE TABLE "file" ("key" TEXT NOT NULL PRIMARY KEY, "content" BLOB NOT NULL) STRICT'
-    yield f"PRAGMA application_id = {_APPLICATION}"
-    yield f"PRAGMA user_version = {_VERSION}"
+    yield 'CREATE TABLE IF NOT EXISTS "file" ("key" TEXT NOT NULL PRIMARY KEY, "content" BLOB NOT NULL) STRICT'
 
 
 def _upsert(kind: str, verb: str) -> str:
@@ -127,9 +128,12 @@ class SqliteStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if self._check(connection) == 0:
-                for statement in _schema():
-                    connection.execute(statement)
+            empty = self._check(connection) == 0
+            for statement in _schema():
+                connection.execute(statement)
+            if empty:
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -253,6 +257,10 @@ class SqliteStore:
         """See `Store`."""
         return self._one(Answer, "answer", subject, route, name)
 
+    def session(self, id: str) -> Session | None:
+        """See `Store`."""
+        return self._one(Session, "session", id)
+
     def forget(self, run: str) -> None:
         """See `Store`."""
         with self.transaction() as connection:
@@ -264,7 +272,7 @@ class SqliteStore:
     def sweep(self, now: int) -> None:
         """See `Store`."""
         with self.transaction() as connection:
-            for kind in ("upload", "answer"):
+            for kind in ("upload", "answer", "session"):
                 connection.execute(f'DELETE FROM "{kind}" WHERE expires < ?', (now,))
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ It takes about five minutes, so it runs where MESHNET_AWS_TEST is set, as `make 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ if "MESHNET_AWS_TEST" not in os.environ:
     pytest.skip("the emulator's long test is `make service-aws-test`", allow_module_level=True)
 pytest.importorskip("boto3", reason="AWS IS NOT TESTED: its extra is not installed")
 jwt = pytest.importorskip("jwt", reason="AWS IS NOT TESTED: the extra `service` is not installed")
+httpx = pytest.importorskip("httpx", reason="AWS IS NOT TESTED: the extra `service` is not installed")
 packaging = pytest.importorskip("infrastructure.package", reason="AWS IS NOT TESTED: `packaging` is not installed")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -149,6 +151,55 @@ def test_tokens_that_are_none_are_refused_and_sound_ones_are_not(service):
     assert _request(service, "GET", "/healthz")[0] == 200
 
 
+def _browser(service):
+    from offices import Browser
+
+    made = Browser(None)
+    made.client = httpx.Client(base_url=service.url, timeout=60)
+    return made
+
+
+def test_pages_are_entered_by_the_pools_own_and_left_by_them(service):
+    from offices import shown
+
+    subject, tokens = _user(service, "paula", "coordinator")
+    site, _ = _user(service, "nora", "site")
+    browser = _browser(service)
+    assert browser.get("/runs/new", 303).headers["location"] == "/login?next=%2Fruns%2Fnew"
+    door = browser.get("/login?next=%2Fruns%2Fnew").headers["refresh"].partition("url=")[2]
+    assert door.startswith(f"{service.door}/oauth2/authorize?")
+    assert service.emulator.sign_in(door, "paula", "another").status_code != 302
+    back = service.emulator.sign_in(door, "paula", PASSWORD).headers["location"]
+    assert back.startswith(f"{service.url}/login/callback?")
+    path = back.removeprefix(service.url)
+    assert _browser(service).get(path, 401)  # the address alone lets nobody in
+    answer = browser.get(path, 303)
+    assert answer.headers["location"] == "/runs/new"
+    given = next(one for one in answer.headers.get_list("set-cookie") if one.startswith("meshnet-session="))
+    assert {"HttpOnly", "SameSite=lax", "Path=/"} <= {one.strip() for one in given.split(";")}
+    page = browser.get("/runs/new")
+    assert "paula" in shown(page) and f'name="site-{site}"' in page.text
+    for found in re.findall(r'(?:href|src)="(/static/[^"]*)"', page.text):
+        assert len(browser.get(found).content) > 100
+    told = {"name": "by a page", "key": "k" * 20, f"site-{site}": "on", f"named-{site}": "nora"}
+    made = browser.follow(browser.send("/runs/new", **told))
+    run = re.search(r'action="/runs/([0-9a-f-]+)"', made.text)[1]
+    assert _request(service, "GET", f"/v1/runs/{run}", tokens["AccessToken"])[1]["owner"] == subject
+    assert browser.get("/pulse").json()["pulse"]
+    # What a page may, the API does not believe, and what the gateway does not know never comes to the app.
+    assert browser.client.get("/v1/me").status_code == 401
+    assert browser.client.get("/nowhere").status_code == 404
+    assert browser.client.post("/login").status_code == 404
+    held = dict(browser.client.cookies)
+    left = browser.send("/logout", "/")
+    assert left.status_code == 200
+    gone = httpx.get(left.headers["refresh"].partition("url=")[2])
+    assert (gone.status_code, gone.headers["location"]) == (302, f"{service.url}/logged-out")
+    assert "You are logged out." in shown(browser.get("/logged-out"))
+    browser.client.cookies.update(held)
+    browser.get("/", 303)
+
+
 def _site(service, folder, name, subject, digest, run):
     """Start a site as its machine would: with credentials of the pool in a file."""
     told = {"server": service.url, "sign_in": service.sign_in, "client": service.client}
@@ -162,8 +213,8 @@ def _site(service, folder, name, subject, digest, run):
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_two_sites_through_the_gateway_end_with_the_digest_of_simulate(service, tmp_path):
-    names = ("local0", "local1")
+def test_four_sites_through_the_gateway_end_with_the_digest_of_simulate(service, tmp_path):
+    names = ("local0", "local1", "local2", "local3")
     _, coordinator = _user(service, "anna", "coordinator")
     token = coordinator["AccessToken"]
     subjects = {name: _user(service, name, "site")[0] for name in names}
@@ -177,12 +228,12 @@ def test_two_sites_through_the_gateway_end_with_the_digest_of_simulate(service, 
     assert _request(service, "POST", f"{at}/invite", token, {})[0] == 200
     sites = [_site(service, tmp_path, name, subjects[name], run["digest"], run["id"]) for name in names]
     try:
-        _until(service, token, at, sites, lambda _: _accepted(service, token, at) == 2, tmp_path)
+        _until(service, token, at, sites, lambda _: _accepted(service, token, at) == 4, tmp_path)
         assert _request(service, "POST", f"{at}/start", token, {})[0] == 200
         ended = _until(service, token, at, sites, lambda now: now["state"] not in ("inviting", "running"), tmp_path)
         assert ended["state"] == "completed", ended
         assert ended["rounds"] == ROUNDS, ended
-        assert [site.wait(60) for site in sites] == [0, 0]
+        assert [site.wait(60) for site in sites] == [0] * 4
     finally:
         for site in sites:
             site.kill()
@@ -206,16 +257,16 @@ def _until(service, token, at, sites, done, folder, seconds=420):
         if done(run):
             return run
         fallen = [site.returncode for site in sites if site.poll()]
-        assert not fallen, [(folder / f"local{index}.log").read_text()[-3000:] for index in range(2)]
+        assert not fallen, [(folder / f"local{index}.log").read_text()[-3000:] for index in range(4)]
         time.sleep(0.5)
     raise AssertionError(f"{run['state']} at step {run.get('step')} after {seconds} s")
 
 
 def _simulated(folder):
     """Return the digest of the same run on one machine, over COINSTAC's own protocol."""
-    inputs = [{name: {"value": value} for name, value in {**SETTINGS, "data": ["site.db"]}.items()}] * 2
+    inputs = [{name: {"value": value} for name, value in {**SETTINGS, "data": ["site.db"]}.items()}] * 4
     (folder / "inputspec.json").write_text(json.dumps(inputs))
-    for index in range(2):
+    for index in range(4):
         (folder / "input" / f"local{index}" / "simulatorRun").mkdir(parents=True)
         shutil.copy(folder / "made" / f"local{index}.db", folder / "input" / f"local{index}" / "simulatorRun/site.db")
     words = ["simulate", str(folder / "inputspec.json"), "--output", str(folder / "simulated")]

@@ -23,7 +23,7 @@ answer = service.aws.api(event, None)
 assert answer["statusCode"] == 200, answer
 assert "torch" not in sys.modules and "scipy" not in sys.modules
 """
-_NAMES = ("TABLE", "BUCKET", "QUEUE", "ISSUER", "CLIENT", "KEYS")
+_NAMES = ("TABLE", "BUCKET", "QUEUE", "ISSUER", "CLIENT", "KEYS", "PAGES", "DOOR", "ADDRESS")
 
 
 def _pin(name, via=(), marker="", version="1"):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 import secrets
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 
@@ -15,7 +17,9 @@ pytest.importorskip("mangum", reason="AWS IS NOT TESTED: its extra is not instal
 from emulator import DUMMY
 from places import ANNA, begun, digest, go, plain, spec
 
+from computation.errors import ServiceError
 from service.cases import closing, committing, coordinator
+from service.identity.principal import ROLES
 from service.protocol import Step, Update, identifier
 from service.protocol.transitions import moved
 from service.store.base import Create, Replace
@@ -33,12 +37,28 @@ def account(emulator, monkeypatch):
     emulator.client("s3").create_bucket(Bucket=name)
     queue = emulator.client("sqs").create_queue(QueueName=name)["QueueUrl"]
     pool = emulator.client("cognito-idp").create_user_pool(PoolName=name)["UserPool"]["Id"]
+    for role in ROLES:
+        emulator.client("cognito-idp").create_group(GroupName=role, UserPoolId=pool)
     flows = ["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
     made = emulator.client("cognito-idp").create_user_pool_client(
         UserPoolId=pool, ClientName=name, ExplicitAuthFlows=flows
     )
     client = made["UserPoolClient"]["ClientId"]
+    address = f"https://{name}.execute-api.us-east-1.amazonaws.com"
+    made = emulator.client("cognito-idp").create_user_pool_client(
+        UserPoolId=pool,
+        ClientName="pages",
+        AllowedOAuthFlowsUserPoolClient=True,
+        AllowedOAuthFlows=["code"],
+        AllowedOAuthScopes=["openid"],
+        CallbackURLs=[f"{address}/login/callback"],
+        LogoutURLs=[f"{address}/logged-out"],
+        ExplicitAuthFlows=["ALLOW_REFRESH_TOKEN_AUTH"],
+    )
     for key, value in {
+        "MESHNET_PAGES": made["UserPoolClient"]["ClientId"],
+        "MESHNET_DOOR": emulator.url,
+        "MESHNET_ADDRESS": address,
         "MESHNET_TABLE": name,
         "MESHNET_BUCKET": name,
         "MESHNET_QUEUE": queue,
@@ -55,7 +75,8 @@ def account(emulator, monkeypatch):
 
     for cached in (aws._application, aws._worker, aws._desk):
         cached.cache_clear()
-    return SimpleNamespace(aws=aws, emulator=emulator, pool=pool, client=client, queue=queue, desk=aws._desk(True))
+    told = {"pool": pool, "client": client, "queue": queue, "address": address}
+    return SimpleNamespace(aws=aws, emulator=emulator, desk=aws._desk(True), **told)
 
 
 def _token(account, name, role):
@@ -63,7 +84,6 @@ def _token(account, name, role):
     user = {"UserPoolId": account.pool, "Username": name}
     pool.admin_create_user(**user)
     pool.admin_set_user_password(**user, Password=PASSWORD, Permanent=True)
-    pool.create_group(GroupName=role, UserPoolId=account.pool)
     pool.admin_add_user_to_group(**user, GroupName=role)
     given = {"USERNAME": name, "PASSWORD": PASSWORD}
     made = pool.initiate_auth(AuthFlow="USER_PASSWORD_AUTH", ClientId=account.client, AuthParameters=given)
@@ -71,10 +91,17 @@ def _token(account, name, role):
 
 
 def _ask(account, method, path, token="", body=None, query="", **headers):
-    """Return the answer to a request as the gateway passes it on: version 2.0 of its event."""
+    """Return the answer to a request of the API."""
     headers = {"host": "one.execute-api.us-east-1.amazonaws.com", "content-type": "application/json", **headers}
     if token:
         headers["authorization"] = f"Bearer {token}"
+    answer = account.aws.api(_event(method, path, query, headers, None if body is None else json.dumps(body)), CONTEXT)
+    assert not answer["isBase64Encoded"], "tensors never pass here"
+    return answer["statusCode"], json.loads(answer["body"] or "null"), answer["headers"]
+
+
+def _event(method, path, query, headers, body=None, cookies=()):
+    """Return a request as the gateway passes it on: version 2.0 of its event."""
     event = {
         "version": "2.0",
         "routeKey": "ANY /v1/{path+}",
@@ -86,12 +113,9 @@ def _ask(account, method, path, token="", body=None, query="", **headers):
             "stage": "$default",
         },
         "isBase64Encoded": False,
+        "cookies": list(cookies),
     }
-    if body is not None:
-        event["body"] = json.dumps(body)
-    answer = account.aws.api(event, CONTEXT)
-    assert not answer["isBase64Encoded"], "tensors never pass here"
-    return answer["statusCode"], json.loads(answer["body"] or "null"), answer["headers"]
+    return event if body is None else {**event, "body": body}
 
 
 def test_health_asks_for_no_token_and_everything_else_for_one(account):
@@ -109,6 +133,62 @@ def test_who_asks_is_told_from_the_pools_token(account):
     # The gateway lets this one pass.
     assert _ask(account, "GET", "/v1/me", made["IdToken"])[0] == 401
     assert _ask(account, "GET", "/v1/runs", made["AccessToken"])[:2] == (200, {"items": [], "cursor": ""})
+
+
+class Browser:
+    """Keeps what it is told to in its cookies, by name and value, and follows nothing by itself."""
+
+    def __init__(self, account):
+        self.account, self.cookies = account, {}
+
+    def ask(self, path, **form):
+        path, _, query = path.removeprefix(self.account.address).partition("?")
+        headers = {"host": self.account.address.removeprefix("https://")}
+        if form:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+        told = [f"{name}={value}" for name, value in self.cookies.items()]
+        event = _event("POST" if form else "GET", path, query, headers, urlencode(form) if form else None, told)
+        answer = self.account.aws.api(event, CONTEXT)
+        for given in answer.get("cookies", ()):
+            assert {"Secure", "HttpOnly", "Path=/", "SameSite=lax"} <= set(given.split("; "))
+            name, _, value = given.partition(";")[0].partition("=")
+            self.cookies[name] = value
+        return answer["statusCode"], answer["body"], answer["headers"]
+
+
+def test_pages_are_entered_by_the_pools_own_and_their_sessions_lie_in_the_table(account):
+    _token(account, "anna", "coordinator")
+    _token(account, "north", "site")
+    browser = Browser(account)
+    assert browser.ask("/")[2]["location"] == "/login"
+    status, _, headers = browser.ask("/login?next=/runs/new")
+    assert status == 200 and headers["refresh"].startswith(f"0; url={account.emulator.url}")
+    back = account.emulator.sign_in(headers["refresh"].partition("url=")[2], "anna", PASSWORD).headers["location"]
+    assert Browser(account).ask(back)[0] == 401
+    status, body, headers = browser.ask(back)
+    assert (status, headers["location"]) == (303, "/runs/new"), body
+    token = browser.cookies["__Host-session"]
+    assert account.desk.store.session(hashlib.sha256(token.encode()).hexdigest()).subject
+    status, page, headers = browser.ask("/runs/new")
+    assert status == 200 and "anna" in page and "north" in page
+    style = re.search(r'href="(/static/[^"]*dashboard.css)"', page)[1]
+    assert "{" in browser.ask(style)[1]
+    account.aws._application.cache_clear()
+    account.aws._desk.cache_clear()
+    assert browser.ask("/")[0] == 200  # another Lambda, which is cold
+    assert _ask(account, "GET", "/v1/me", cookie=f"__Host-session={token}")[0] == 401
+    stamp = re.search(r'name="stamp" value="([0-9a-f]*)"', page)[1]
+    assert browser.ask("/logout", stamp="0" * 64)[0] == 403
+    status, _, headers = browser.ask("/logout", stamp=stamp)
+    assert status == 200 and "/logout?client_id=" in headers["refresh"]
+    browser.cookies["__Host-session"] = token
+    assert browser.ask("/")[0] == 303
+
+
+def test_a_pool_that_does_not_tell_who_may_be_in_a_run_is_503(account, monkeypatch):
+    monkeypatch.setenv("MESHNET_ISSUER", "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_nowhere00")
+    with pytest.raises(ServiceError, match="does not tell who"):
+        account.aws._people()
 
 
 def test_waiting_is_not_paid_for(account):

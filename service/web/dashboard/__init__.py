@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from service.web.dashboard import assets, live, login, making, nowhere, people, results, runs, starting
+from service.web.dashboard import assets, hosted, live, login, making, nowhere, people, results, runs, starting
 from service.web.dashboard.front import Front
 
 __all__ = ["Front", "routes"]
@@ -15,5 +15,6 @@ __all__ = ["Front", "routes"]
 
 def routes(front: Front) -> list[BaseRoute]:
     """Return the routes of all pages."""
-    rooms = (login, making, starting, live, results, people, runs)
+    doors = (login, people) if front.keeps_accounts else (hosted,)
+    rooms = (*doors, making, starting, live, results, runs)
     return [*assets.routes(), *(route for room in rooms for route in room.routes(front)), nowhere.route(front)]

@@ -18,7 +18,7 @@ from service.web.dashboard.asking import Ask, Form, go, page, paged, render, sen
 from service.web.dashboard.front import Front
 from service.web.dashboard.templates import template
 
-__all__ = ["routes"]
+__all__ = ["door", "entered", "routes"]
 
 #: Seconds that a session's cookie and a login form's are kept; the service itself ends the session.
 _SESSION, _FORM = 7 * 86_400, 3600
@@ -53,11 +53,17 @@ def _form(front: Front, request: Request, status: int = 200, **changes: str) -> 
     secret = request.cookies.get(guard.cookie_name("form", front.secure), "")
     if not 40 <= len(secret) <= _LONGEST:
         secret = secrets.token_urlsafe(32)
-    values = {"problem": "", "said": "", "name": "", "next": request.query_params.get("next", "/"), **changes}
-    shown = template("login.html").render(stamp=guard.stamp(secret), who=None, now=front.clock(), **values)
-    answer = HTMLResponse(shown, status, dict(guard.HEADERS))
+    values = {"name": "", "next": request.query_params.get("next", "/"), **changes}
+    answer = door(front, status, stamp=guard.stamp(secret), **values)
     guard.give_cookie(answer, "form", secret, front.secure, _FORM)
     return answer
+
+
+def door(front: Front, status: int = 200, **changes: str) -> Response:
+    """Return the page before which somebody stands who has not logged in."""
+    values = {"problem": "", "said": "", "stamp": "", "url": "/login", "way": "Log in", **changes}
+    shown = template("login.html").render(front=front, who=None, now=front.clock(), **values)
+    return HTMLResponse(shown, status, dict(guard.HEADERS))
 
 
 async def _enter(front: Front, costly: Costly, request: Request) -> Response:
@@ -66,16 +72,21 @@ async def _enter(front: Front, costly: Costly, request: Request) -> Response:
         form = await sent(request, request.cookies.get(guard.cookie_name("form", front.secure), ""))
         address = request.client.host if request.client else ""
         given = form.get("name", ""), form.get("password", ""), address
-        tokens = await costly.run(partial(front.identity.login, *given))
+        tokens = await costly.run(partial(front.local.login, *given))
     except MeshNetError as error:
         shown = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
         return _form(front, request, status_of(error), **shown)
-    answer = go(guard.inside(form.get("next", "/")))
+    return await entered(front, request, tokens.refresh, form.get("next", "/"))
+
+
+async def entered(front: Front, request: Request, token: str, path: str) -> Response:
+    """Give the browser the token of its new session, and let it go on at a path."""
+    answer = go(guard.inside(path))
     # A session that the browser had before, whoever gave it, ends: nobody goes on in another's.
     old = request.cookies.get(guard.cookie_name("session", front.secure), "")
     if old:
         await run_in_threadpool(front.identity.logout, old)
-    guard.give_cookie(answer, "session", tokens.refresh, front.secure, _SESSION)
+    guard.give_cookie(answer, "session", token, front.secure, _SESSION)
     guard.forget_cookie(answer, "form", front.secure)
     return answer
 
@@ -92,7 +103,7 @@ def _renew(ask: Ask) -> Response:
         return render(ask, "password.html", 422, problem="the new password and its repetition differ; type both again")
     address = ask.request.client.host if ask.request.client else ""
     try:
-        ask.front.identity.change_password(ask.who.sub, ask.said("old"), ask.said("new"), address)
+        ask.front.local.change_password(ask.who.sub, ask.said("old"), ask.said("new"), address)
     except MeshNetError as error:
         status = 422 if isinstance(error, IdentityError) else status_of(error)
         text = "the old password is wrong" if isinstance(error, IdentityError) else error.public

@@ -168,7 +168,7 @@ def differing(spec: Spec) -> list[tuple[str, Any, Any]]:
 
 def _form(ask: Ask, spec: Mapping[str, Any], status: int = 200, **told: Any) -> Response:
     named = {str(one["subject"]): str(one["site"]) for one in spec.get("participants", ())}
-    accounts = [one for one in ask.front.identity.records.accounts() if not one.disabled and one.sub != ask.who.sub]
+    accounts = [one for one in ask.front.people if not one.disabled and one.sub != ask.who.sub]
     known = [one for one in accounts if "site" in one.roles]
     # Who was asked for and has no such account stays in sight, to be kept or taken out.
     strange = [Account(sub, sub, frozenset()) for sub in named if sub not in {one.sub for one in known}]

@@ -27,7 +27,7 @@ def routes(front: Front) -> list[BaseRoute]:
 
 
 def _list(ask: Ask, status: int = 200, problem: str = "") -> Response:
-    found = ask.front.identity.records.accounts()
+    found = ask.front.local.records.accounts()
     return render(ask, "accounts.html", status, accounts=found, roles=words.ROLES, problem=problem, said=ask.done)
 
 
@@ -37,7 +37,7 @@ def _chosen(ask: Ask) -> list[str]:
 
 def _add(ask: Ask) -> Response:
     try:
-        made = ask.front.identity.accounts.add(ask.said("name"), _chosen(ask), ask.said("password"))
+        made = ask.front.local.accounts.add(ask.said("name"), _chosen(ask), ask.said("password"))
     except Refusal as error:
         return _list(ask, status_of(error), error.public)
     return go(f"/accounts/{made.sub}", done="added")
@@ -46,7 +46,7 @@ def _add(ask: Ask) -> Response:
 def _account(ask: Ask) -> Account:
     """Return the account of the path, if the asker may see it: its own, or an administrator any."""
     sub = ask.path("sub")
-    found = ask.front.identity.records.account(sub) if sub == ask.who.sub or ask.who.has("administrator") else None
+    found = ask.front.local.records.account(sub) if sub == ask.who.sub or ask.who.has("administrator") else None
     if found is None:
         raise Unknown("account", "there is no such account, or it is not yours to see")
     return found
@@ -60,7 +60,7 @@ def _show(ask: Ask, status: int = 200, problem: str = "", token: str = "", label
         status,
         account=found,
         roles=words.ROLES,
-        credentials=ask.front.identity.records.credentials(found.sub),
+        credentials=ask.front.local.records.credentials(found.sub),
         problem=problem,
         kept=json.dumps({"server": ask.address, "token": token}) if token else "",
         label=label,
@@ -73,13 +73,13 @@ def _change(ask: Ask) -> Response:
     found, verb = _account(ask), ask.said("verb")
     try:
         if verb == "mint":
-            made, token = ask.front.identity.accounts.add_credential(found.sub, ask.said("label"))
+            made, token = ask.front.local.accounts.add_credential(found.sub, ask.said("label"))
             return _show(ask, token=token, label=made.label)
         if verb == "revoke":
             return _revoke(ask, found)
         if verb == "change" and ask.who.has("administrator"):
             disabled, password = "disabled" in ask.form, ask.said("password") or None
-            ask.front.identity.accounts.change(found.sub, _chosen(ask), disabled, password)
+            ask.front.local.accounts.change(found.sub, _chosen(ask), disabled, password)
             return go(f"/accounts/{found.sub}", done="changed")
     except Refusal as error:
         return _show(ask, status_of(error), error.public)
@@ -87,8 +87,8 @@ def _change(ask: Ask) -> Response:
 
 
 def _revoke(ask: Ask, account: Account) -> Response:
-    found = ask.front.identity.records.credential(ask.said("credential"))
+    found = ask.front.local.records.credential(ask.said("credential"))
     if found is None or found.sub != account.sub:
         raise Unknown("credential", "there is no such credential of this account")
-    ask.front.identity.records.revoke_credential(found.id)
+    ask.front.local.records.revoke_credential(found.id)
     return go(f"/accounts/{account.sub}", done="revoked")

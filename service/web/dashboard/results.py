@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute
 
 from computation.report import words
@@ -122,6 +122,8 @@ def _fetch(ask: Ask) -> Response:
     run, number, name = ask.path("run"), int(ask.path("step")), ask.path("name")
     if name not in _FILES:
         raise Unknown("file", "there is no such file in a published result of this run")
+    if not ask.front.streams:  # nor could an answer have the megabytes of a model there
+        return RedirectResponse(reading.link(ask.desk, ask.who, run, number, name)[1].url, 303, dict(guard.HEADERS))
     content = reading.content(ask.desk, ask.who, run, number, name)
     headers = {
         **guard.HEADERS,

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from service.identity.principal import Principal
 
-__all__ = ["Tab", "Tabs", "of_accounts", "of_centre"]
+__all__ = ["Tab", "Tabs", "of_accounts", "of_centre", "of_runs"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,13 @@ Tabs: TypeAlias = Callable[[Principal], Sequence[Tab]]
 
 def of_centre(who: Principal) -> list[Tab]:
     """Return what leads to a centre's pages."""
+    return [*of_runs(who), *of_accounts(who, "Credentials")]
+
+
+def of_runs(who: Principal) -> list[Tab]:
+    """Return what leads to runs, which is all where a user pool keeps the accounts."""
     invitations = [Tab("/invitations", "Invitations")] if who.has("site") else []
-    return [Tab("/", "Runs", ("/runs/",)), *invitations, *of_accounts(who, "Credentials")]
+    return [Tab("/", "Runs", ("/runs/",)), *invitations]
 
 
 def of_accounts(who: Principal, own: str = "") -> list[Tab]:

@@ -15,6 +15,7 @@ from service.protocol import (
     Presence,
     Result,
     Run,
+    Session,
     Step,
     Stored,
     Update,
@@ -42,12 +43,13 @@ UPLOAD = Upload(A, 3, "a", "site-a", B, STORED, 900)
 MEMBER = Membership(A, "site-a", "site", "invited", site="a")
 EVENT = Event(A, B, 5, "created", "coordinator", -1, {"spec": "ü", "deep": [1, None, {"x": 1.5}]})
 ANSWER = Answer("anna", "runs", "key", "b" * 64, A, 800)
+SESSION = Session("c" * 64, "anna", "sealed", 700, 800)
 
 
 def test_every_record_comes_back_as_it_went(store):
     presence = Presence(A, "site-a", 7, "training")
     step = replace(STEP, result=RESULT, state="published")
-    store.write(*map(Create, (RUN, step, UPDATE, UPLOAD, MEMBER, EVENT, ANSWER)), Put(presence))
+    store.write(*map(Create, (RUN, step, UPDATE, UPLOAD, MEMBER, EVENT, ANSWER, SESSION)), Put(presence))
     assert store.run(A) == RUN
     assert store.step(A, 3) == step
     assert store.update(A, 3, "a") == UPDATE
@@ -56,6 +58,7 @@ def test_every_record_comes_back_as_it_went(store):
     assert store.presences(A) == (presence,)
     assert store.events(A, "", 10) == ((EVENT,), B)
     assert store.answer("anna", "runs", "key") == ANSWER
+    assert store.session("c" * 64) == SESSION
 
 
 def test_what_is_not_there_is_none_or_nothing(store):
@@ -65,6 +68,7 @@ def test_what_is_not_there_is_none_or_nothing(store):
     assert store.update(A, 0, "a") is None
     assert store.upload(A, 0, "a", B) is None
     assert store.answer("a", "b", "c") is None
+    assert store.session("") is store.session(A) is store.session("c" * 64) is None
     assert store.updates(A, 0) == store.uploads(A, 0) == store.memberships(A) == store.presences(A) == ()
     assert store.events(A, "", 5) == ((), "")
     assert store.runs("", 5) == store.active("", 5) == store.steps(A, "", 5) == ((), "")
@@ -114,11 +118,30 @@ def test_all_changes_happen_or_none(store):
 
 
 def test_what_may_go_goes(store):
-    store.write(Create(UPLOAD), Create(ANSWER))
-    store.write(Drop(UPLOAD), Drop(ANSWER))
+    store.write(Create(UPLOAD), Create(ANSWER), Create(SESSION))
+    store.write(Drop(UPLOAD), Drop(ANSWER), Drop(SESSION))
     store.write(Drop(UPLOAD))
     assert store.uploads(A, 3) == ()
     assert store.answer("anna", "runs", "key") is None
+    assert store.session(SESSION.id) is None
+
+
+def test_a_session_changes_by_its_version_and_outlives_every_run(store):
+    store.write(Create(RUN), Create(SESSION))
+    newer = moved(SESSION, sealed="x" * 9_000)
+    store.write(Replace(newer))
+    for stale in (moved(SESSION), moved(replace(SESSION, id="e" * 64))):
+        with pytest.raises(Contended):
+            store.write(Replace(stale))
+    with pytest.raises(Contended):
+        store.write(Create(SESSION))
+    store.forget(A)
+    store.forget(SESSION.id)
+    assert store.session(SESSION.id) == newer
+    store.write(Drop(newer))
+    with pytest.raises(Contended):  # renewed by another tab after the logout
+        store.write(Replace(moved(newer)))
+    assert store.session(SESSION.id) is None
 
 
 def test_a_presence_is_the_last_one(store):
@@ -224,8 +247,10 @@ def test_a_run_is_forgotten_whole_and_alone(store):
 
 def test_what_has_expired_may_be_swept_and_nothing_else(store):
     fresh = replace(UPLOAD, id=A, expires=5_000)
-    store.write(Create(UPLOAD), Create(fresh), Create(ANSWER), Create(RUN))
+    lasting = replace(SESSION, id="e" * 64, expires=5_000)
+    store.write(*map(Create, (UPLOAD, fresh, ANSWER, RUN, SESSION, lasting)))
     store.sweep(1_000)
+    assert store.session(lasting.id) == lasting
     assert fresh in store.uploads(A, 3)
     assert store.run(A) == RUN
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 from full_disk import small_files
 
-from service.protocol import Run, identifier
+from service.protocol import Run, Session, identifier
 from service.protocol.transitions import moved
 from service.store.base import Create, Replace, StoreBroken
 from service.store.sqlite import SqliteStore
@@ -45,6 +45,19 @@ def test_a_newer_version_is_refused(tmp_path):
     other.close()
     with pytest.raises(StoreBroken, match="version 2; this program knows 1"):
         SqliteStore(tmp_path / "service.db")
+
+
+def test_a_file_of_before_there_were_sessions_gets_them_and_keeps_the_rest(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+    store.write(Create(RUN))
+    store.close()
+    with sqlite3.connect(tmp_path / "service.db") as other:
+        other.execute("DROP TABLE session")
+    other.close()
+    store = SqliteStore(tmp_path / "service.db")
+    session = Session("c" * 64, "anna", "sealed", 700, 800)
+    store.write(Create(session))
+    assert (store.session(session.id), store.run(A)) == (session, RUN)
 
 
 def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path):
