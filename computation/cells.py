@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from computation.terminal import plain
+from computation.printable import plain
 
 __all__ = ["cell"]
 

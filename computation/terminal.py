@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import IO, Any, cast
@@ -18,37 +17,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-__all__ = ["SafeConsole", "complain", "console", "plain", "say", "shown"]
+from computation.printable import plain
+
+__all__ = ["SafeConsole", "complain", "console", "say", "shown"]
 
 #: What ASCII spells otherwise; whatever else a terminal cannot show becomes a question mark.
 _SPELT = str.maketrans({"–": "-", "—": "-", "−": "-", "±": "+-", "·": "|", "…": ".", "×": "x"})
-
-
-def plain(text: object, keep: str = "") -> str:
-    """Return a text as one line that a terminal only shows: what is not printable is spelt, a lost byte as `\\xe9`.
-
-    Parameters
-    ----------
-    text : object
-        A name, a path, or whatever else has a text.
-    keep : str
-        Characters that stay although they are not printable, such as the line break.
-
-    Examples
-    --------
-    >>> plain("sub\\x1b[2J-1")
-    'sub\\\\x1b[2J-1'
-    """
-    text = str(text)
-    return text if text.isprintable() else "".join(_letter(letter, keep) for letter in text)
-
-
-def _letter(letter: str, keep: str) -> str:
-    if letter.isprintable() or letter in keep or unicodedata.category(letter) == "Zs":
-        return letter
-    if "\udc80" <= letter <= "\udcff":  # a byte of a file name that is not UTF-8, as Python carries it
-        return f"\\x{ord(letter) - 0xDC00:02x}"
-    return letter.encode("unicode_escape").decode("ascii")
 
 
 def shown(value: object) -> str:

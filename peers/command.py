@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from computation import terminal
 from computation.errors import PeersError
+from computation.printable import plain
 from computation.terminal import shown
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def network(options: argparse.Namespace) -> Network:
 def _pair(text: str, option: str, wanted: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise PeersError(f"{option} is {terminal.plain(text)[:60]!r}; wanted {wanted}, such as local1=5")
+        raise PeersError(f"{option} is {plain(text)[:60]!r}; wanted {wanted}, such as local1=5")
     return name, value
 
 
@@ -187,7 +188,7 @@ def _number(text: str, whole: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise PeersError(f"{terminal.plain(text)[:20]!r} of {terminal.plain(whole)[:60]!r} is no number") from None
+        raise PeersError(f"{plain(text)[:20]!r} of {plain(whole)[:60]!r} is no number") from None
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from computation.errors import ServiceError
-from computation.terminal import plain, say
+from computation.printable import plain
+from computation.terminal import say
 
 if TYPE_CHECKING:
     from service.client.replies import Invitation

@@ -18,7 +18,8 @@ from computation.checks import is_number, is_text, parse_json
 from computation.errors import IdentityError, ServiceError
 from computation.model import exported
 from computation.model.exported import Card
-from computation.terminal import console, plain, say
+from computation.printable import plain
+from computation.terminal import console, say
 from service.asking import asked, written
 from service.cases import starting
 from service.client import credentials

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from computation import terminal
 from computation.errors import ModelError, SimulatorError
+from computation.printable import plain
 
 __all__ = ["Changes", "add_options", "asked", "seconds_until", "starting_from"]
 
@@ -137,7 +137,7 @@ def asked(options: argparse.Namespace) -> Changes:
         seconds = seconds_until(options.deadline)
     except ValueError as error:
         raise SimulatorError(
-            f"--deadline is {terminal.plain(options.deadline)[:40]!r}; wanted seconds, a time such as 06:30, or a date "
+            f"--deadline is {plain(options.deadline)[:40]!r}; wanted seconds, a time such as 06:30, or a date "
             "and time such as 2026-01-31T06:30, up to a year ahead"
         ) from error
     return replace(made, settings={**made.settings, "deadline": seconds})

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from computation import terminal
 from computation.errors import MeshNetError, SimulatorError
+from computation.printable import plain
 from computation.terminal import shown
 from simulator import embedded, inputspec, nvflare
 from simulator.begun import refuse_others
@@ -71,7 +72,7 @@ def _whole(low: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= low:
             return int(text)
-        raise argparse.ArgumentTypeError(f"wanted a whole number from {low} up, found {terminal.plain(text)[:40]!r}")
+        raise argparse.ArgumentTypeError(f"wanted a whole number from {low} up, found {plain(text)[:40]!r}")
 
     return read
 

@@ -147,7 +147,9 @@ class Porch:
         people = tuple(Account(f"sub-{name}", name, frozenset(roles)) for name, roles in GROUPS.items())
         door = Door(self.pool.url, "pages", address + CALLBACK, address + LEFT)
         self.hosted = Hosted(desk.store, self.verifier("pages"), door, lambda: people, clock)
-        self.front = Front(desk, self.hosted, address=address, secure=address.startswith("https://"), streams=False, tabs=of_runs)
+        self.front = Front(
+            desk, self.hosted, address=address, secure=address.startswith("https://"), streams=False, tabs=of_runs
+        )
         served = Served(desk, self.verifier("sites"), longest_wait=0)
         self.app = application(served, routes(self.front), streams=False)
 

@@ -18,6 +18,7 @@ FLOORS = {
     "isolation": 0,
     "orphans": 0,
     "colours": 0,
+    "printable": 0,
     "checks": 1,
     "terminal": 1,
     "cells": 2,

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from computation.terminal import SafeConsole, complain, console, plain, shown
+from computation.printable import plain
+from computation.terminal import SafeConsole, complain, console, shown
 
 ROOT = Path(__file__).parents[1]
 

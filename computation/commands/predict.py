@@ -21,9 +21,10 @@ from computation.commands import model as models
 from computation.commands.model import Model
 from computation.commands.segmenting import Segmented, segment
 from computation.errors import MeshNetError
+from computation.printable import plain
 from computation.scans.making import images
 from computation.scans.store.blocks import Triple
-from computation.terminal import plain, shown
+from computation.terminal import shown
 
 __all__ = ["Wanted", "predict", "run"]
 

@@ -17,10 +17,11 @@ _COLD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import service.aws
-asked = {"http": {"method": "GET", "path": "/healthz", "sourceIp": "192.0.2.1"}, "stage": "$default"}
-event = {"version": "2.0", "rawPath": "/healthz", "rawQueryString": "", "headers": {}, "requestContext": asked}
-answer = service.aws.api(event, None)
-assert answer["statusCode"] == 200, answer
+for path in ("/healthz", "/login"):
+    asked = {"http": {"method": "GET", "path": path, "sourceIp": "192.0.2.1"}, "stage": "$default"}
+    event = {"version": "2.0", "rawPath": path, "rawQueryString": "", "headers": {}, "requestContext": asked}
+    answer = service.aws.api(event, None)
+    assert answer["statusCode"] == 200, answer
 assert "torch" not in sys.modules and "scipy" not in sys.modules
 """
 _NAMES = ("TABLE", "BUCKET", "QUEUE", "ISSUER", "CLIENT", "KEYS", "PAGES", "DOOR", "ADDRESS")

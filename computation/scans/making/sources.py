@@ -19,8 +19,8 @@ from pathlib import Path
 
 from computation.checks import parse_json
 from computation.errors import ImportScanError
+from computation.printable import plain
 from computation.scans.making import folders
-from computation.terminal import plain
 
 __all__ = ["LeftOut", "Listing", "Row", "bids", "freesurfer", "table"]
 
