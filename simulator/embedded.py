@@ -213,6 +213,8 @@ class Consortium:
                 node.process.tell(f"the run has ended: {error.public}")
             raise
         finally:
+            for node in self._nodes:
+                node.leave()
             stop_all(node.process for node in self._nodes)
         return self._result(output, cycles, seconds, first - 1)
 

@@ -72,7 +72,7 @@ class Node:
         self._state, self._log = engine.state(client), layout.log(client)
         self._observer, self._deadline = observer, deadline
         self._cache: dict[str, Any] = {}
-        self._listens = False
+        self._listens, self._line = False, wire.Line()
 
     @property
     def cache(self) -> dict[str, Any]:
@@ -97,8 +97,13 @@ class Node:
     def start(self) -> None:
         """Start the process; `call` waits until it listens."""
         self._listens = False
+        self.leave()
         self.process.start()
         self._observer.on_start(self.client, self.process.pid)
+
+    def leave(self) -> None:
+        """Close what is open to the process, which then has nobody to wait for when it is to end."""
+        self._line.close()
 
     async def call(self, iteration: int, input_text: str) -> Reply:
         """Send one call and return its reply.
@@ -141,13 +146,12 @@ class Node:
         raise self._failure(f"its process died twice over iteration {iteration}", self.process.last_lines())
 
     async def _send(self, request: bytes) -> bytes:
-        return await wire.call(self.process.host, self.process.port, request, self.process.token)
+        return await self._line.call(self.process.host, self.process.port, request, self.process.token)
 
     async def _ready(self) -> None:
         """Probe until the process listens; start it again if it died since the last call, as the platform does.
 
-        The platform probes before each call. Here a process that listened once is only asked whether it lives, which
-        saves half of the connections of a round.
+        The platform probes before each call. Here a process that listened once is only asked whether it lives.
         """
         fresh = not self.process.starts
         deadline, pause = time.monotonic() + _STARTUP, 0.01

@@ -1,7 +1,8 @@
 """The platform's half of the WebSocket protocol: a probe, a call, and the reading of the reply.
 
-Opening a connection is most of the cost of a round without training, and a consortium opens two per call. So the
-handshake is done here on a bare socket, in the few fixed lines of RFC 6455, section 4.1; the frames are the library's.
+Opening a connection costs more than all else that carries a call, and the platform opens two for each. Here one is kept
+from call to call, and its handshake is done on a bare socket, in the few fixed lines of RFC 6455, section 4.1; the
+frames are the library's.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, Side
+from websockets.protocol import Protocol, Side, State
 
 from computation.checks import parse_json
 from computation.coinstac.admission import bearer
 from computation.errors import MessageError
 
-__all__ = ["REPLY_LIMIT", "ConnectionLost", "call", "probe", "read_reply", "request_text"]
+__all__ = ["REPLY_LIMIT", "ConnectionLost", "Line", "probe", "read_reply", "request_text"]
 
 #: Longest reply that the platform's client takes (`ws` 7.4.6, maxPayload).
 REPLY_LIMIT = 100 * 2**20
@@ -32,6 +34,7 @@ REPLY_LIMIT = 100 * 2**20
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK = 2**18
 _PATIENCE = 2.0  # seconds to connect; only a container that is no longer there takes any
+_KEPT = 20.0  # seconds without a word after which a connection is not used again; a node ends one after 60
 _MORE = getattr(socket, "MSG_MORE", 0)
 _quiet = logging.getLogger(__name__)
 _quiet.disabled = True
@@ -65,9 +68,21 @@ class _Connection:
                         return message
             await self._read()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the other end has neither left nor said anything that nobody asked for."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self._frames.state is State.OPEN
+        except OSError:
+            return False
+        return False
+
     def close(self, reason: str) -> None:
         """Send the closing frame and leave: the platform's client does not wait for the answer either."""
-        self._frames.send_close(1000, reason)
+        if self._frames.state is State.OPEN:
+            self._frames.send_close(1000, reason)
         with contextlib.suppress(OSError):  # what was to be said has been said
             # Held back until the socket closes, so that the frame and the end travel, and wake the node, together.
             self._socket.send(b"".join(self._frames.data_to_send()), _MORE)
@@ -162,27 +177,50 @@ async def probe(host: str, port: int, seconds: float, token: str = "") -> None:
     connection.close("Test Connection")
 
 
-async def call(host: str, port: int, request: bytes, token: str = "") -> bytes:
-    """Send one request and return the reply's text.
+class Line:
+    """Calls to one node, over one connection for as long as it holds."""
 
-    Raises
-    ------
-    ConnectionLost
-        If the connection ends without a reply, or the reply is longer than `REPLY_LIMIT`.
-    OSError
-        If the connection breaks.
-    """
-    connection = await _open(host, port, token)
-    try:
-        await connection.send(request)
-        reply = await connection.receive()
-        connection.close("Normal Client disconnect")
+    def __init__(self) -> None:
+        self._kept: _Connection | None = None
+        self._since = 0.0
+
+    async def call(self, host: str, port: int, request: bytes, token: str = "") -> bytes:
+        """Send one request and return the reply's text.
+
+        Raises
+        ------
+        ConnectionLost
+            If the connection ends without a reply, or the reply is longer than `REPLY_LIMIT`.
+        OSError
+            If the connection breaks.
+        """
+        connection = self._take() or await _open(host, port, token)
+        try:
+            await connection.send(request)
+            reply = await connection.receive()
+        except TimeoutError as error:
+            # ETIMEDOUT of the socket. Since Python 3.11 a caller could not tell it from its own limit, which cancels.
+            connection.abort()
+            raise ConnectionLost("was given up: the other end no longer answers") from error
+        except BaseException:
+            connection.abort()
+            raise
+        self._kept, self._since = connection, time.monotonic()
         return reply
-    except TimeoutError as error:
-        # ETIMEDOUT of the socket. Since Python 3.11 a caller could not tell it from its own limit, which cancels.
-        raise ConnectionLost("was given up: the other end no longer answers") from error
-    finally:
+
+    def _take(self) -> _Connection | None:
+        """Return the connection of the last call, if the node can still be expected to listen there."""
+        connection, self._kept = self._kept, None
+        if connection is None or (connection.quiet and time.monotonic() - self._since < _KEPT):
+            return connection
         connection.abort()
+        return None
+
+    def close(self) -> None:
+        """Leave: a node that is to end would wait for who is still connected."""
+        connection, self._kept = self._kept, None
+        if connection is not None:
+            connection.close("Normal Client disconnect")
 
 
 def request_text(mode: str, input_text: str, cache: Mapping[str, Any], state: Mapping[str, Any]) -> bytes:

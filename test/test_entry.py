@@ -58,8 +58,8 @@ def test_a_token_from_the_environment_is_asked_for():
         with pytest.raises(wire.ConnectionLost, match="refused the WebSocket handshake"):
             asyncio.run(wire.probe("127.0.0.1", reservation.port, 10))
         with pytest.raises(wire.ConnectionLost, match="refused the WebSocket handshake"):
-            asyncio.run(wire.call("127.0.0.1", reservation.port, b"{}", "secre"))
-        assert b'"stderr"' in asyncio.run(wire.call("127.0.0.1", reservation.port, b"{}", "secret"))
+            asyncio.run(wire.Line().call("127.0.0.1", reservation.port, b"{}", "secre"))
+        assert b'"stderr"' in asyncio.run(wire.Line().call("127.0.0.1", reservation.port, b"{}", "secret"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
     reservation.release()

@@ -232,7 +232,7 @@ def test_a_stranger_on_the_machine_is_not_let_in(tmp_path):
                 time.sleep(0.05)
         for token in ("", other.token):
             with pytest.raises(wire.ConnectionLost, match="refused"):
-                asyncio.run(wire.call(node.host, node.port, b"{}", token))
+                asyncio.run(wire.Line().call(node.host, node.port, b"{}", token))
     finally:
         node.close()
         other.close()
