@@ -1,22 +1,12 @@
 """Every page in Debian's chromium: nothing on the console, nothing from elsewhere, axe, the keyboard, a lost server."""
 
-import os
 import re
-import shutil
-from contextlib import contextmanager
 
 import pytest
+from browsers import WIDER, looking, serious, started, tab_to
+from offices import HOSTILE, SOUND, Door
 
-CHROMIUM = shutil.which("chromium")
-WHY = "THE PAGES ARE NOT TESTED IN A BROWSER: playwright, axe-core-python or chromium is not installed"
-if CHROMIUM is None:
-    pytest.skip(WHY, allow_module_level=True)
-playwright = pytest.importorskip("playwright.sync_api", reason=WHY)
-axe = pytest.importorskip("axe_core_python.sync_playwright", reason=WHY)
-
-from offices import HOSTILE, SOUND, Door  # noqa: E402
-
-from service.cases import coordinator, site  # noqa: E402
+from service.cases import coordinator, site
 
 
 @pytest.fixture(scope="module")
@@ -28,48 +18,8 @@ def served(lived):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with playwright.sync_playwright() as program:
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        made = program.chromium.launch(executable_path=CHROMIUM, args=options)
+    with started() as made:
         yield made
-        made.close()
-
-
-@contextmanager
-def looking(chromium, base, name="", **options):
-    """Lend a page that fails the test if anything is logged, fails or is asked of another host."""
-    context = chromium.new_context(**options)
-    page, wrong = context.new_page(), []
-    page.on("console", lambda line: wrong.append(f"console: {line.text}") if _counts(line) else None)
-    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-    page.on("request", lambda one: None if one.url.startswith(base) else wrong.append(f"elsewhere: {one.url}"))
-    page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}") or dialog.dismiss())
-    if name:
-        page.goto(f"{base}/login")
-        page.fill("#name", name)
-        page.fill("#password", SOUND)
-        page.keyboard.press("Enter")
-        page.wait_for_url(f"{base}/")
-    try:
-        yield page
-    finally:
-        context.close()
-    assert not wrong, wrong
-
-
-def _counts(line):
-    """Leave out what a browser itself says of a page that came with a status such as 403."""
-    return line.type in ("error", "warning") and "server responded with a status of 4" not in line.text
-
-
-def serious(page, *rules):
-    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else None
-    found = axe.Axe().run(page, options=options)["violations"]
-    return [
-        f"{page.url} {one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 SEEN = {
@@ -98,18 +48,12 @@ def test_pages_are_quiet_and_accessible(lived, served, chromium, name, scheme):
             assert not serious(page, *([] if scheme == "light" else ["color-contrast"]))
 
 
-#: Elements that stick out, where the page itself can be moved sideways.
-_WIDER = """width => document.documentElement.scrollWidth <= width ? [] :
-    [...document.querySelectorAll("body, body *")].filter(one => one.getBoundingClientRect().right > width + 1)
-        .map(one => one.outerHTML.slice(0, 120))"""
-
-
 @pytest.mark.parametrize("width", [360, 1200])
 def test_nothing_is_wider_than_the_screen(lived, served, chromium, width):
     with looking(chromium, served.url, "carl", viewport={"width": width, "height": 800}) as page:
         for path in _paths(lived, "carl"):
             page.goto(served.url + path)
-            wide = page.evaluate(_WIDER, width)
+            wide = page.evaluate(WIDER, width)
             assert not wide, (path, wide)
 
 
@@ -136,29 +80,17 @@ def test_by_keyboard_alone_somebody_logs_in_finds_a_run_and_logs_out(lived, serv
         page.wait_for_url(f"{served.url}/")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
-        _tab_to(page, "a completed one")
+        tab_to(page, "a completed one")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/runs/"))
-        _tab_to(page, "carl")
+        tab_to(page, "carl")
         page.keyboard.press("Enter")
         page.keyboard.press("Escape")
         assert not page.is_visible("text=Log out")
         page.keyboard.press("Enter")
-        _tab_to(page, "Log out")
+        tab_to(page, "Log out")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/login"))
-
-
-def _tab_to(page, text):
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate(
-            "text => document.activeElement.matches('a, button, summary') && "
-            "document.activeElement.textContent.includes(text)",
-            text,
-        ):
-            return
-    raise AssertionError(f"{text} is not reached by the tabulator")
 
 
 def test_a_run_is_made_in_the_browser_and_foreign_text_runs_nowhere(lived, served, chromium):
