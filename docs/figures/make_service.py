@@ -61,6 +61,8 @@ def main() -> None:
             chromium = program.chromium.launch(executable_path=browser, args=sandbox)
             page = chromium.new_page(viewport={"width": WIDTH, "height": LEAST})
             picture(Camera(page, options.out), url, folder)
+        with serving(folder / "site", "--site", str(folder)) as url:
+            picture_site(Camera(page, options.out), url, folder)
             chromium.close()
 
 
@@ -85,11 +87,11 @@ class Camera:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[str]:
+def serving(data: Path, *more: str) -> Iterator[str]:
     """Serve a new data folder with one administrator."""
     words = [*COMMAND, "service", "admin", "Ada", "--data", str(data)]
     subprocess.run(words, input=f"{PASSWORD}\n", check=True, encoding="utf-8", stdout=subprocess.DEVNULL)
-    serve = [*COMMAND, "serve", "--port", "0", "--data", str(data)]
+    serve = [*COMMAND, "serve", "--port", "0", "--data", str(data), *more]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         try:
@@ -136,6 +138,27 @@ def picture(camera: Camera, url: str, folder: Path) -> None:
         camera("results", tallest=1000)
         page.goto(f"{run}/audit")
         camera("audit", tallest=680)
+
+
+def picture_site(camera: Camera, url: str, folder: Path) -> None:
+    """Photograph the pages of a site's own machine, about what its run has left."""
+    page, output = camera.page, folder / "output-north"
+    scans = folder / "sites" / "local0" / "simulatorRun" / "site.db"
+    enter(page, url, "Ada")
+    page.goto(f"{url}/database?at={scans.relative_to(folder)}")
+    drawn(page)
+    camera("site-database", tallest=1000)
+    page.goto(f"{url}/run?at={output.relative_to(folder)}")
+    drawn(page)
+    camera("site-run", tallest=1100)
+
+
+def drawn(page: Page) -> None:
+    """Wait until a page's first picture is there."""
+    image = page.locator("img.picture").first
+    image.scroll_into_view_if_needed()
+    page.wait_for_function("one => one.complete && one.naturalWidth > 300", arg=image.element_handle(), timeout=60_000)
+    page.evaluate("scrollTo(0, 0)")
 
 
 def enter(page: Page, url: str, name: str) -> None:

@@ -74,3 +74,18 @@ def test_what_cannot_be_drawn(tools, monkeypatch):
         monkeypatch.setattr(figure.importlib, "import_module", missing)
         with pytest.raises(StoreError, match="with its `figures` extra"):
             mosaic(store, store.scans(), folder / "m.png")
+
+
+def test_what_a_model_made_of_a_scan_is_a_row_below_its_label(tools):
+    folder = tools.folder()
+    image, label = tools.head()
+    colours = ("#000000", "#12fe34", "#fe1234")
+    entries = [tools.entry(image=image, label=np.minimum(label, 1)), tools.entry("s2", image=image, label=None)]
+    with open_store(tools.database(entries, label_colours=colours)) as store:
+        own, bare = store.scans()
+        mosaic(store, [own, bare], folder / "two.png")
+        assert not holds(folder / "two.png", colours[2])
+        with (folder / "three.png").open("wb") as file:
+            mosaic(store, [own, bare], file, {own.key: label})
+    assert holds(folder / "three.png", colours[2])
+    assert 2 * pixels(folder / "three.png").shape[0] == pytest.approx(3 * pixels(folder / "two.png").shape[0], abs=6)

@@ -29,7 +29,7 @@ from service.web.site.places import page, place, show
 __all__ = ["routes"]
 
 #: What is done with a database that is there already: the word of the command line for it, and what it means.
-_MODES = {"make a new one": "", "add what is new or changed": "--update", "make it anew": "--overwrite"}
+_MODES = {"do nothing": "", "add what is new or changed": "--update", "make it anew": "--overwrite"}
 _END = ".db"
 #: Fields of one kind of source alone: name, label, what it says.
 _OWN: Mapping[Kind, tuple[tuple[str, str, str], ...]] = {
@@ -113,7 +113,7 @@ def _target(source: _Source) -> list[Field]:
     help = f"Its name below the folder that these pages show; it ends in {_END}."
     return [
         Field("target", "Database", help, near),
-        Field("mode", "If it is there", "A new one takes its place when it is complete.", _first(_MODES), "select",
+        Field("mode", "If it is there already", "It stays until the new one is complete.", _first(_MODES), "select",
               tuple(_MODES)),
     ]  # fmt: skip
 
@@ -197,7 +197,7 @@ def _written(root: Root, name: str, mode: str) -> Path:
     if target.exists() and not is_database(target):
         raise Conflict("target", "another file has that name; choose another one")
     if target.exists() and not mode:
-        raise Conflict("target", "the database exists already; choose another name, or what is done if it is there")
+        raise Conflict("target", "the database exists already; choose another name, or what is done with it")
     return target
 
 

@@ -225,3 +225,9 @@ def test_a_byte_order_mark_and_a_bottomless_file(tmp_path):
     (tmp_path / "set.json").write_text("[" * 200_000)
     with pytest.raises(ImportScanError, match="cannot be read as JSON"):
         labels.load(tmp_path / "set.json")
+
+
+def test_every_set_with_every_source_that_is_listed_can_be_had():
+    listed = labels.specs()
+    assert set(labels.names()) < set(listed) and "gwm-white1-grey2:oasis-tissue" in listed
+    assert all(labels.named(one).name == one.partition(":")[0] for one in listed)

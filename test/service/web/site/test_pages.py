@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from importlib import resources
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +14,7 @@ from clinics import SECRET, bids, freesurfer, left, table
 from consortium import database
 from offices import fields_of, shown
 
+from computation.scans.making import labels
 from service.client.layout import RESULTS
 from service.web.answering import LOG
 from service.web.dashboard.guard import POLICY
@@ -222,6 +224,14 @@ def test_folders_of_scans_are_tried_and_nothing_is_written(clinic, root, at, mor
     found = clinic.wait()
     assert found.order.tries and len(found.result["taken"]) == 2
     assert "Trial import" in shown(browser.get("/work")) and not (root / f"{at}.db").exists()
+
+
+def test_classes_of_ones_own_come_from_a_file_of_the_site(clinic, root):
+    shipped = resources.files(labels.__package__).joinpath("labelsets", "gwm-white1-grey2.json").read_text("utf-8")
+    (root / "my own.json").write_text(shipped.replace("grey matter", "my own grey"))
+    clinic.begin(clinic.browser(), "scans/table.csv", spacing="2", labels="my own.json")
+    clinic.wait()
+    assert "my own grey" in shown(clinic.browser().get("/database?at=scans/table.db"))
 
 
 def test_scans_that_a_table_names_elsewhere_stay_out(clinic, root):
