@@ -18,6 +18,7 @@ import multiaddr
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.network.config import ConnectionConfig
 from libp2p.tools.anyio_service import background_trio_service
 
 from computation.errors import PeersError
@@ -54,8 +55,16 @@ T = TypeVar("T")
 OFFERS = frozenset({CONTENT, MEASUREMENT, MEMBERSHIP, POINT, PUBSUB})
 
 _MOST_WAITING = 8192
-#: Seconds: to start, to end, and for two nodes to agree on what a stream is for: on a busy machine that takes long.
-_START, _END, _NEGOTIATE = 20.0, 10.0, 60
+#: Seconds: to start, to end, and for two nodes to agree on a connection or on what a stream is for: on a busy machine
+#: that takes long.
+_START, _END, _AGREE = 60.0, 10.0, 60.0
+_PATIENT = ConnectionConfig(
+    dial_timeout=_AGREE,
+    inbound_upgrade_timeout=_AGREE,
+    outbound_upgrade_timeout=_AGREE,
+    inbound_stream_protocol_negotiation_timeout=_AGREE,
+    outbound_stream_protocol_negotiation_timeout=_AGREE,
+)
 _CANNOT_LISTEN = "the node cannot listen: the port is taken, or the address is another machine's; name another one"
 
 
@@ -151,7 +160,7 @@ class Wire:
             case Put():
                 return self._ask(_soon, self.contents.put, request)
             case Get():
-                return self._ask(self.contents.get, request)
+                return self._got(request)
             case Drop():
                 return self._ask(_soon, self.contents.drop, request.address)
         raise PeersError(f"engine libp2p does not carry {type(request).__name__.lower()}")
@@ -161,6 +170,14 @@ class Wire:
             detail = repr(self._fault[0]) if self._fault else ""
             raise PeersError("the node is off the network; start it again", detail)
         return trio.from_thread.run(function, *arguments, trio_token=self._token)
+
+    def _got(self, request: Get) -> Any:
+        """Answer a question; libp2p's thread, which has enough to do, hears of it only where it has to act."""
+        if not request.seconds and self._thread.is_alive():
+            content = self.contents.whole(request.address)
+            if content is not None or self.contents.fetches(request.address):
+                return content
+        return self._ask(self.contents.get, request)
 
     def _emptied(self) -> list[Message]:
         found = list[Message]()
@@ -192,7 +209,7 @@ class Wire:
         self._token, self._stop = trio.lowlevel.current_trio_token(), trio.CancelScope()
         keys = create_new_key_pair(self._identity)
         self.host = new_host(
-            key_pair=keys, listen_addrs=[self._listen], psk=self.channel.psk, negotiate_timeout=_NEGOTIATE
+            key_pair=keys, listen_addrs=[self._listen], psk=self.channel.psk, connection_config=_PATIENT
         )
         with self._stop:
             async with self.host.run([self._listen]), trio.open_nursery() as nursery:

@@ -4,8 +4,8 @@ Nikolaidis and Refanidis 2019, "LEARNAE: distributed and resilient deep neural n
 to peer topologies", and 2020, "Privacy preserving distributed training of neural networks". Every node::
 
     listening:  a list of slices -> to be fetched;  a model -> to be averaged with;  a use -> used[s].add(sender)
-    training:   choose a slice s that is here with |used[s]| < T; learn from it; tell that it was used;
-                after a cycle: maturity <- maturity + 1; put the model; publish (address, accuracy, maturity)
+    training:   choose a slice s that is here with |used[s]| < T; learn from it; after a cycle: maturity <- maturity + 1
+    telling:    publish what was learned from since; put the model; publish (address, accuracy, maturity)
     averaging:  a remote model that passes the rule of acceptance:  x <- (1 - w) x + w x_r
 
 The papers' figures show the two work flows, their text does not state them; so three rules are choices of ours, and
@@ -28,6 +28,9 @@ __all__ = ["Swarm"]
 
 _ROLES = ("full", "trainer", "feeder")
 _WEIGHTS = ("half", "maturity")
+#: How much longer than a turn's work the rest after it is, and how many paces at most: where a machine is so busy that
+#: little work takes long, the network in the same process would never have its turn.
+_REST, _LONGEST_REST = 4.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class Swarm:
     pause : float
         Seconds to wait for news where there is nothing to learn from.
     pace : float
-        Seconds that a turn takes at least: what is left of them is the network's, and for hearing others.
+        Seconds that a turn takes at least: what is left of them is the network's, and for hearing others. On a busy
+        machine it rests for up to ten times as long.
     every : float
-        Seconds between two models that a node offers, at least: who learns quickly would flood the others.
+        Seconds between two times that a node tells what it learned from and offers its model, at least: who learns
+        quickly would flood the others. Where more than two others speak meanwhile, it is half as long for each of them.
     announce : int
         Turns after which a list of slices is told of again.
     most_slices : int
@@ -97,7 +102,7 @@ class Swarm:
             yield from self._turn(node, round)
 
     def _turn(self, node: Node, round: int) -> Steps:
-        until = node.peer.clock() + self.pace
+        began = node.peer.clock()
         if self.role != "trainer":
             yield from node.add()
         yield from node.listen()
@@ -105,9 +110,12 @@ class Swarm:
         if self.role != "feeder":
             yield from node.pin()
             learned = (yield from node.train(round)).batches > 0
+            yield from node.speak()
             mixed = yield from node.average()
         if not learned:
             yield from node.rest(self.pause)
+        took = node.peer.clock() - began
+        until = began + max(self.pace, took + min(_REST * took, _LONGEST_REST * self.pace))
         while (left := until - node.peer.clock()) > 0:
             yield from node.rest(left)
         if round % self.announce == 0:

@@ -55,8 +55,8 @@ class Known:
         match word:
             case HashList(address):
                 return self._hear_list(sender, address)
-            case Use(slice):
-                return self.use(slice, sender)
+            case Use(slices):
+                return next(filter(None, [self.use(slice, sender) for slice in slices]), "")
             case Offer():
                 return self._hear_offer(sender, word)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -39,6 +40,11 @@ _AT_ONCE = 64
 _FETCHED = 3
 #: Messages of one sender that are read in one turn.
 _MOST_HEARD = 256
+#: Others for each of whom half of `every` is waited before this node speaks again, where there are more than two: so
+#: that all together say as much, however many they are. More than so many change no more.
+_CROWD, _MOST_CROWD = 2, 100
+#: How much rarer lists are told of again than news.
+_RARER = 4
 #: Own models that are kept, for those who heard of an earlier one; who has not got the oldest by then never will.
 _OWN_MODELS = 8
 
@@ -93,7 +99,10 @@ class Node:
         self.added, self.hidden = 0, dict[str, int]()
         self.accuracy = learner.accuracy()
         self.since: dict[str, float] = {}
-        self.offered = -chosen.every + peer.clock()
+        self.spoken = self.announced = -math.inf
+        self.offered = self.known.maturity  # of the model that was offered last
+        self.uses: list[str] = []  # what was learned from and not told of yet
+        self.lately: set[str] = set()  # who has spoken since this node did
         self.fetched: dict[str, Offer] = {}
         self.passed: Counter[str] = Counter()  # models that a sender has offered since the one that is fetched
 
@@ -155,6 +164,8 @@ class Node:
             self.peer.refused(message.sender, fault)
         elif isinstance(word, Offer):
             self.passed[message.sender] += 1
+        if len(self.lately) < _MOST_CROWD:
+            self.lately.add(message.sender)
 
     def pin(self) -> Steps:
         """Fetch lists and slices that were told of, and keep what is sound."""
@@ -215,7 +226,7 @@ class Node:
         yield Drop(address or key)
 
     def train(self, round: int) -> Part:
-        """Learn from some slices, tell which, and offer the model; return what was done, nothing where none is left."""
+        """Learn from some slices; return what was done, nothing where none is left."""
         chance, done = self.peer.draw(round, "slice"), Worked()
         for _ in range(self.chosen.cycle):
             worked = yield from self._study(chance, round)
@@ -224,8 +235,6 @@ class Node:
             self.known.maturity += 1
             self.accuracy = self.learner.accuracy()
             yield done.report(round)
-            if self.peer.clock() - self.offered >= self.chosen.every:
-                yield from self._offer()
         return done
 
     def _study(self, chance: np.random.Generator, round: int) -> Part:
@@ -238,8 +247,25 @@ class Node:
             self.peer.failed(round, error)
             return Worked()
         self.known.use(slice, self.peer.name)
-        yield self._said(Use(slice))
+        self.uses.append(slice)
         return worked
+
+    def speak(self) -> Steps:
+        """Tell what was learned from, and offer the model, where that is news and this node has not just spoken."""
+        if self._just(self.spoken, 1) or not (self.uses or self.known.maturity > self.offered):
+            return
+        self.spoken = self.peer.clock()
+        self.lately.clear()
+        while self.uses:
+            told, self.uses = tuple(self.uses[: words.MOST_USED]), self.uses[words.MOST_USED :]
+            yield self._said(Use(told))
+        if self.known.maturity > self.offered:
+            yield from self._offer()
+
+    def _just(self, when: float, times: int) -> bool:
+        """Tell whether something was so short a while ago that the others should not hear it again yet."""
+        crowd = max(1.0, len(self.lately) / _CROWD)
+        return self.peer.clock() - when < times * crowd * self.chosen.every
 
     def choose(self, chance: np.random.Generator) -> str | None:
         """Return the slice that was used least, below the threshold; ties by chance. None where there is none."""
@@ -260,7 +286,7 @@ class Node:
         return content
 
     def _offer(self) -> Steps:
-        maturity, self.offered = self.known.maturity, self.peer.clock()
+        maturity = self.offered = self.known.maturity
         whole = Payload(MODEL, maturity, self.learner.manifest, self.learner.vector(), site=self.peer.name)
         address = yield Put(payload.encode(whole), lasting=False)
         yield self._said(Offer(address, self.accuracy, maturity))
@@ -334,7 +360,8 @@ class Node:
 
     def announce(self, turn: int) -> Steps:
         """Tell again of one list that is here, whoever made it: who came late hears of it, also from those who stay."""
-        if self.known.read:
+        if self.known.read and not self._just(self.announced, _RARER):
+            self.announced = self.peer.clock()
             yield self._said(HashList(list(self.known.read)[turn % len(self.known.read)]))
 
     def _said(self, word: Word) -> Publish:

@@ -78,7 +78,8 @@ def _orders(folder: Path, nodes: int, size: int, threshold: int, samples: int, s
 def _results(orders: Sequence[Order], seconds: float) -> list[dict[str, Any]]:
     """Let nodes live for so long after the last has started; the others know the first."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["peers.swarm.node"])  # else each would import everything anew
+    # Else each would import everything anew, and what torch imports only when the first optimiser is made.
+    context.set_forkserver_preload(["peers.swarm.node", "torch._dynamo"])
     there: list[BaseProcess] = []
     try:
         for order in orders:

@@ -1,7 +1,7 @@
 """The three small messages of LEARNAE, and the list of slices that one of them names; all of them JSON.
 
 A hashlist names a content that lists addresses of slices; a model's message names a content, and says its accuracy and
-its maturity, which is the number of training cycles behind it; a use says that a slice was learned from.
+its maturity, which is the number of training cycles behind it; a use says which slices were learned from.
 """
 
 from __future__ import annotations
@@ -17,12 +17,26 @@ from computation.wire.messages.base import MOST_ROUNDS
 from computation.wire.reader import Reader
 from peers.cid import is_address
 
-__all__ = ["MOST_SLICES", "TOPICS", "HashList", "Offer", "Use", "Word", "listed", "listing", "read", "write"]
+__all__ = [
+    "MOST_SLICES",
+    "MOST_USED",
+    "TOPICS",
+    "HashList",
+    "Offer",
+    "Use",
+    "Word",
+    "listed",
+    "listing",
+    "read",
+    "write",
+]
 
 #: Slices in one list: 64 bytes each, so a list fits into one block of any content network.
 MOST_SLICES = 4096
 _LONGEST_LIST = 64 * (MOST_SLICES + 1)
-_LONGEST_WORD = 1024
+#: Slices in one note of use: 67 letters each.
+MOST_USED = 100
+_LONGEST_WORD = 8192
 _MARK = frozenset(string.digits + "abcdef")
 
 
@@ -54,9 +68,9 @@ class Offer:
 
 @dataclass(frozen=True)
 class Use:
-    """That the sender has learned from a slice: its address, or a mark of 64 hexadecimals that tells nobody which."""
+    """That the sender has learned from slices: of each its address, or a mark of 64 hexadecimals that tells no more."""
 
-    slice: str
+    slices: tuple[str, ...]
 
 
 Word: TypeAlias = HashList | Offer | Use
@@ -89,8 +103,9 @@ def read(topic: str, text: str) -> Word:
 
 def _read(kind: type[Word], reader: Reader) -> Word:
     if kind is Use:
-        mark = reader.pop("slice")
-        return Use(reader.take("slice", "an address or a mark", is_address(mark) or _is_mark(mark), mark))
+        marks = reader.texts("slices", MOST_USED, 64)
+        fits = bool(marks) and all(is_address(mark) or _is_mark(mark) for mark in marks)
+        return Use(reader.take("slices", f"1 to {MOST_USED} addresses or marks", fits, marks))
     address = reader.pop("address")
     reader.take("address", "a CIDv1", is_address(address), address)
     if kind is HashList:

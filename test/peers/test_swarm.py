@@ -64,7 +64,8 @@ def test_o25_a_slice_that_enough_others_used_is_not_chosen_and_maturity_rises(co
             if isinstance(request, Publish):
                 word = words.read(request.topic, request.text)
                 if isinstance(word, Use):
-                    known = peer.memory.get("known", {}).get("used", {}).get(word.slice, [])
+                    (slice,) = word.slices  # each is told of at once where `every` is 0
+                    known = peer.memory.get("known", {}).get("used", {}).get(slice, [])
                     before.setdefault(peer.name, []).append(len(known))
                 if isinstance(word, Offer):
                     assert word.maturity == before.setdefault(peer.name + " matured", 0) + 1
@@ -115,7 +116,7 @@ def test_nodes_come_near_to_what_one_node_with_all_slices_finds():
 def test_without_sharing_slices_stay_where_they_are_and_marks_tell_nothing():
     here, said = swarm([slices(3, index) for index in range(3)], rounds=10), []
     outcome = run(here, Swarm(), said=said)
-    uses = [word.slice for _, word in said if isinstance(word, Use)]
+    uses = [mark for _, word in said if isinstance(word, Use) for mark in word.slices]
     assert uses and not any(isinstance(word, HashList) for _, word in said)
     assert not any(cid.is_address(mark) for mark in uses)
     assert all(set(peer.learner.studied) <= set(slices(3, place)) for place, peer in enumerate(here.peers.values()))
@@ -231,7 +232,9 @@ ADDRESS = cid.raw(b"something")
         (_published("model", {"address": ADDRESS, "accuracy": 0.9, "maturity": 1}), "cannot be had"),
         (_published("slices", {"address": ADDRESS, "more": 1}), "more"),
         (_published("slices", {"address": ADDRESS}), "cannot be had"),
-        (_published("use", {"slice": "a"}), "mark"),
+        (_published("use", {"slices": ["a"]}), "mark"),
+        (_published("use", {"slices": []}), "mark"),
+        (_published("use", {"slices": ["0" * 64] * 101}), "at most 100"),
         (_published("use", ["a"]), "object"),
         (_published("commands", {}), "none of a swarm"),
     ],
@@ -284,7 +287,7 @@ def _message(sender, word):
 def test_a_flood_of_messages_is_cut_and_told_once():
     def contents(own):
         for place in range(2000):
-            yield Publish("use", words.write(Use(f"{place:064x}")))
+            yield Publish("use", words.write(Use((f"{place:064x}",))))
 
     heard = hostile(contents, rounds=4)
     assert sum("at once" in fault for _, fault in heard) <= 4

@@ -6,6 +6,7 @@ leaves, in the form that IPFS gives to files.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from libp2p.bitswap.dag_pb import balanced_layout, decode_dag_pb
 
 from computation.errors import PeersError
 from peers.cid import is_address
+from peers.deadlines import Deadline
 from peers.engines.p2p.counts import Counts
 from peers.engines.p2p.exchange import Exchange
 from peers.engines.p2p.places import Places
@@ -32,10 +34,14 @@ _MOST_LEAVES = 174
 _LEAVES = 8
 #: Contents that are fetched at once, lasting ones and others; who is near and asked before anybody is looked up. More
 #: at once are slower: each waits for the others on a busy machine, and all ask again.
-_LASTING, _BRIEF, _NEAR = 4, 2, 3
-#: Seconds: until another is asked as well, between rounds of asking, for what is fetched in the background, and between
-#: two counts of holders.
-_HEDGE, _PAUSE, _LONGEST, _COUNT = 3.0, 0.5, 60.0, 10.0
+_LASTING, _BRIEF, _NEAR = 4, 2, 8
+#: Seconds until another is asked as well, beyond what is usual, and at most.
+_HEDGE, _LONGEST_HEDGE = 3.0, 20.0
+#: Seconds between rounds of asking, which double, and at most; for what is fetched in the background; and between two
+#: counts of holders for each pair of neighbours.
+_PAUSE, _LONGEST_PAUSE, _LONGEST, _COUNT = 0.5, 8.0, 60.0, 10.0
+
+_binary = functools.lru_cache(8192)(cid_to_bytes)
 
 
 class Contents:
@@ -60,6 +66,7 @@ class Contents:
         self.nursery, self.counts = nursery, counts
         self._fetching, self._counted = set[str](), -math.inf
         self._room = {True: trio.CapacityLimiter(_LASTING), False: trio.CapacityLimiter(_BRIEF)}
+        self._usual = Deadline(_HEDGE)
 
     def put(self, request: Put) -> str:
         """Keep a content; return its address; raises `PeersError` if it is too long or finds no room."""
@@ -79,15 +86,13 @@ class Contents:
         if not is_address(address):
             return
         self.places.withdraw(address)
-        root = cid_to_bytes(address)
+        root = _binary(address)
         for one in [*self._listed(root), root]:
             self.store.drop(one)
 
     async def get(self, request: Get) -> bytes | None:
         """Return a content that is here, or comes in time; with no time, let it be fetched beside."""
-        if not is_address(request.address):
-            return None
-        if (content := self.whole(request.address)) is not None:
+        if (content := self.whole(request.address)) is not None or not is_address(request.address):
             return content
         if request.seconds:
             await self._fetch(request, request.seconds)
@@ -97,9 +102,15 @@ class Contents:
             self.nursery.start_soon(self._fetch, request, _LONGEST)
         return None
 
+    def fetches(self, address: str) -> bool:
+        """Tell whether a content is on its way, or waits for its turn; any thread may ask."""
+        return address in self._fetching
+
     def whole(self, address: str) -> bytes | None:
-        """Return a content all of whose blocks are here."""
-        root = cid_to_bytes(address)
+        """Return a content all of whose blocks are here; any thread may ask."""
+        if not is_address(address):
+            return None
+        root = _binary(address)
         if not self.store.has(root):
             return None
         if _is_raw(root):
@@ -137,10 +148,10 @@ class Contents:
             self._fetching.discard(request.address)
 
     async def _fetch_all(self, request: Get) -> None:
-        if request.lasting and trio.current_time() - self._counted > _COUNT:
+        if request.lasting and trio.current_time() - self._counted > _COUNT * max(1.0, len(self.places.near()) / 2):
             self._counted = math.inf  # until this count is done
             self.nursery.start_soon(self._count_holders, request.address)
-        root = cid_to_bytes(request.address)
+        root = _binary(request.address)
         await self._ask_around([root], request)
         leaves = self._leaves(root)
         for first in range(0, len(leaves), _LEAVES):
@@ -151,16 +162,22 @@ class Contents:
             self.places.give(request.address)
 
     async def _ask_around(self, blocks: Sequence[bytes], request: Get) -> None:
-        """Ask who is said to have them, some who are near, who is found to have them, the rest; until they are here."""
+        """Ask who is said to have them, some who are near, who is found to have them, the rest; until they are here.
+
+        Looking up in the table takes dozens of streams, and asking a neighbour none: so only what is told of there, and
+        none of these has, is looked up.
+        """
+        pause = _PAUSE
         while not self._have(blocks):
             near = self.places.near(request.holder)
             await self._ask_each(near[:_NEAR], blocks)
-            if not self._have(blocks):
+            if request.lasting and not self._have(blocks):
                 holders = await self.places.holders(request.address)
                 await self._ask_each([one.peer_id for one in holders if await self.places.connect(one)], blocks)
-            await self._ask_each(near[_NEAR:], blocks)
+                await self._ask_each(near[_NEAR:], blocks)
             if not self._have(blocks):
-                await trio.sleep(_PAUSE)
+                await trio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _have(self, blocks: Sequence[bytes]) -> bool:
         return all(map(self.store.has, blocks))
@@ -173,16 +190,22 @@ class Contents:
         said, heard = trio.open_memory_channel[Any](math.inf)
 
         async def ask(one: Any) -> None:
+            began = trio.current_time()
             await quietly(self.exchange.ask, one, blocks)
+            self._usual.note(trio.current_time() - began)
             said.send_nowait(one)
 
         for one in peers:
             if self._have(blocks):
                 return
             self.nursery.start_soon(ask, one)
-            with trio.move_on_after(_HEDGE):
+            with trio.move_on_after(self._hedge()):
                 while await heard.receive() != one and not self._have(blocks):
                     pass
+
+    def _hedge(self) -> float:
+        """Return the seconds after which an answer is late: where all are slow, asking more of them helps nobody."""
+        return min(self._usual.seconds, _LONGEST_HEDGE) if math.isfinite(self._usual.seconds) else _HEDGE
 
     async def _count_holders(self, address: str) -> None:
         """Find out, for the measure of resilience, how many hold what is fetched; not for all where there are many."""

@@ -19,6 +19,7 @@ from libp2p.bitswap.pb.bitswap_pb2 import Message
 from libp2p.custom_types import TProtocol
 
 from computation.errors import PeersError
+from peers.engines.p2p.buffered import Buffered
 from peers.engines.p2p.counts import Counts
 from peers.engines.p2p.quietly import quietly
 from peers.swarm.store import Store
@@ -81,7 +82,7 @@ class Exchange:
                 await quietly(self._asked, line, wanted)  # the other end may have closed it meanwhile
                 wanted = [one for one in wanted if not self.store.has(one)] if line.stream is None else []
             if wanted:
-                line.stream = await self.host.new_stream(peer, [_PROTOCOL])
+                line.stream = Buffered(await self.host.new_stream(peer, [_PROTOCOL]))
                 await self._asked(line, wanted)
 
     async def _asked(self, line: _Line, wanted: Sequence[bytes]) -> None:
@@ -115,6 +116,7 @@ class Exchange:
 
     async def _serve(self, stream: Any) -> None:
         """Answer questions until there are no more; what is none ends the stream."""
+        stream = Buffered(stream)
         try:
             while True:
                 message = await _read(stream, _BETWEEN)

@@ -12,6 +12,7 @@ from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
 from computation.errors import PeersError
+from peers.engines.p2p.buffered import Buffered
 from peers.engines.p2p.counts import Counts
 from peers.requests import Message
 
@@ -40,6 +41,10 @@ class Notes(Pubsub):  # type: ignore[misc]
         super().__init__(host, gossip, max_inbound_rpc_size=_MOST_RPC)
         self.counts = counts
 
+    async def continuously_read_stream(self, stream: Any) -> None:
+        """Read notes for ever; the library calls this."""
+        await super().continuously_read_stream(Buffered(stream))
+
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Take a note from the network; the library calls this."""
         if msg_forwarder != self.my_id:
@@ -67,12 +72,15 @@ class Notes(Pubsub):  # type: ignore[misc]
 
 
 def router() -> GossipSub:
-    """Return a router for few nodes: with the usual degree of 6 a mesh of three would never be full."""
+    """Return a router for few nodes: with the usual degree of 6 a mesh of three would never be full.
+
+    Each note costs every node of a machine some milliseconds for each neighbour that passes it on, so these are few.
+    """
     return GossipSub(
         protocols=[_PROTOCOL],
-        degree=4,
+        degree=3,
         degree_low=1,
-        degree_high=8,
+        degree_high=4,
         heartbeat_interval=1,
         heartbeat_initial_delay=0.1,
         eclipse_protection_enabled=False,  # several nodes of one machine have one address

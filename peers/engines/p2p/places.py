@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +17,16 @@ from peers.engines.p2p.quietly import quietly
 
 __all__ = ["Places"]
 
-#: Seconds: to reach one peer, to look something up, between tellings of the same.
-_REACH, _SEARCH, _AGAIN = 5.0, 10.0, 60.0
+#: Seconds: to reach one of those who may hold a content, and one who is to be a neighbour, which takes long on a busy
+#: machine and is all in vain if it is given up; to look something up, between tellings of the same.
+_REACH, _JOIN, _SEARCH, _AGAIN = 5.0, 60.0, 10.0, 60.0
 #: Seconds between looks for new peers: they begin with the first, and double until the second, where somebody is near.
 _SOON, _LATER = 1.0, 30.0
-#: How much longer than the telling itself the rest after it is: for what is new, and for what was told before.
-_FRESH, _STALE = 3.0, 20.0
+#: Seconds between the first two tellings that this node is there; it is told `_AGAIN` after these.
+_THERE = 8.0
+#: How much longer than the telling itself the rest after it is, for each who is near and has a part in it: for what is
+#: new, and for what was told before; and its least seconds, since libp2p takes 10 tellings of one node in 10 s.
+_FRESH, _STALE, _REST = 3.0, 20.0, 1.0
 #: Contents of others of which this node remembers who holds them.
 _MOST_RECORDS = 20_000
 #: Bytes of a CIDv1 before its multihash.
@@ -61,16 +66,18 @@ class Places:
 
     async def look(self) -> None:
         """Connect to those who were named, and to those who meet under the channel's address; for ever."""
-        pause = _SOON
+        pause, due, rest = _SOON, -math.inf, _THERE
         while True:
             for info in self.others:
-                await self.connect(info)
+                await self.connect(info, _JOIN)
             for one in self.near():
                 await quietly(self.table.add_peer, one)
             if self.near():
-                await self._tell(self.meeting)
                 for info in await self._found(self.meeting):
-                    await self.connect(info)
+                    await self.connect(info, _JOIN)
+                if trio.current_time() > due:
+                    await self._tell(self.meeting)
+                    due, rest = trio.current_time() + rest, _AGAIN
                 pause = min(2 * pause, _LATER)
             self._forget()
             await trio.sleep(pause)
@@ -81,12 +88,12 @@ class Places:
         for key in list(records)[: max(0, len(records) - _MOST_RECORDS)]:
             del records[key]
 
-    async def connect(self, info: Any) -> bool:
+    async def connect(self, info: Any, seconds: float = _REACH) -> bool:
         """Reach somebody; tell whether he is."""
         if info.peer_id == self.host.get_id():
             return False
         if info.peer_id not in self.host.get_connected_peers():
-            with trio.move_on_after(_REACH):
+            with trio.move_on_after(seconds):
                 await quietly(self.host.connect, info)
         return info.peer_id in self.host.get_connected_peers()
 
@@ -141,4 +148,5 @@ class Places:
     async def _rested(self, address: str, times: float) -> None:
         began = trio.current_time()
         await self._tell(address)
-        await trio.sleep(times * (trio.current_time() - began))
+        took = trio.current_time() - began
+        await trio.sleep(max(_REST, times * took * len(self.host.get_connected_peers())))
