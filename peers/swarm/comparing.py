@@ -49,6 +49,8 @@ class Row:
         Share of bytes that came for nothing.
     cycles : int
         Of training, of all nodes.
+    averaged : int
+        Times that a node averaged with another's model, of all nodes.
     seconds : float
         Of virtual time, or for which real nodes lived.
     """
@@ -61,6 +63,7 @@ class Row:
     resilience: float
     duplicates: float
     cycles: int
+    averaged: int
     seconds: float
 
 
@@ -152,6 +155,7 @@ def measured(peers: Mapping[str, Peer], size: int, rule: Swarm, seed: int) -> Ro
         float(np.mean(outcome.holders)) if outcome.holders else 0.0,
         total.again / max(total.bytes, 1),
         sum(peer.memory["known"]["maturity"] for peer in peers.values()),
+        sum(peer.memory["known"]["mixed"] for peer in peers.values()),
         outcome.seconds,
     )
 
@@ -160,12 +164,13 @@ def table(rows: Sequence[Row], output: Path | None, time: str = "virtual s") -> 
     """Print the rows, and write them as CSV."""
     from rich.table import Table
 
-    shown = Table("slice", "T", "accuracy", "worst", "MB sent", "resilience", "duplicate %", "cycles", time)
+    names = ("slice", "T", "accuracy", "worst", "MB sent", "resilience", "twice %", "cycles", "mixed", time)
+    shown = Table(*names, box=None, padding=(0, 1, 0, 0))  # with borders, it is wider than a terminal
     for row in rows:
         shown.add_row(
             *(str(row.size), str(row.threshold or "none"), f"{row.accuracy:.3f}", f"{row.worst:.3f}"),
             *(f"{row.sent / 1e6:.1f}", f"{row.resilience:.2f}", f"{100 * row.duplicates:.1f}"),
-            *(str(row.cycles), f"{row.seconds:.1f}"),
+            *(str(row.cycles), str(row.averaged), f"{row.seconds:.1f}"),
         )
     console().print(shown)
     if output is not None:

@@ -38,6 +38,8 @@ class Known:
         The highest maturity that each sender has told.
     maturity : int
         Training cycles of this node.
+    mixed : int
+        Times that it averaged with another's model.
     """
 
     most_slices: int = 4096
@@ -49,6 +51,7 @@ class Known:
     offers: dict[str, Offer] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
     maturity: int = 0
+    mixed: int = 0
 
     def hear(self, sender: str, word: Word) -> str:
         """Take in a message; return what is wrong with it, or nothing."""

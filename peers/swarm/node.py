@@ -267,6 +267,7 @@ def _finish(order: Order, peer: Peer, wire: Wire, journal: Journal) -> None:
     found: dict[str, Any] = {
         "accuracy": learner.accuracy(),  # type: ignore[attr-defined]
         "maturity": maturity,
+        "averaged": int(peer.memory.get("known", {}).get("mixed", 0)),
         "received": wire.counts.received,
         "again": wire.counts.again,
         "sent": wire.counts.sent,

@@ -330,6 +330,7 @@ class Node:
             self.peer.refused(sender, error.public)
             yield Drop(offer.address)
             return False
+        self.known.mixed += 1
         if earlier := self.taken.pop(sender, None):
             yield Drop(earlier)
         self.taken[sender] = offer.address

@@ -141,5 +141,6 @@ def _row(size: int, threshold: int, seconds: float, results: Sequence[dict[str, 
         mean([one["resilience"] for one in results]) or 0.0,
         again / max(received, 1),
         sum(one["maturity"] for one in results),
+        sum(one["averaged"] for one in results),
         seconds,
     )

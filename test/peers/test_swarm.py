@@ -298,6 +298,27 @@ def test_a_model_that_is_worse_than_its_sender_says_is_found_where_that_is_measu
     assert "it said 1.000" in heard[0][1]
 
 
+def test_however_many_nodes_there_are_together_they_say_as_much_and_every_use_is_told():
+    def offers(count):
+        here, said = swarm([slices(2, index) for index in range(count)], rounds=150), []
+        outcome = run(here, Swarm(share=True, pace=0.2, every=1.0), said=said)
+        told = Counter(name for name, word in said if isinstance(word, Use) for _ in word.slices)
+        for name, peer in here.peers.items():
+            assert 0 <= len(peer.learner.studied) - told[name] < 0.2 * len(peer.learner.studied)
+        return sum(isinstance(word, Offer) for _, word in said) / outcome.seconds
+
+    assert offers(12) < 1.2 * offers(4)
+
+
+def test_where_work_takes_longer_than_a_turn_should_a_node_rests_for_a_while_but_not_for_ever():
+    def seconds(pace):
+        return run(swarm([slices(3)], rounds=20), Swarm(pace=pace), NETWORK).seconds
+
+    busy = seconds(0.0)
+    assert 1.4 * busy < seconds(0.005) < 1.6 * busy  # ten paces, half of what the work takes
+    assert 4.5 * busy < seconds(0.099) < 5.5 * busy  # four times as long as the work
+
+
 def test_an_older_model_told_again_is_dropped():
     def contents(own):
         yield from _offers(own, np.zeros(5), 2, 0.9)

@@ -100,6 +100,7 @@ def test_a_swarm_of_six_is_as_good_as_one_node_with_all_the_data():
     alone = measured(cohort([data.digits(900, 0, 1)], 50, 25, "linear", 0), 50, Swarm(), 0)
     assert together.accuracy > alone.accuracy - 0.03
     assert 0 < together.duplicates < 1
+    assert together.averaged > 0 == alone.averaged
     assert together.resilience >= 1
     assert alone.sent == 0
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -10,13 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import waiting
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
+
+import trio
 
 from computation.cli import main
 from computation.errors import PeersError
 from peers import cid
 from peers.engines.libp2p import Wire
+from peers.engines.p2p.buffered import Buffered
 from peers.requests import Drop, Get, Mean, Peers, Publish, Put, Wait
 from peers.swarm.channel import Channel
 from peers.swarm.data import digits
@@ -84,6 +91,69 @@ def test_fetching_goes_on_while_a_protocol_does_something_else(three):
     address = three[1].perform(Put(b"a slice"))
     assert three[0].perform(Get(address, 0.0)) is None
     assert until(lambda: three[0].perform(Get(address, 0.0))) == b"a slice"
+
+
+def test_what_is_here_or_on_its_way_is_answered_while_the_networks_thread_is_busy(three):
+    here, lost = three[0].perform(Put(b"here")), cid.raw(b"nowhere")
+    assert three[0].perform(Get(lost, 0.0)) is None
+    busy, over = threading.Event(), threading.Event()
+    three[0]._token.run_sync_soon(lambda: (busy.set(), over.wait(60.0)))
+    assert busy.wait(60.0)
+    assert three[0].perform(Get(here, 0.0)) == b"here"
+    assert three[0].perform(Get(lost, 0.0)) is None
+    assert not over.is_set()
+    over.set()
+
+
+def test_only_what_is_told_of_in_the_table_is_looked_up_there_and_only_where_no_neighbour_has_it(three):
+    looked, usual = [], three[0].places.holders
+
+    async def holders(address):
+        looked.append(address)
+        return await usual(address)
+
+    three[0].places.holders = holders
+    three[0].contents._counted = math.inf  # nor are holders counted
+    near, model, slice = three[1].perform(Put(b"near")), cid.raw(b"a model"), cid.raw(b"a slice")
+    assert three[0].perform(Get(near, 60.0)) == b"near"
+    assert three[0].perform(Get(model, 2.0, lasting=False)) is None
+    assert looked == []
+    assert three[0].perform(Get(slice, 2.0)) is None
+    assert set(looked) == {slice}
+
+
+def test_a_stream_is_agreed_on_for_as_long_as_a_busy_machine_may_need(three):
+    config = three[0].host.get_network().connection_config
+    assert config.outbound_stream_protocol_negotiation_timeout == 60.0
+    assert config.inbound_stream_protocol_negotiation_timeout == 60.0
+
+
+@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(1, 80), max_size=8), sizes=st.integers(1, 90))
+def test_a_stream_that_is_read_in_any_parts_gives_all_bytes_in_order_and_then_its_end(data, cuts, sizes):
+    class Stream:
+        peer = "someone"
+
+        async def read(self, size):
+            nonlocal data
+            if not data:
+                raise EOFError
+            end = min(size, cuts.pop() if cuts else 300)
+            part, data = data[:end], data[end:]
+            return part
+
+    async def everything():
+        stream, found = Buffered(Stream()), b""
+        assert stream.peer == "someone"
+        while True:
+            try:
+                part = await stream.read(sizes)
+            except EOFError:
+                return found
+            assert 0 < len(part) <= sizes
+            found += part
+
+    whole = data
+    assert trio.run(everything) == whole
 
 
 def test_without_the_channels_key_nobody_gets_in(tmp_path):

@@ -159,7 +159,7 @@ def test_three_processes_average_and_each_leaves_a_model_a_page_and_measures(tmp
     for place in range(3):
         folder = tmp_path / f"n{place}"
         result = json.loads((folder / "result.json").read_text())
-        assert result["accuracy"] > 0.5 and result["maturity"] > 0
+        assert result["accuracy"] > 0.5 and result["maturity"] > 0 and result["averaged"] >= 0
         assert len((folder / "metrics.csv").read_text().splitlines()) > 2
         assert result["digest"][:12] in (folder / "index.html").read_text()
         assert (folder / f"{PREFIX}model").exists()
@@ -168,9 +168,10 @@ def test_three_processes_average_and_each_leaves_a_model_a_page_and_measures(tmp
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_sizes_and_thresholds_are_compared_with_real_processes(tmp_path):
-    words = ["--nodes", "3", "--sizes", "200", "--thresholds", "2", "--samples", "1200", "--processes", "12"]
+    words = ["--nodes", "4", "--sizes", "100", "--thresholds", "2", "--samples", "1200", "--processes", "30"]
     assert main(["swarm", "compare", *words, "--output", str(tmp_path / "rows.csv")]) == 0
     with (tmp_path / "rows.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["accuracy"]) > 0.3 and int(row["cycles"]) > 0
+    assert int(row["averaged"]) > 0 and int(row["sent"]) > 100_000  # they exchanged models and slices
     assert 0 <= float(row["duplicates"]) < 1
