@@ -29,8 +29,9 @@ from service.store.base import Contended, Create, Drop, Replace, Store
 
 __all__ = ["Door", "Hosted"]
 
-#: Milliseconds that somebody may take to sign in, and that a session lasts.
-_PATIENCE, _LASTS = 600_000, 7 * 86_400_000
+#: Milliseconds: how long somebody may take to sign in, how far another process's clock may be ahead, and how long a
+#: session lasts.
+_PATIENCE, _LEEWAY, _LASTS = 600_000, 60_000, 7 * 86_400_000
 _OLD = "the sign-in was begun in another browser, too long ago, or was used before; log in again"
 _REFUSED = "the user pool did not confirm the sign-in; log in again"
 _OVER = "the session is unknown or has ended; log in again"
@@ -122,7 +123,7 @@ class Hosted:
     def _use(self, attempt: Attempt) -> None:
         """Let an attempt be finished once: what was seen on its way is worth nothing afterwards."""
         ends = attempt.begun + _PATIENCE
-        if not attempt.begun <= self.clock() < ends:
+        if not attempt.begun - _LEEWAY <= self.clock() < ends:
             raise IdentityError(_OLD)
         try:
             self._store.write(Create(Answer(tokens.digest(attempt.state), "sign-in", "", "", "", ends)))
