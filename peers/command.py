@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -249,7 +250,7 @@ def _compare(options: argparse.Namespace) -> None:
     from peers.options import Choice
 
     choices, figures = [Choice.read(text) for text in options.protocols], network(options)
-    if options.output.resolve() in {folder.resolve() for folder in options.finished}:
+    if os.path.realpath(options.output) in map(os.path.realpath, options.finished):
         raise PeersError("--output is the folder of a finished run, whose page would be lost; name another one")
     beside = finished(options.finished)
     console = terminal.console()

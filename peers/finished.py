@@ -7,6 +7,7 @@ page `index.html` comes last: where it is missing the run is not over.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -73,7 +74,7 @@ def finished(folders: Sequence[Path]) -> tuple[list[Row], list[Point]]:
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Return the last part of each path, or as many of them as tell it from the others; raises `PeersError`."""
-    whole = [folder.resolve() for folder in folders]
+    whole = [Path(os.path.realpath(folder)) for folder in folders]
     if twice := [path.name for path, times in Counter(whole).items() if times > 1]:
         raise PeersError(f"the finished run {twice[0][:60]!r} is given twice; name each folder once")
     return [_name(path, [other for other in whole if other != path]) for path in whole]

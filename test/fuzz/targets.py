@@ -260,6 +260,7 @@ def for_peers():
         *(message.encode(each, one.manifest, SITE, RUN) for each in said),
         slices.encode(inputs, np.array([0, 9])),
         b'{"address":"bafkreia","accuracy":0.5,"maturity":3}',
+        b'{"slices":["' + b"0" * 64 + b'"]}',
         b'["bafkreia"]',
     ]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -126,7 +127,9 @@ def test_what_is_not_over_or_none_at_all_or_named_twice_or_would_be_overwritten_
     assert "page would be lost" in " ".join(capsys.readouterr().err.split())
     assert (going / "index.html").read_text() == kept
     (going / "index.html").unlink()
-    for folder in (going, tmp_path / "nowhere", going / "result.json"):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "journal.jsonl")
+    for folder in (going, tmp_path / "nowhere", going / "result.json", tmp_path / "loop", tmp_path):
         assert compare(folder, output=tmp_path / "out") == 2
         assert "is missing; wanted the folder" in " ".join(capsys.readouterr().err.split())
     assert main(["peers", "compare", "--protocols", "--output", str(tmp_path / "out")]) == 2

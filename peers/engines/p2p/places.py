@@ -20,8 +20,9 @@ __all__ = ["Places"]
 #: Seconds: to reach one of those who may hold a content, and one who is to be a neighbour, which takes long on a busy
 #: machine and is all in vain if it is given up; to look something up, between tellings of the same.
 _REACH, _JOIN, _SEARCH, _AGAIN = 5.0, 60.0, 10.0, 60.0
-#: Seconds between looks for new peers: they begin with the first, and double until the second, where somebody is near.
-_SOON, _LATER = 1.0, 30.0
+#: Seconds between looks for new peers: they begin with the first, and double until the second, where somebody is near;
+#: while the first neighbour is being reached.
+_SOON, _LATER, _REACHING = 1.0, 30.0, 0.2
 #: Seconds between the first two tellings that this node is there; it is told `_AGAIN` after these.
 _THERE = 8.0
 #: How much longer than the telling itself the rest after it is, for each who is near and has a part in it: for what is
@@ -56,7 +57,7 @@ class Places:
         self.table = KadDHT(host, DHTMode.SERVER)
         self._chance = random.Random(seed)
         self._given, self._told = dict[str, None](), dict[str, None]()
-        self._fresh = trio.Event()
+        self._fresh, self._reaching = trio.Event(), set[Any]()
 
     def near(self, first: str = "") -> list[Any]:
         """Return who is connected, by chance, but for one who goes before all others."""
@@ -67,20 +68,32 @@ class Places:
     async def look(self) -> None:
         """Connect to those who were named, and to those who meet under the channel's address; for ever."""
         pause, due, rest = _SOON, -math.inf, _THERE
-        while True:
-            for info in self.others:
-                await self.connect(info, _JOIN)
-            for one in self.near():
-                await quietly(self.table.add_peer, one)
-            if self.near():
-                for info in await self._found(self.meeting):
-                    await self.connect(info, _JOIN)
-                if trio.current_time() > due:
-                    await self._tell(self.meeting)
-                    due, rest = trio.current_time() + rest, _AGAIN
-                pause = min(2 * pause, _LATER)
-            self._forget()
-            await trio.sleep(pause)
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._join(nursery, self.others)
+                for one in self.near():
+                    await quietly(self.table.add_peer, one)
+                if self.near():
+                    self._join(nursery, await self._found(self.meeting))
+                    if trio.current_time() > due:
+                        await self._tell(self.meeting)
+                        due, rest = trio.current_time() + rest, _AGAIN
+                    pause = min(2 * pause, _LATER)
+                self._forget()
+                await trio.sleep(_REACHING if self._reaching and not self.near() else pause)
+
+    def _join(self, nursery: trio.Nursery, infos: Sequence[Any]) -> None:
+        """Begin to connect to some; one of them who does not answer keeps nobody else waiting."""
+        for info in infos:
+            if info.peer_id not in self._reaching:
+                self._reaching.add(info.peer_id)
+                nursery.start_soon(self._reach, info)
+
+    async def _reach(self, info: Any) -> None:
+        try:
+            await self.connect(info, _JOIN)
+        finally:
+            self._reaching.discard(info.peer_id)
 
     def _forget(self) -> None:
         """Forget the oldest of what others have told, where it is too much."""

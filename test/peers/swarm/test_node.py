@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import socket
 import sys
 import threading
 import time
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 pytest.importorskip("libp2p", reason="THE SWARM IS NOT TESTED: its extra is not installed")
 
 import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.id import ID
 
 from computation.cli import main
 from computation.errors import PeersError
@@ -120,6 +123,17 @@ def test_only_what_is_told_of_in_the_table_is_looked_up_there_and_only_where_no_
     assert looked == []
     assert three[0].perform(Get(slice, 2.0)) is None
     assert set(looked) == {slice}
+
+
+def test_who_takes_calls_and_says_nothing_keeps_nobody_from_joining_the_others(tmp_path):
+    (there,) = wires(tmp_path / "there", 1)
+    nobody = ID.from_pubkey(create_new_key_pair(b"n" * 32).public_key)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}/p2p/{nobody}"
+        late = Wire(CHANNEL, Store(tmp_path / "l", 1 << 20), ("a",), b"l" * 32, others=[address, there.address])
+        with late:
+            waiting.until(lambda: there.name in late.perform(Peers()), 20.0)
+    there.__exit__()
 
 
 def test_a_stream_is_agreed_on_for_as_long_as_a_busy_machine_may_need(three):
