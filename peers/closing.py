@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from computation.errors import MessageError, PeersError
+from computation.federation.screening import NO_BOUNDS, Bounds
 from computation.strategies.average import normalised, weighted_mean
 from computation.wire.messages import MOST_ROUNDS, FinishOffer
 from computation.wire.payload import Vector
 from computation.wire.reader import Reader
 from peers.mail import gather, is_model, said
+from peers.neighbours import sifted
 from peers.peer import Peer
 from peers.requests import Message, Request
 from peers.rounds import EVALUATING, usual
@@ -68,10 +70,11 @@ class _Heard:
         return json.dumps({"names": sorted(self.names), "learnt": self.learnt})
 
 
-def last_mean(peer: Peer, learnt: int) -> Generator[Request, Any, LastMean]:
+def last_mean(peer: Peer, learnt: int, bounds: Bounds = NO_BOUNDS) -> Generator[Request, Any, LastMean]:
     """Take the exact mean of the last models of all peers that all who are still there have heard.
 
-    Each weighs what its protocol left in `peer.memory["weight"]`, or 1; in the order of names, in float64.
+    Each weighs what its protocol left in `peer.memory["weight"]`, or 1; in the order of names, in float64. Models far
+    from the middle of all are left out or drawn nearer, as the owner bounds it: alike at all, who hold the same.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def last_mean(peer: Peer, learnt: int) -> Generator[Request, Any, LastMean]:
     """
     weight = float(peer.memory.get("weight", 1.0))
     told = yield from gather(peer, _LAST, Message(_LAST, peer.rounds, peer.learner.vector(), weight))
-    whole = {name: one for name, one in told.items() if is_model(peer, name, one.values)}
+    whole = {name: one for name, one in told.items() if is_model(peer, one)}
     own = _Heard(frozenset(whole), learnt)
     lists = yield from gather(peer, _HEARD, Message(_HEARD, peer.rounds, text=own.text()), among=whole)
     heard = {name: said(name, one, _Heard.parse) for name, one in sorted(lists.items())}
@@ -90,7 +93,10 @@ def last_mean(peer: Peer, learnt: int) -> Generator[Request, Any, LastMean]:
         if name in whole and name not in one.names:
             raise MessageError(f"peer {name} says that it has not heard of its own last model; wanted its own at least")
     shared = sorted(frozenset.intersection(*(one.names for one in heard.values())))
-    return _mean({name: whole[name] for name in shared}, {name: one.learnt for name, one in heard.items()})
+    models = {name: values for name in shared if (values := whole[name].values) is not None}
+    near = sifted(peer, models, bounds)
+    kept = {name: replace(whole[name], values=near[name]) for name in shared if name in near}
+    return _mean(kept, {name: one.learnt for name, one in heard.items()})
 
 
 def _mean(models: Mapping[str, Message], learnt: dict[str, int]) -> LastMean:

@@ -275,7 +275,8 @@ class Course:
         site, mean = self.site, None
         there = set(self.peer.names)
         if not self.protocol.common:
-            mean = yield from closing.last_mean(self.peer, rounds.counted[self.peer.name])
+            bounds = screening.Bounds.of(site.settings)
+            mean = yield from closing.last_mean(self.peer, rounds.counted[self.peer.name], bounds)
             site.trainer.load_vector(mean.values)
             there = set(mean.learnt)
             self._tell(mean)

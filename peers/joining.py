@@ -190,8 +190,8 @@ def check_settings(settings: Settings, heeds: Collection[str]) -> None:
     for name in sorted(SCREENING - {*heeds}):
         if getattr(settings, name) not in (getattr(Settings(), name), *_OFF):
             raise PeersError(
-                f"setting {name!r} asks that single contributions be judged, and with this protocol nobody sees what "
-                "is judged by it; leave it out, or use --protocol leader or `coinstac-meshnet train`"
+                f"setting {name!r} asks that single contributions be judged, and in this protocol nobody can judge "
+                "them so; leave it out, or use --protocol leader or `coinstac-meshnet train`"
             )
 
 

@@ -133,10 +133,13 @@ def said(sender: str, message: Message, parse: Callable[[Any], T]) -> T:
     return foreign.read(f"peer {sender}", read, message.text)
 
 
-def is_model(peer: Peer, sender: str, values: Vector | None) -> bool:
-    """Tell whether values are a model that can be computed with; of what is not, the sender is told of by name."""
-    if fault := unsound(peer, values):
-        peer.refused(sender, fault)
+def is_model(peer: Peer, message: Message, values: Vector | None = None) -> bool:
+    """Tell whether a message's values, or others, are a model that can be computed with.
+
+    Of what is not, the sender is told of by name.
+    """
+    if (fault := unsound(peer, message.values if values is None else values)) and not message.refused:
+        peer.refused(message.sender, fault)
     return not fault
 
 
@@ -163,7 +166,7 @@ def _keep(peer: Peer, messages: list[Message]) -> None:
         if odd := _odd(peer, message):
             peer.refused(message.sender, odd)
             # Its sender has spoken: who waits for it waits no longer.
-            message = replace(message, values=None)
+            message = replace(message, values=None, refused=True)
         peer.kept.append(message)
 
 

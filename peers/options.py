@@ -171,10 +171,10 @@ def _gossip(choice: Choice, settings: Settings) -> Rule:
         )
     kind, _, path = (choice.mixing or "doubly").partition(":")
     if not path:
-        return Mixing(kind, choice.graph or "complete")
+        return Mixing(kind, choice.graph or "complete", bounds=Bounds.of(settings))
     if choice.graph is not None:
         raise PeersError("a matrix says itself who sends to whom; leave --graph out")
-    return Mixing(kind, matrix=_matrix(Path(path)))
+    return Mixing(kind, matrix=_matrix(Path(path)), bounds=Bounds.of(settings))
 
 
 def _push_sum(choice: Choice, settings: Settings) -> Rule:

@@ -70,6 +70,8 @@ class Message:
         JSON of a small message, or nothing.
     sender : str
         Who sent it. The engine fills it in from the link: no peer can speak for another.
+    refused : bool
+        Whether its values were taken off because they could be no model, which has been told.
     """
 
     topic: str
@@ -78,6 +80,7 @@ class Message:
     weight: float = 1.0
     text: str = ""
     sender: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,14 +11,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import numpy as np
-
 from computation.checks import is_text
-from computation.federation.screening import Arrivals, Bounds, Past, State
+from computation.federation.screening import Arrivals, Bounds, State
 from computation.strategies import Contribution, Rule
 from computation.strategies.average import normalised, weighted_mean
 from computation.wire.payload import Vector
 from peers.mail import unsound
+from peers.neighbours import moves
 from peers.peer import Peer
 from peers.requests import Message
 
@@ -88,11 +87,7 @@ class Sieve:
         """Begin with what was remembered, if this peer led before, and the size of its own update for a measure."""
         memory, parts = self.peer.memory, self.peer.learner.parts
         state = State.from_json(memory[_KEPT]) if _KEPT in memory else State()
-        seeds = {
-            part: {name: Past(norms=(size,)) for name in self.peer.names} | dict(state.pasts.get(part, {}))
-            for part, size in self._size.items()
-        }
-        self._arrivals = Arrivals(parts, self.bounds, replace(state, pasts={**state.pasts, **seeds}))
+        self._arrivals = Arrivals(parts, self.bounds, state.seeded(self.peer.names, self._size))
         self._last: Vector = memory["average"] if "average" in memory else self.peer.learner.vector()
         self._sent: dict[str, tuple[int, Vector]] = {}
         #: What counts of those who have been judged, and what each goes back to whose share does not.
@@ -104,8 +99,8 @@ class Sieve:
 
     def learnt(self, before: Vector, cycle: int) -> None:
         """Note how far this peer itself has moved in a cycle."""
-        away = (self.peer.learner.vector().astype(np.float64) - before) / self._rate(cycle)
-        self._size = {part: float(np.linalg.norm(away[where])) for part, where in self.peer.learner.parts.items()}
+        moved = moves(self.peer, before)
+        self._size = {part: size / self._rate(cycle) for part, size in moved.items()}
 
     def sent(self, name: str, cycle: int, mean: Vector) -> None:
         """Note from which mean somebody goes on after a cycle: the first that it was sent."""
@@ -116,7 +111,7 @@ class Sieve:
         """Return a share as it may be kept, to be judged before the next mean; one that cannot be has no weight."""
         self._origins[name] = origin = self._sent[name][1] if name in self._sent else self._last
         share, fault = replace(share, round=min(share.round, self.most)), self._fault(name, share)
-        if fault:
+        if fault and not share.refused:
             self.peer.refused(name, fault)
         if fault or not share.weight:
             self._leave_out(name, f"refused: {fault}"[:_LONGEST] if fault else "")

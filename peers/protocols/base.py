@@ -11,10 +11,12 @@ from peers.peer import Peer
 from peers.requests import Steps
 from peers.topology import Graph
 
-__all__ = ["RULES", "SCREENING", "SIZES", "Rule", "graph", "heeded", "within"]
+__all__ = ["LAST", "RULES", "SCREENING", "SIZES", "Rule", "graph", "heeded", "within"]
 
 #: Settings by which single contributions are judged, and become one; a protocol names those that it heeds.
-SIZES = frozenset({"clip_above", "refuse_above", "suspect_above", "exclude_after"})
+#: The last mean that a run ends with, where each peer has a model of its own, heeds `LAST`.
+LAST = frozenset({"clip_above", "refuse_above"})
+SIZES = LAST | {"suspect_above", "exclude_after"}
 SCREENING = SIZES | {"opposed_above", "copies"}
 RULES = frozenset({"rule", "byzantine", "mixing_neighbours", "clip_norms"})
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from peers.mail import gather, is_model, polled
 from peers.peer import Peer
-from peers.protocols.base import within
+from peers.protocols.base import LAST, within
 from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Report, Request, Send, Steps
 from peers.requests import Peers as Alive
 
@@ -43,6 +43,7 @@ class Gossip:
     """
 
     probability: float = 1.0
+    heeds: ClassVar[frozenset[str]] = LAST
     name: ClassVar[str] = "gossip"
     needs: ClassVar[frozenset[str]] = frozenset({POINT, MEMBERSHIP, MEASUREMENT})
     common: ClassVar[bool] = False
@@ -97,4 +98,4 @@ def _sound(peer: Peer, push: Message) -> bool:
     if not 0 < push.weight <= _MOST:
         peer.refused(push.sender, f"a push with the weight {push.weight:g}; wanted more than 0, and {_MOST} at most")
         return False
-    return is_model(peer, push.sender, push.values)
+    return is_model(peer, push)

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 from computation.checks import parse_json
 from computation.errors import PeersError
-from computation.federation.screening import Bounds
+from computation.federation.screening import NO_BOUNDS, Bounds
 from computation.strategies import Rule
 from computation.wire.messages import MOST_ROUNDS
 from computation.wire.payload import Vector
@@ -45,7 +45,7 @@ SHARE, MEAN, LEADS = "leader-share", "leader-mean", "leader-is"
 #: Times its patience that a follower waits for a leader that is there and says nothing.
 _MOST_SILENCE = 100
 _MOST_STALE = 1 << 20
-_NO_BOUNDS, _MEAN = Bounds(0, 0, 0, 0), Rule()
+_MEAN = Rule()
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Leader:
     staleness: int = 16
     together: bool = False
     first: str = ""
-    bounds: Bounds = _NO_BOUNDS
+    bounds: Bounds = NO_BOUNDS
     combining: Rule = _MEAN
     heeds: ClassVar[frozenset[str]] = SCREENING | RULES
     name: ClassVar[str] = "leader"

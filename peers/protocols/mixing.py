@@ -8,22 +8,28 @@ A doubly stochastic matrix keeps the mean of all models; with 1/n everywhere, ev
 gradient averaging for plain gradient descent. A row-stochastic one brings all to one model, too, but to the mean under
 its left Perron vector, and not to the mean. A column-stochastic one keeps the sum and shrinks or swells each model: it
 needs push-sum.
+
+A neighbour's model that is many times farther from the own one than the others' is drawn nearer before the mixing, or
+left out like one who is gone: see `peers.neighbours`. Only where that happens, no mean is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from computation.errors import PeersError
+from computation.federation.screening import NO_BOUNDS, Bounds
 from computation.wire.payload import Vector
 from peers import topology
 from peers.mail import collect, is_model
+from peers.neighbours import clipped, near
 from peers.peer import Peer
 from peers.protocols import base
+from peers.protocols.base import SIZES
 from peers.requests import MEASUREMENT, MEMBERSHIP, POINT, Message, Report, Send, Steps
 from peers.topology import Graph, Matrix
 
@@ -44,11 +50,15 @@ class Mixing:
         A graph by its name; every peer makes it for itself from the run's seed.
     matrix : numpy.ndarray, optional
         Shape (peers, peers), instead of the one that belongs to kind and graph.
+    bounds : Bounds
+        Of how far a neighbour's model may be; by default none.
     """
 
     kind: str = "doubly"
     graph: str = "complete"
     matrix: Matrix | None = field(default=None, compare=False)
+    bounds: Bounds = field(default=NO_BOUNDS, compare=False)
+    heeds: ClassVar[frozenset[str]] = SIZES
     name: ClassVar[str] = "mixing"
     needs: ClassVar[frozenset[str]] = frozenset({POINT, MEMBERSHIP, MEASUREMENT})
     common: ClassVar[bool] = False
@@ -65,6 +75,7 @@ class Mixing:
         """Learn, tell, mix; who is gone is left out, and their weight is the receiver's own."""
         graph = self._graph(peer)
         for round in peer.to_do:
+            before = peer.learner.vector()
             worked = peer.step(round)
             yield worked.report(round)
             row, own = self._matrix(graph, round)[peer.index], peer.learner.vector()
@@ -72,10 +83,15 @@ class Mixing:
                 yield Send(peer.names[place], Message(_TOPIC, round, own))
             senders = [peer.names[place] for place in graph.into(peer.index, round)]
             came = yield from collect(peer, _TOPIC, round, senders)
-            told = {name: values for name, one in came.items() if (values := one.values) is not None}
-            told = {name: values for name, values in told.items() if is_model(peer, name, values)}
+            sound = {name: one for name, one in came.items() if is_model(peer, one)}
+            told = {name: values for name, one in sound.items() if (values := one.values) is not None}
+            judged: Any = {}
+            if self.bounds.any:
+                done = near(peer, round, told, before, self.bounds)
+                told = {one.site: one.values for one in done.kept}
+                judged = {"skipped": done.refused, "clipped": clipped(done)}
             peer.learner.load_vector(_mixed(peer, row, own, told))
-            yield Report(round, closed=True, counted=tuple(sorted({peer.name, *told})))
+            yield Report(round, closed=True, counted=tuple(sorted({peer.name, *told})), **judged)
 
     def _graph(self, peer: Peer) -> Graph:
         if self.matrix is None:

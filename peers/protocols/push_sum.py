@@ -46,6 +46,7 @@ class PushSum:
     """
 
     graph: str = "exponential"
+    heeds: ClassVar[frozenset[str]] = base.LAST
     name: ClassVar[str] = "push-sum"
     needs: ClassVar[frozenset[str]] = frozenset({POINT, MEMBERSHIP, MEASUREMENT})
     common: ClassVar[bool] = False
@@ -113,7 +114,9 @@ def _ratio(total: NDArray[np.float64], weight: float, dtype: np.dtype[np.floatin
 
 def _sound(peer: Peer, push: Message) -> bool:
     """Tell whether a push can be added: its ratio, too, is to be a model; of another, the sender is told of by name."""
+    if push.refused:
+        return False
     if push.values is None or push.weight < _LEAST:
         peer.refused(push.sender, f"a push without a model, or with the weight {push.weight:g}; wanted {_LEAST:g}")
         return False
-    return is_model(peer, push.sender, push.values.astype(np.float64) / push.weight)
+    return is_model(peer, push, push.values.astype(np.float64) / push.weight)

@@ -279,8 +279,7 @@ def test_what_is_no_share_and_no_mean_is_dropped_and_told():
         return (yield from steps)
 
     outcome = virtual.run(here.starts(Leader(), wrong), Network(seconds=1.0))
-    # What holds no numbers is told of where it comes, and once more as a share without a model.
-    assert [sender for sender, _ in told] == ["p0002"] * 3
+    assert [sender for sender, _ in told] == ["p0002"] * 2
     assert sorted(outcome.values) == sorted(here.peers)
 
 

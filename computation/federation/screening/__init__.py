@@ -10,8 +10,8 @@ no majority: then only size and copies are judged.
 """
 
 from computation.federation.screening.arriving import Arrivals
-from computation.federation.screening.state import Bounds, Finding, Past, State
+from computation.federation.screening.state import NO_BOUNDS, Bounds, Finding, Past, State
 from computation.federation.screening.telling import report, tell
 from computation.federation.screening.together import Screened, screen
 
-__all__ = ["Arrivals", "Bounds", "Finding", "Past", "Screened", "State", "report", "screen", "tell"]
+__all__ = ["NO_BOUNDS", "Arrivals", "Bounds", "Finding", "Past", "Screened", "State", "report", "screen", "tell"]

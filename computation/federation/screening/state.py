@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from computation.settings import Settings
 
-__all__ = ["Bounds", "Finding", "Mark", "Past", "State"]
+__all__ = ["NO_BOUNDS", "Bounds", "Finding", "Mark", "Past", "State"]
 
 #: Digests of a model and of the values that a site offered on it, both shortened.
 Mark = tuple[str, str]
@@ -58,6 +58,9 @@ class Bounds:
             settings.opposed_above,
             settings.copies == "refuse",
         )
+
+
+NO_BOUNDS = Bounds(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,19 @@ class State:
     opposed: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
     barren: Mapping[str, int] = field(default_factory=dict)
+
+    def seeded(self, sites: Iterable[str], sizes: Mapping[str, float]) -> State:
+        """Return the state with a first measure, by part, in the place of the pasts of those of whom nothing is known.
+
+        Parameters
+        ----------
+        sites : iterable of str
+            Who may come.
+        sizes : mapping of float
+            Norm of an update that is known to be honest; of nothing, no measure is made.
+        """
+        new = {part: dict.fromkeys(sites, Past(norms=(size,))) for part, size in sizes.items() if size > 0}
+        return replace(self, pasts={**self.pasts, **{part: {**new[part], **self.pasts.get(part, {})} for part in new}})
 
     def as_json(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
