@@ -113,7 +113,7 @@ def picture(camera: Camera, url: str, folder: Path) -> None:
     describe(page, url)
     camera("new")
     page.click("button:has-text('Look it over')")
-    camera("draft")
+    camera("draft", tallest=1500)
     page.click("button:has-text('Invite')")
     run = page.url.partition("?")[0]
     enter(page, url, SITES[0])
