@@ -150,7 +150,7 @@ def picture_site(camera: Camera, url: str, folder: Path) -> None:
     camera("site-database", tallest=1000)
     page.goto(f"{url}/run?at={output.relative_to(folder)}")
     drawn(page)
-    camera("site-run", tallest=1100)
+    camera("site-run", tallest=1230)
 
 
 def drawn(page: Page) -> None:

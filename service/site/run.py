@@ -15,7 +15,7 @@ from computation.tracking import Notice, RoundNumbers, notices, read, rounds
 from service.client.layout import LENT, RESULTS
 from service.site.root import Root
 
-__all__ = ["PAGE", "Left", "is_run", "left"]
+__all__ = ["PAGE", "Left", "database", "is_run", "left", "predictions"]
 
 #: In the folder of the results: the run's page, its journal, and its segmentations.
 PAGE, _JOURNAL, _PREDICTIONS = "index.html", "journal.jsonl", "predictions"
@@ -75,9 +75,7 @@ def left(root: Root, name: str) -> Left:
     ServiceError
         If its journal cannot be read.
     """
-    root.subfolder(name)
-    results = f"{name}/{RESULTS}" if name else RESULTS
-    path = root.file(f"{results}/{_JOURNAL}")
+    path = root.file(_within(name, f"{RESULTS}/{_JOURNAL}"))
     try:
         if path.stat().st_size > _MOST:
             raise ServiceError("the run's journal is too long to be shown; its own page has what it came to")
@@ -95,8 +93,8 @@ def left(root: Root, name: str) -> Left:
         rounds=done,
         notices=noted,
         page=folders.is_file(path.with_name(PAGE)),
-        predictions=_predictions(root, f"{results}/{_PREDICTIONS}"),
-        database=_database(root, name),
+        predictions=predictions(root, name),
+        database=database(root, name),
     )
 
 
@@ -121,19 +119,25 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and 0 <= value < _MANY else 0
 
 
-def _predictions(root: Root, name: str) -> dict[int, str]:
+def _within(name: str, path: str) -> str:
+    return f"{name}/{path}" if name else path
+
+
+def predictions(root: Root, name: str) -> dict[int, str]:
+    """Return the names of the segmentations that a run has left in a folder, by the scan's key."""
+    place = _within(name, f"{RESULTS}/{_PREDICTIONS}")
     try:
-        entries = folders.entries(root.subfolder(name))
+        entries = folders.entries(root.subfolder(place))
     except ServiceError:
         return {}
     found = [one.name for one in entries if root.holds(one) and folders.is_file(one)]
-    return {int(match[1]): f"{name}/{match[0]}" for one in found if (match := _PREDICTION.fullmatch(one))}
+    return {int(match[1]): f"{place}/{match[0]}" for one in found if (match := _PREDICTION.fullmatch(one))}
 
 
-def _database(root: Root, name: str) -> str:
-    """Return the database that `join` has lent to the run, by the link that it has made to it."""
+def database(root: Root, name: str) -> str:
+    """Return the name of the database that `join` has lent to a run, by the link that it has made to it."""
     try:
-        found = root.name(root.file(f"{name}/{LENT}" if name else LENT))
+        found = root.name(root.file(_within(name, LENT)))
         root.file(found)  # which may be hidden
     except ServiceError:
         return ""

@@ -150,6 +150,8 @@ class Work:
             stdout=subprocess.PIPE,
             # What readers of images warn of holds paths; what the order comes to says the rest.
             stderr=subprocess.DEVNULL,
+            # Ctrl-C reaches every process of a terminal; the pages alone answer it, and end this one.
+            start_new_session=True,
             preexec_fn=die_with_parent(),
         )
         assert process.stdin is not None
@@ -174,7 +176,7 @@ class Work:
                 came = {"state": "done", "result": told["result"]}
             elif "problem" in told:
                 came = {"state": "failed", "problem": told["problem"], "detail": told.get("detail", "")}
-            elif "stopped" in told:  # by Ctrl-C, which every process of a terminal hears
+            elif "stopped" in told:  # by somebody else
                 self._why = self._why or "interrupted"
             elif "done" in told:
                 self._change(done=told["done"], total=told["total"])

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
@@ -16,7 +17,8 @@ from starlette.routing import BaseRoute
 from computation.scans import figure
 from computation.scans.store.opening import SqliteStore, Store, open_store
 from computation.scans.store.records import SPLITS, Scan
-from service.protocol import Unknown
+from service.protocol import Conflict, Unknown
+from service.site.folder import is_database
 from service.site.order import Order
 from service.site.work import Work
 from service.web.dashboard import guard
@@ -24,10 +26,12 @@ from service.web.dashboard.asking import Ask, go
 from service.web.dashboard.front import Front
 from service.web.site.places import page, place, query, show
 
-__all__ = ["draws", "picture", "routes", "wanted"]
+__all__ = ["draws", "opened", "picture", "routes", "wanted"]
 
 #: Rows of a table.
 _MOST = 500
+#: Bytes of a database that is not ours.
+_LONGEST = 256 * 2**20
 #: Drawing takes memory and one processor; a page asks for several pictures at once.
 _DRAWING = threading.Lock()
 
@@ -42,7 +46,7 @@ def routes(front: Front, work: Work) -> list[BaseRoute]:
 
 def _show(work: Work, ask: Ask) -> Response:
     path = work.root.file(place(ask))
-    with open_store(path) as store:
+    with opened(path) as store:
         scans = store.scans()
         chosen = wanted(scans, ask) if scans else None
         told: dict[str, Any] = {
@@ -57,6 +61,14 @@ def _show(work: Work, ask: Ask) -> Response:
             "shown": shlex.quote(str(path)),
         }
     return show(ask, work, "site-database.html", **told)
+
+
+def opened(path: Path) -> Store:
+    """Open a database; raises `Conflict` for one that is read whole on being opened and is long."""
+    if not is_database(path) and path.stat().st_size > _LONGEST:
+        text = "the prototype's table is read whole when it is opened, and this one is long; inspect it at a terminal"
+        raise Conflict("database", text)
+    return open_store(path)
 
 
 def draws() -> bool:
@@ -123,7 +135,7 @@ def _check(work: Work, ask: Ask) -> Response:
 
 
 def _picture(work: Work, ask: Ask) -> Response:
-    with open_store(work.root.file(place(ask))) as store:
+    with opened(work.root.file(place(ask))) as store:
         return picture(store, wanted(store.scans(), ask))
 
 

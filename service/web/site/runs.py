@@ -13,20 +13,19 @@ from computation.files import plain
 from computation.report import words
 from computation.scans.making import images
 from computation.scans.making.labels import whole
-from computation.scans.store.opening import open_store
 from computation.scans.store.records import Scan
 from computation.tracking import RoundNumbers, foreground
 from service.client.layout import RESULTS
 from service.protocol import Conflict, Unknown
 from service.site.root import Root
-from service.site.run import PAGE, Left, left
+from service.site.run import PAGE, Left, database, left, predictions
 from service.site.work import Work
 from service.web.dashboard import guard
 from service.web.dashboard.asking import Ask
 from service.web.dashboard.charts import figures
 from service.web.dashboard.front import Front
 from service.web.dashboard.templates import safe
-from service.web.site.databases import draws, picture, wanted
+from service.web.site.databases import draws, opened, picture, wanted
 from service.web.site.places import page, place, query, show
 
 __all__ = ["routes"]
@@ -104,12 +103,14 @@ def _page(work: Work, ask: Ask) -> Response:
 
 
 def _picture(work: Work, ask: Ask) -> Response:
-    found = left(work.root, place(ask))
-    if not found.database:
-        raise Conflict("database", "the scans of this run lie outside the folder that these pages show")
-    with open_store(work.root.file(found.database), classes=found.classes or None) as store:
+    at = place(ask)
+    work.root.subfolder(at)
+    lent = database(work.root, at)
+    if not lent:
+        raise Conflict("database", "there is no run here, or its scans lie outside the folder that these pages show")
+    with opened(work.root.file(lent)) as store:
         scan = wanted(store.scans(), ask)
-        name = found.predictions.get(scan.key)
+        name = predictions(work.root, at).get(scan.key)
         if name is None:
             raise Unknown("scan", "the run has left no prediction of this scan")
         return picture(store, scan, {scan.key: _labels(work.root, name, scan)})

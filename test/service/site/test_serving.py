@@ -30,7 +30,8 @@ def serving(folder, root, *more):
     command = [sys.executable, str(Path(cli.__file__).resolve()), "serve", "--site", str(root), "--port", "0"]
     environment = {**os.environ, **variables(), "OMP_NUM_THREADS": "1"}
     words = [*command, "--data", str(folder / "data"), *more]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
+    own = {"cwd": folder, "start_new_session": True}  # a group of its own, as a terminal gives one
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment, **own)
     return process, process.stdout.readline().split()[-1]
 
 
@@ -45,7 +46,7 @@ def children(pid):
     return [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_what_was_begun_ends_with_the_pages_and_is_told_when_they_are_back(tmp_path, root, number):
     process, url = serving(tmp_path, root)
     client = entered(url)
@@ -56,7 +57,7 @@ def test_what_was_begun_ends_with_the_pages_and_is_told_when_they_are_back(tmp_p
     while not (working := children(process.pid)) and time.monotonic() < until:
         time.sleep(0.01)
     assert len(working) == 1
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     process.wait(60)
     while Path(f"/proc/{working[0]}").exists() and time.monotonic() < until:
         time.sleep(0.01)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import sqlite3
 import time
 from importlib import resources
 from urllib.parse import quote
@@ -123,6 +124,24 @@ def test_names_of_any_bytes_are_shown_as_text_and_lead_to_what_they_name(clinic)
     assert where == f"/?at={quote(odd, safe='/')}"
     assert "table.csv" in shown(browser.get(where))
     browser.get(where.replace("/?at", "/import?at") + "/table.csv")
+    database(clinic.root / os.fsdecode(odd) / "site.db")
+    at = where.replace("/?at", "/database?at") + "/site.db"
+    assert "<img src=x" not in browser.get(at).text
+    browser.get(at.replace("/database", "/database/picture"))
+    browser.send(at, "/password")
+    clinic.wait()
+    assert at in browser.get("/work").text and "<img src=x" not in browser.get("/work").text
+
+
+def test_a_long_table_of_the_prototype_is_left_to_a_terminal(clinic, monkeypatch):
+    from service.web.site import databases
+
+    monkeypatch.setattr(databases, "_LONGEST", 10)
+    with sqlite3.connect(clinic.root / "peer.db") as connection:
+        connection.execute("CREATE TABLE mindboggle101 (id INTEGER PRIMARY KEY, Image, GWlabels)")
+    connection.close()
+    answer = clinic.browser().client.get("/database?at=peer.db")
+    assert answer.status_code == 409 and "at a terminal" in shown(answer)
 
 
 def test_a_database_is_told_as_inspect_tells_it(clinic, root):
@@ -289,8 +308,6 @@ def test_one_at_a_time(clinic, root):
 
 
 def test_every_voxel_is_checked(clinic, root):
-    import sqlite3
-
     browser = clinic.browser()
     assert browser.send("/database?at=site.db", "/password").headers["location"] == "/work"
     assert clinic.wait().result == {"faults": {}, "scans": 5}
