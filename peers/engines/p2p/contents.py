@@ -41,6 +41,9 @@ _HEDGE, _LONGEST_HEDGE = 3.0, 20.0
 #: counts of holders for each pair of neighbours.
 _PAUSE, _LONGEST_PAUSE, _LONGEST, _COUNT = 0.5, 8.0, 60.0, 10.0
 
+#: Neighbours who are asked whether they hold what is counted.
+_MOST_ASKED = 20
+
 _binary = functools.lru_cache(8192)(cid_to_bytes)
 
 
@@ -210,7 +213,10 @@ class Contents:
     async def _count_holders(self, address: str) -> None:
         """Find out, for the measure of resilience, how many hold what is fetched; not for all where there are many."""
         try:
-            self.counts.holders.append(len(await self.places.holders(address)))
+            asked = self.places.near()[:_MOST_ASKED]
+            near = {one for one in asked if await quietly(self.exchange.holds, one, _binary(address))}
+            others = {one.peer_id for one in await self.places.holders(address)}
+            self.counts.holders.append(len(near | others))
         finally:
             self._counted = trio.current_time()
 

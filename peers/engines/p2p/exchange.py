@@ -2,8 +2,8 @@
 
 libp2p's own client tells everybody of every block that it wants, and that it wants it no more, over streams that it
 opens for that and closes; what is written onto one that closes is lost and asked for again after a second. Here who
-wants blocks asks one peer, and the answer is each block, or that it is not there. To open a stream takes longer than
-to ask, so it stays open for the next question.
+wants blocks asks one peer, and the answer is each block, or that it is not there; or, to who asks only that, whether it
+is there. To open a stream takes longer than to ask, so it stays open for the next question.
 """
 
 from __future__ import annotations
@@ -85,13 +85,26 @@ class Exchange:
                 line.stream = Buffered(await self.host.new_stream(peer, [_PROTOCOL]))
                 await self._asked(line, wanted)
 
-    async def _asked(self, line: _Line, wanted: Sequence[bytes]) -> None:
-        """Ask on a stream; one that fails is open no longer."""
-        stream, line.stream = line.stream, None
+    async def holds(self, peer: Any, block: bytes) -> bool:
+        """Ask a peer whether it has a block; raises as `ask`."""
+        line = self._lines.setdefault(peer, _Line())
+        async with line.turn:
+            if line.stream is None:
+                line.stream = Buffered(await self.host.new_stream(peer, [_PROTOCOL]))
+            message = await self._asked(line, [block], Message.Wantlist.Have)
+        return any(bytes(one.cid) == block and one.type == Message.Have for one in message.blockPresences)
+
+    async def _asked(self, line: _Line, wanted: Sequence[bytes], kind: int = Message.Wantlist.Block) -> Any:
+        """Ask on a stream; one that fails is open no longer. Return the answer to who asks only whether it is there."""
+        (stream, line.stream), found = (line.stream, None), None
         try:
-            await _write(stream, _question(wanted))
-            await self._take(stream, set(wanted))
+            await _write(stream, _question(wanted, kind))
+            if kind == Message.Wantlist.Have:
+                found = await _read(stream)
+            else:
+                await self._take(stream, set(wanted))
             line.stream = stream
+            return found
         finally:
             if line.stream is None:
                 with trio.CancelScope(shield=True), trio.move_on_after(1.0):
@@ -122,24 +135,24 @@ class Exchange:
                 message = await _read(stream, _BETWEEN)
                 async with self._answering:
                     for entry in message.wantlist.entries[:_MOST_WANTED]:
-                        await self._answer(stream, bytes(entry.block))
+                        await self._answer(stream, bytes(entry.block), entry.wantType == Message.Wantlist.Have)
         except Exception:  # the other end's affair, or it has no more questions
             await stream.reset()
 
-    async def _answer(self, stream: Any, block: bytes) -> None:
+    async def _answer(self, stream: Any, block: bytes, only_whether: bool) -> None:
         answer, data = Message(), self.store.get(block) if len(block) == _CID else None
-        if data is None:
-            answer.blockPresences.add(cid=block, type=Message.DontHave)
+        if data is None or only_whether:
+            answer.blockPresences.add(cid=block, type=Message.DontHave if data is None else Message.Have)
         else:
             answer.payload.add(prefix=block[:_PREFIX], data=data)
             self.counts.sent += len(data)
         await _write(stream, answer)
 
 
-def _question(wanted: Sequence[bytes]) -> Message:
+def _question(wanted: Sequence[bytes], kind: int) -> Message:
     message = Message()
     for block in wanted:
-        message.wantlist.entries.add(block=block, priority=1, sendDontHave=True)
+        message.wantlist.entries.add(block=block, priority=1, sendDontHave=True, wantType=kind)
     return message
 
 

@@ -72,6 +72,25 @@ def test_garbage_ends_its_stream_and_the_node_serves_on(wires, garbage):
     assert len(server.store) == held
 
 
+def test_for_resilience_neighbours_are_asked_whether_they_hold_it_and_give_nothing(wires):
+    asker, one, other = wires
+    address = one.perform(Put(CONTENT, lasting=False))  # the table is told of neither
+    assert other.perform(Put(CONTENT, lasting=False)) == address
+    block = next(iter(one.store.cids()))
+    sent = one.counts.sent + other.counts.sent
+
+    async def asked(peer, what):
+        return await asker.contents.exchange.holds(peer.host.get_id(), what)
+
+    for peer in (one, other):
+        assert trio.from_thread.run(asked, peer, block, trio_token=asker._token)
+        assert not trio.from_thread.run(asked, peer, b"\x01" + block[1:-1] + b"!", trio_token=asker._token)
+    assert one.counts.sent + other.counts.sent == sent and len(asker.store) == 0
+    assert asker.perform(Get(address, 30.0, one.name)) == CONTENT  # on the same stream
+    until(lambda: asker.counts.holders)
+    assert list(asker.counts.holders) == [2]
+
+
 async def says_nothing(stream):
     await trio.sleep_forever()
 
