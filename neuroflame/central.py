@@ -70,7 +70,9 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     output.mkdir(parents=True, exist_ok=True)
     server, admin = folder / "server", folder / "admin"
     for kit in (server, admin):
-        copy_kit(options.runkit / kit.name, kit)
+        copy_kit(options.runkit / kit.name, kit, "startup", "local")
+        (kit / "transfer").mkdir()
+    copy_kit(options.runkit, folder, "job")  # NVFlare signs it where it lies
     rules.rule_server(server, folder / "storage")
     places = Places(
         "centre",
@@ -83,7 +85,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     )
     child = Child(server, places)
     try:
-        said = _lead(options.runkit / "job", admin, child, places, called)
+        said = _lead(folder / "job", admin, child, places, called)
     finally:
         child.close()
         child.keep_log(output)

@@ -23,6 +23,7 @@ __all__ = ["main"]
 _TURN = 0.5
 _PROBE = 5.0  # seconds between two looks at whether the centre's port is open
 _LEAVING = 20.0  # seconds for NVFlare's client to go by itself
+_STARTS = 5  # NVFlare gives its client 15 s for something that takes longer on a busy machine
 _DEAD = 5.0  # seconds in which a job process that has gone may still have said why
 
 
@@ -63,7 +64,8 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     _writable(options.output)
     site, host, port = _whereabouts(options.runkit)
     kit = folder / "kit"
-    copy_kit(options.runkit, kit)
+    copy_kit(options.runkit, kit, "startup", "local")
+    (kit / "transfer").mkdir()
     rules.rule_site(kit)
     places = Places(
         site,
@@ -118,6 +120,7 @@ class _Watch:
         self._reached, self._probed = time.monotonic(), 0.0
         self._ever = False
         self._gone, self._job = 0.0, 0
+        self._starts = _STARTS
 
     def until_over(self) -> dict[str, Any]:
         """Return how it ended."""
@@ -134,11 +137,19 @@ class _Watch:
 
     def _fault(self) -> str:
         if not self._child.alive:
-            # The job process writes its end before NVFlare's client goes; here there is none.
-            return (
-                "" if self._places.status.over else "the run was ended at the centre before its end, and no reason came"
-            )
+            return self._end_fault()
         return self._job_fault() or self._centre_fault()
+
+    def _end_fault(self) -> str:
+        if self._places.status.over:  # the job process writes its end before NVFlare's client goes
+            return ""
+        if self._job or not self._child.failed:
+            return "the run was ended at the centre before its end, and no reason came"
+        if not self._starts:
+            return "this site's NVFlare client ends before it begins; look at nvflare.log"
+        self._starts -= 1
+        self._child.start_again()
+        return ""
 
     def _job_fault(self) -> str:
         job = self._child.job

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata, util
 from pathlib import Path
@@ -30,6 +30,7 @@ _SET = ("secure_train=true", "org=meshnet", "config_folder=config")
 #: A job process that dies before its first heartbeat would otherwise never be missed by NVFlare's server.
 _SERVER_KNOWS = {"NVFLARE_SYNC_CLIENT_JOBS_REQUIRE_PREVIOUS_REPORT": "false"}
 _PATIENCE = 3.0  # seconds from SIGTERM to SIGKILL
+_STATUS = "_process_rc.txt"
 _LONGEST_LOG = 64 * 2**20
 
 
@@ -104,8 +105,8 @@ def private_folder(place: Path | None = None) -> Iterator[Path]:
         yield Path(name)
 
 
-def copy_kit(source: Path, target: Path) -> None:
-    """Copy a startup kit to where NVFlare may write beside it: what is mounted may be read-only.
+def copy_kit(source: Path, target: Path, *names: str) -> None:
+    """Copy folders of a kit to where NVFlare may write into them: what is mounted may be read-only.
 
     Raises
     ------
@@ -113,9 +114,8 @@ def copy_kit(source: Path, target: Path) -> None:
         If it is missing.
     """
     try:
-        for name in ("startup", "local"):
+        for name in names:
             shutil.copytree(source / name, target / name)
-        (target / "transfer").mkdir()
     except OSError as error:
         raise MeshNetError("the run kit is missing or not whole; provision the run again", str(error)) from error
 
@@ -136,19 +136,21 @@ class Child:
     def __init__(self, kit: Path, places: Places, site: str = "") -> None:
         self.log = places.folder / "nvflare.log"
         module, config = (_CLIENT, "fed_client.json") if site else (_SERVER, "fed_server.json")
-        self._process = self._start(
-            [module, "-m", str(kit), "-s", config, "--set", *_SET, *([f"uid={site}"] if site else [])],
-            kit,
-            places.tell(),
-        )
+        self._kit, self._told = kit, places.tell()
+        self._arguments = [module, "-m", str(kit), "-s", config, "--set", *_SET, *([f"uid={site}"] if site else [])]
+        self._process = self._started()
 
-    def _start(self, arguments: Sequence[str], folder: Path, told: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, **isolation.variables(), **told, **_SERVER_KNOWS, "PYTHONUNBUFFERED": "1"}
+    def start_again(self) -> None:
+        """Start it once more after its end."""
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **isolation.variables(), **self._told, **_SERVER_KNOWS, "PYTHONUNBUFFERED": "1"}
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-u", "-m", *arguments],
+                [sys.executable, "-u", "-m", *self._arguments],
                 env=environment,
-                cwd=folder,
+                cwd=self._kit,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -160,6 +162,14 @@ class Child:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with a failure of NVFlare's; where threads are left it kills itself, and a file says it."""
+        status = self._process.poll() or 0
+        with suppress(OSError, ValueError):
+            status = int((self._kit / _STATUS).read_text(encoding="ascii"))
+        return status > 0
 
     @property
     def job(self) -> int:

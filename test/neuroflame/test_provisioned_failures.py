@@ -5,7 +5,7 @@ import sqlite3
 import time
 
 import pytest
-from neuroflame_runs import inputs, job_process, kill, kill_all, rounds, run, said, wait
+from neuroflame_runs import hook, inputs, job_process, kill, kill_all, rounds, run, said, wait
 
 from simulator.layout import CENTRE
 
@@ -84,6 +84,31 @@ def test_a_site_that_raises_is_named_and_nothing_of_it_is_anywhere_else(tmp_path
             assert b"planted" not in path.read_bytes(), path
     assert "planted" not in layout.log("local1").read_text()
     assert "planted-path" in (layout.output("local1") / "error.log").read_text()
+
+
+#: A site's NVFlare client fails as it does where a machine is so busy that its limit of 15 s passes; just once.
+UNBORN = """
+import os, sys
+told = os.environ.get("COINSTAC_MESHNET_NODE", "")
+if "local1" in told and any("client_train" in one for one in sys.orig_argv):
+    from nvflare.private.fed.client.communicator import Communicator
+    try:
+        open(told + ".tried", "x").close()
+        def fail(*arguments):
+            raise RuntimeError("Client cell could not be created.")
+        Communicator.client_registration = fail
+    except FileExistsError:
+        pass
+"""
+
+
+def test_a_client_that_fails_before_it_begins_is_started_again(tmp_path, monkeypatch):
+    inputs(tmp_path)
+    hook(tmp_path, monkeypatch, UNBORN)
+    ended = {}
+    result, layout = run(tmp_path, ended=ended)
+    assert result.output["model_digest"] and ended == {CENTRE: 0, "local0": 0, "local1": 0}
+    assert "Client cell could not be created" in (layout.output("local1") / "nvflare.log").read_text()
 
 
 def test_a_member_that_never_comes_is_named(tmp_path):
