@@ -62,6 +62,8 @@ def _fault(value: Any) -> str:
     for _ in range(_DEEPEST + 1):
         below: list[Any] = []
         for item in level:
+            if type(item) is str and item.isascii():  # as most are
+                continue
             if isinstance(item, dict):
                 below += [*item, *item.values()]
             elif isinstance(item, list):

@@ -39,7 +39,11 @@ def note(tracker: Tracker, mode: str, message: Mapping[str, Any], transfer: Path
     MeshNetError
         If the journal cannot be written: what is not written down must not leave.
     """
-    fields = {name: len(_encoded(value)) for name, value in disclosed.parts(message).items()}
+    fields = {name: _length(value) for name, value in disclosed.parts(message).items()}
     with os.scandir(transfer) as entries:
         files = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in entries}
     tracker.event(EVENT, side=mode, message=disclosed.message_of(mode, message), fields=fields, files=files)
+
+
+def _length(value: Any) -> int:
+    return len(repr(value) if type(value) in (int, float) else _encoded(value))

@@ -82,7 +82,8 @@ def _folder(state: Mapping[str, Any], name: str) -> Path:
     if not isinstance(given, str) or not given or "\0" in given:
         raise MessageError(f"the call's state has no sound {name}Directory; wanted a path", repr(given)[:200])
     # COINSTAC's are absolute; the simulator's are not where a folder's name is no text and cannot travel as JSON.
-    return Path.cwd() / given
+    path = Path(given)
+    return path if path.is_absolute() else Path.cwd() / path
 
 
 class Phase(ComputationPhase):  # type: ignore[misc]  # the library is not typed

@@ -399,7 +399,7 @@ class CentreRun:
         values = {
             "masked": masked,
             "offers": self.joined,
-            "plan": self.plan.as_json() if self.plan else None,
+            "plan": self.plan.recorded if self.plan else None,
             "learner": learner,
             "strategy": strategy,
             "round": self.round,

@@ -471,7 +471,7 @@ class SiteRun:
         wandb = {key: value for key, value in self.member.wandb.items() if key != "api_key"}
         values = {
             "inputs": {**self.inputs, "wandb": wandb},
-            "plan": self.plan.as_json() if self.plan else None,
+            "plan": self.plan.recorded if self.plan else None,
             "said": self.origin.said,
             "trainer": trainer,
             "strategy": strategy,

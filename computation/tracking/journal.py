@@ -20,6 +20,7 @@ __all__ = ["Entry", "Journal", "read"]
 Entry = dict[str, Any]
 
 _RESERVED = ("time", "sequence", "not_finite")
+_AS_IT_IS = frozenset((str, int, bool, type(None)))
 
 
 class Journal:
@@ -108,6 +109,8 @@ def _is_count(value: Any) -> bool:
 
 def _plain(value: Any, where: str, odd: dict[str, str]) -> Any:
     """Return a value as strict JSON, and note in `odd` each number that is not finite."""
+    if type(value) in _AS_IT_IS:
+        return value
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -28,16 +28,22 @@ def append(path: Path, line: str) -> None:
     """
     data = line.encode() + b"\n"
     try:
-        # Asking first is twenty times cheaper than making a folder that is there, and this runs thrice a round.
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = _opened(path)
         try:
             _write_whole(handle, data)
         finally:
             os.close(handle)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _opened(path: Path) -> int:
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        return os.open(path, how, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, how, 0o644)
 
 
 def _write_whole(handle: int, data: bytes) -> None:

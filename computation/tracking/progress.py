@@ -31,7 +31,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Write one line; whatever is not printable becomes a question mark, and a long text is cut."""
-        line = "".join(letter if letter.isprintable() else "?" for letter in text)
+        line = text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
         line = line[:_LONGEST].encode("ascii", "replace").decode() + "\n"
         stream = self._stream or sys.stderr
         try:

@@ -33,6 +33,9 @@ _SMALL = frozenset(
         "ee" + "ff" * 30 + "7f",
     )
 )
+_LISTS = (list, tuple)
+#: Made once: this runs for each message of each node.
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 #: Without those that are taken for others.
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -114,14 +117,16 @@ def digest_of(value: Any) -> str:
 
 
 def _text(value: Any) -> bytes:
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _encoded(_plain(value)).encode("ascii")
 
 
 def _plain(value: Any) -> Any:
     """Return a JSON value in which equal numbers are written alike."""
+    if isinstance(value, str):  # as most are
+        return value
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [_plain(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -124,6 +124,7 @@ def agreed(offers: Mapping[str, JoinOffer], settings: Settings) -> Masking | Non
     )
 
 
+@lru_cache(maxsize=8)
 def manifest(model: Manifest) -> Manifest:
     """Return what the masked words are: one for each value of a model, and one for the loss."""
     return Manifest((*model.entries, ("masked loss", (1,))))

@@ -34,7 +34,7 @@ def products(vectors: Sequence[Vector], origin: Vector, rows: int | None = None)
     """
     count = len(vectors)
     total = np.zeros((count, count))
-    away = np.empty((count, _BLOCK))
+    away = np.empty((count, min(_BLOCK, origin.size)))
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, origin.size, _BLOCK):
             here = away[:, : min(_BLOCK, origin.size - start)]

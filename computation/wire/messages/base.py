@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from computation.wire.messages import seal
@@ -16,6 +17,7 @@ PROTOCOL = 3
 MOST_ROUNDS = 2**31 - 1
 #: Scans that one part of a site's split may have: as many as the largest imaging study there is, UK Biobank's.
 MOST_SCANS = 100_000
+_SCALARS, _LISTS = (str, int, float), (list, tuple)
 #: Voxels that one scan may have, as in a scan database.
 MOST_GRID = 2**31
 
@@ -41,12 +43,19 @@ def enveloped(phase: str, record: Any) -> dict[str, Any]:
 
 def plain(record: Any) -> dict[str, Any]:
     """Return a record's fields as JSON has them; `dataclasses.asdict` would copy every value deeply, every round."""
-    return {item.name: _listed(getattr(record, item.name)) for item in fields(record)}
+    return {name: _listed(getattr(record, name)) for name in _names(record.__class__)}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
 
 
 def _listed(value: Any) -> Any:
+    if value is None or isinstance(value, _SCALARS):
+        return value
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [_listed(item) for item in value]
     return plain(value) if is_dataclass(value) else value

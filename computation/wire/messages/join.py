@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from computation.errors import MessageError
@@ -171,6 +172,11 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Return the message as plain JSON."""
         return enveloped("plan", self)
+
+    @cached_property
+    def recorded(self) -> dict[str, Any]:
+        """The same, made once for all checkpoints, and not to be changed."""
+        return self.as_json()
 
 
 def _counts(reader: Reader, name: str, most: dict[str, int]) -> dict[str, int]:
