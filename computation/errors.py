@@ -13,6 +13,7 @@ __all__ = [
     "DeviceError",
     "IdentityError",
     "ImportScanError",
+    "InfinitePayloadError",
     "MeshNetError",
     "MessageError",
     "ModelError",
@@ -71,6 +72,10 @@ class MessageError(MeshNetError):
 
 class PayloadError(MeshNetError):
     """The tensor half of a message is truncated, oversized, altered, misplaced or of another type, or finds no room."""
+
+
+class InfinitePayloadError(PayloadError):
+    """A payload is whole and from its sender, and holds values that are NaN or infinite."""
 
 
 class ContributionError(MeshNetError):

@@ -11,18 +11,23 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from computation.checks import parse_json
-from computation.errors import MessageError
+from computation.errors import InfinitePayloadError, MessageError, PayloadError
 from computation.wire import payload
 from computation.wire.messages.base import MOST_ROUNDS
 from computation.wire.payload import MODEL, Manifest, Payload
 from computation.wire.reader import Reader
 from peers.requests import Message
 
-__all__ = ["LONGEST_HEAD", "decode", "encode", "longest", "size"]
+if TYPE_CHECKING:
+    from peers.peer import Peer
+
+__all__ = ["LONGEST_HEAD", "decode", "encode", "longest", "received", "size"]
 
 _MAGIC = b"CXPEER\x00\x01"
 _HEAD = struct.Struct("<8sI")
@@ -93,6 +98,23 @@ def decode(blob: bytes, manifest: Manifest, dtype: np.dtype[np.floating], sender
         raise MessageError(f"the message carries {len(body)} bytes of values; wanted {wanted} or none")
     values = payload.decode(body, kind=MODEL, round=round, manifest=manifest, dtype=dtype, site=sender, run=run)
     return Message(topic, round, values, weight, text, sender)
+
+
+def received(blob: bytes, peer: Peer, sender: str, run: str) -> Message | None:
+    """Read a message for a peer, and tell of what cannot be read; nothing comes of it then.
+
+    Of values that are no numbers the rest has come all the same: who waits for its sender waits no longer.
+    """
+    learner = peer.learner
+    try:
+        return decode(blob, learner.manifest, learner.dtype, sender, run)
+    except InfinitePayloadError as error:
+        peer.refused(sender, error.public)
+        end = _HEAD.size + _HEAD.unpack_from(blob)[1]
+        return replace(decode(blob[:end], learner.manifest, learner.dtype, sender, run), refused=True)
+    except (MessageError, PayloadError) as error:
+        peer.refused(sender, error.public)
+        return None
 
 
 def _parsed(head: bytes) -> object:

@@ -40,7 +40,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from computation.errors import PayloadError, unwritable
+from computation.errors import InfinitePayloadError, PayloadError, unwritable
 from computation.files import plain, replacing
 
 __all__ = [
@@ -327,7 +327,8 @@ def decode(
     values: Vector = np.frombuffer(blob, dtype=wanted, offset=HEADER_BYTES)
     if not np.isfinite(values).all():
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-        raise PayloadError(f"the payload holds {bad} values that are NaN or infinite; wanted finite numbers only")
+        found = f"the payload holds {bad} values that are NaN or infinite"
+        raise InfinitePayloadError(f"{found}; wanted finite numbers only")
     return values
 
 

@@ -40,7 +40,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from computation.errors import MessageError, PayloadError, PeersError
+from computation.errors import PeersError
 from computation.wire.payload import Vector
 from peers import collectives, message
 from peers.counts import ring_sent
@@ -297,16 +297,11 @@ class Group:
         deadline = time.monotonic() + seconds
         while not found and (taken := self._links.take(deadline - time.monotonic())):
             for sender, content, fault in taken:
-                try:
-                    if fault:
-                        raise MessageError(fault)
-                    found.append(self._read(peer, sender, content))
-                except (MessageError, PayloadError) as error:
-                    peer.refused(sender, error.public)
+                if fault:
+                    peer.refused(sender, fault)
+                elif one := message.received(content, peer, sender, self.run_name):
+                    found.append(one)
         return found
-
-    def _read(self, peer: Peer, sender: str, content: bytes) -> Message:
-        return message.decode(content, peer.learner.manifest, peer.learner.dtype, sender, self.run_name)
 
 
 def _finish(work: dist.Work | None, limit: timedelta) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import zmq
 
-from computation.errors import MessageError, PayloadError, PeersError
+from computation.errors import MessageError, PeersError
 from peers import message
 from peers.mesh import letters, post
 from peers.mesh.keys import Known, Pair
@@ -272,11 +272,8 @@ class Group:
                 for link in self._links.values():
                     link.unread = 0
             for sender, blob in taken:
-                try:
-                    learner = peer.learner
-                    found.append(message.decode(blob, learner.manifest, learner.dtype, sender, self.run_name))
-                except (MessageError, PayloadError) as error:
-                    peer.refused(sender, error.public)
+                if one := message.received(blob, peer, sender, self.run_name):
+                    found.append(one)
             if gone or time.monotonic() >= deadline:
                 break
         return found

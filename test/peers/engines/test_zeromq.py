@@ -15,8 +15,8 @@ from computation.errors import PeersError  # noqa: E402
 from peers.engines import virtual, zeromq  # noqa: E402
 from peers.mesh import letters, post  # noqa: E402
 from peers.mesh.keys import Known, pair  # noqa: E402
-from peers.protocols.leader import Leader  # noqa: E402
-from peers.requests import Mean, Message, Peers, Poll, Send, Wait  # noqa: E402
+from peers.protocols.leader import SHARE, Leader  # noqa: E402
+from peers.requests import Mean, Message, Peers, Poll, Send, Wait, passed_on  # noqa: E402
 
 
 def free_ports(count):
@@ -119,6 +119,26 @@ def test_who_falls_silent_is_dead_after_its_lease_and_who_says_goodbye_at_once(o
         found = played(here, chosen, script)
     assert found["p0001"] == "left"
     assert found["p0000"] == (("p0000", "p0002"), ("p0000",))
+
+
+def test_who_sends_no_numbers_holds_up_nobody(options):
+    """Not even before the first mean, for which the leader waits for everybody."""
+    here, heard = cohort(np.zeros((3, 5)), np.ones((3, 5)), rate=0.5, rounds=3, weights=[0.0, 1.0, 1.0]), []
+    here.peers["p0000"].refused = lambda sender, fault: heard.append((sender, fault))
+
+    def lie(request):
+        if isinstance(request, Send) and request.message.topic == SHARE:
+            return replace(request, message=replace(request.message, values=np.full(5, np.nan)))
+        return request
+
+    def script(peer):
+        steps = Leader(2)(peer)
+        return passed_on(steps, lie) if peer.name == "p0002" else steps
+
+    found = played(here, options(3), script)
+    assert found == dict.fromkeys(here.peers)
+    assert {sender for sender, _ in heard} == {"p0002"} and "NaN or infinite" in heard[0][1]
+    assert (here.peers["p0001"].learner.vector() == 1 - 0.5**3).all()
 
 
 def test_a_stranger_gets_nothing_and_garbage_harms_nobody(options, tmp_path):
