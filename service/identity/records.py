@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from computation.errors import ServiceError
+from service.logged import begin_log
 
 __all__ = ["Account", "Credential", "Records", "Session"]
 
 _VERSION = 1
+#: Seconds that a change waits for those of others.
+_PATIENCE = 10
 _APPLICATION = 0x4D4E6964  # "MNid"
 
 
@@ -77,7 +80,8 @@ class Records:
         with _told():
             if path is not None:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            self._base = sqlite3.connect(path or ":memory:", timeout=10, isolation_level=None, check_same_thread=False)
+            where = path or ":memory:"
+            self._base = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             self._open()
         except BaseException:
@@ -87,7 +91,7 @@ class Records:
     def _open(self) -> None:
         with _told():
             self._base.execute("PRAGMA foreign_keys = ON")
-            self._base.execute("PRAGMA journal_mode = WAL")
+            begin_log(self._base, _PATIENCE)
         with self.changing():
             version = self._one("PRAGMA user_version")[0]
             if version == 0 and self._one("SELECT count(*) FROM sqlite_master")[0] == 0:

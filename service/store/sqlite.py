@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from service.logged import begin_log
 from service.protocol.codec import KINDS, dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
 from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, StoreBroken, cut
@@ -124,8 +125,13 @@ class SqliteStore:
         return held
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._check(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
+        # All that is read is of one moment, though another process may be about to make the file.
+        connection.execute("BEGIN")
+        try:
+            self._check(connection)
+        finally:
+            connection.execute("ROLLBACK")
+        begin_log(connection, _PATIENCE / 1000)
         connection.execute("BEGIN IMMEDIATE")
         try:
             empty = self._check(connection) == 0
