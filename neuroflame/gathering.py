@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from computation.errors import MessageError
-from neuroflame.packet import Packet
+from neuroflame.packet import LONGEST, Packet
 from neuroflame.places import Timing
 
 __all__ = ["Gathering"]
@@ -64,7 +64,7 @@ class Gathering:
             missing = [self._called(site) for site in self._sites if site not in self._answers]
             if not missing or self._clock() - self._opened < self._timing.notice:
                 return ""
-        return f"waiting for {'site' if len(missing) == 1 else 'sites'} {', '.join(missing)}"[:600]
+        return f"waiting for {'site' if len(missing) == 1 else 'sites'} {', '.join(missing)}"[:LONGEST]
 
     def heard(self, site: str) -> None:
         """Take a sign of life."""

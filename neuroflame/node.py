@@ -134,7 +134,7 @@ class Centre:
         named = {self._told.name(site): packet for site, packet in packets.items()}
         for site, packet in sorted(named.items()):
             if packet.error:
-                raise MessageError(f"site {site}: {packet.error}"[:600])
+                raise MessageError(f"site {site}: {packet.error}"[:LONGEST])
             if packet.iteration != iteration:
                 raise MessageError(f"site {site} answered call {packet.iteration}; wanted {iteration}")
         messages = {site: dict(packet.message) for site, packet in named.items()}
