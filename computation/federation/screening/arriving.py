@@ -90,9 +90,8 @@ class Arrivals:
                 self._updates.pop(site)
             else:
                 self._scale(site, done)
-        kept = [clipped(one, origin, self.parts, done.scales(site)) for site, (one, origin) in sorted(new.items())]
         return Screened(
-            tuple(one for one in kept if one.site not in refused),
+            tuple(clipped(*new[site], self.parts, done.scales(site)) for site in sorted(new) if site not in refused),
             refused,
             {site: done.worst(site) for site in sorted(new)},
             self.state,
