@@ -22,7 +22,7 @@ class Echo:
                 await self._after(connection)
 
     async def calls(self, count, line):
-        """Make so many calls, and return how long the server's end takes once the line is closed."""
+        """Make so many calls and close the line, without which the server's end would take long."""
         async with serve(self._attend, "127.0.0.1", 0, close_timeout=30) as server:
             port = server.sockets[0].getsockname()[1]
             for number in range(count):
