@@ -35,16 +35,16 @@ class Platform:
     user: int
     options: list[str]
     words: tuple[str, ...]
-    nodes: dict[str, str] = field(default_factory=dict)
+    nodes: list[str] = field(default_factory=list)
 
     def start(self, script, *mounts):
         """Start one of the image's commands and return its container."""
-        command = ["docker", "run", "-d", *self.options, "--network", "host", "--tmpfs", "/tmp:size=256m"]
+        command = ["run", "-d", *self.options, "--network", "host", "--tmpfs", "/tmp:size=256m"]
         command += [word for name, value in THREADS.items() for word in ("--env", f"{name}={value}")]
         command += [word for mount in mounts for word in ("--volume", mount)]
         command += [PRODUCT[1], *self.words, f"/workspace/system/entry_{script}.py"]
-        made = docker(*command[1:])
-        self.nodes[f"{script} {len(self.nodes)}"] = made
+        made = docker(*command)
+        self.nodes.append(made)
         return made
 
     def folder(self, *names):
@@ -83,7 +83,7 @@ class Platform:
         return int(docker("wait", container, timeout=seconds))
 
     def close(self):
-        for container in self.nodes.values():
+        for container in self.nodes:
             subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
 
 
@@ -111,7 +111,7 @@ def test_a_run_ends_in_the_model_of_simulate_and_writes_nowhere_else(tmp_path, m
         logs = {name: docker("logs", container) for name, container in started.items()}
         assert statuses == dict.fromkeys(started, 0), "\n".join(f"{name}:\n{log}" for name, log in logs.items())
         assert {log.splitlines()[-1] for log in logs.values()} == {"coinstac-meshnet: the run has succeeded"}
-        for container in platform.nodes.values():
+        for container in platform.nodes:
             assert docker("diff", container) == ""
     assert checksums(kits) == mounted and checksums(tmp_path / "input") == before
     for site in SITES:
