@@ -35,10 +35,12 @@ class Watch:
     ----------
     name : str
         What is being timed; begins each progress line.
+    by_processor : bool
+        Whether `seconds` are the processors' and not those on the wall.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, by_processor: bool = False) -> None:
+        self.name, self._by_processor = name, by_processor
         self.start()
 
     def start(self) -> None:
@@ -54,8 +56,8 @@ class Watch:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start, less those held."""
-        return self.spent.seconds
+        """Seconds since the start, less those held, on the clock that was chosen."""
+        return self.spent.cpu_seconds if self._by_processor else self.spent.seconds
 
     @contextmanager
     def held(self) -> Iterator[None]:

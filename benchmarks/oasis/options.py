@@ -58,6 +58,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--effect-arms", nargs="+", default=list(EFFECT_ARMS), choices=ARMS, help="under an effect")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings other than the defaults")
     parser.add_argument("--budget", type=float, help="seconds of the arms by the clock; default: gradient-mean's own")
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=("wall", "processor"),
+        help="what these arms go by; processor time on a machine that does other work, with --threads 1",
+    )
     parser.add_argument("--unet-rate", type=float, default=unet.RATE, help="peak learning rate of the U-Net")
     parser.add_argument("--peer-patch", type=int, default=peer.PATCH, help="side of the peer's cubes; 0: whole scans")
     parser.add_argument("--peer-rate", type=float, default=peer.INTENDED.rate, help="peak rate of peer-intended")
@@ -107,6 +113,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
         "split": options.split,
         "settings": settings,
         "fixed budget": options.budget or 0,
+        "clock": options.clock,
         "peer": {**asdict(replace(peer.INTENDED, rate=options.peer_rate)), "patch": options.peer_patch},
         "peer literal": asdict(peer.LITERAL),
         "unet": {"rate": options.unet_rate},

@@ -113,7 +113,7 @@ def _one(job: Job, work: Path, options: argparse.Namespace) -> None:
             changes=options.changes,
             seed=job.seed,
             batches=options.rounds or _rounds(bench, options.changes),
-            watch=Watch(str(job)),
+            watch=Watch(str(job), options.clock == "processor"),
             budget=budget,
             device=options.device,
             every=options.curve if job.arm == "gradient-mean" else 0,
@@ -161,13 +161,19 @@ def _budget(job: Job, options: argparse.Namespace) -> float:
     times = MESHFL.get(job.arm, 1)
     if options.budget:
         return times * options.budget
-    rows = [row for row in results.load(options.out) if row.arm == "gradient-mean" and row.effect == job.effect]
-    if not rows:
+    taken = _taken(job, options)
+    if not taken:
         raise RuntimeError(
             f"{job.arm} is given the time of gradient-mean, which has no result; run it or give --budget"
         )
-    same = [row.seconds for row in rows if row.seed == job.seed]
-    return times * (same or [row.seconds for row in rows])[0]
+    return times * taken.get(job.seed, next(iter(taken.values())))
+
+
+def _taken(job: Job, options: argparse.Namespace) -> dict[int, float]:
+    """Return the seconds of gradient averaging for each seed that has run, on the clock that the arms go by."""
+    rows = [row for row in results.load(options.out) if row.arm == "gradient-mean" and row.effect == job.effect]
+    spent = {row.seed: row.cpu_seconds if options.clock == "processor" else row.seconds for row in rows}
+    return {seed: seconds for seed, seconds in spent.items() if seconds is not None}
 
 
 def _tested(

@@ -1,6 +1,7 @@
 """The OASIS benchmark's statistics, site effects, resumption, and its account of the earlier prototype."""
 
 import argparse
+import os
 import subprocess
 import sys
 import threading
@@ -268,6 +269,27 @@ def test_what_is_held_counts_neither_on_the_clock_nor_for_the_processor():
     watch.start()
     subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
     assert watch.spent.cpu_seconds > 0
+
+
+def test_a_watch_by_the_processor_does_not_count_what_is_waited_for():
+    watch = Watch("test", by_processor=True)
+    before = os.times()
+    time.sleep(0.3)
+    after = os.times()
+    # os.times counts hundredths.
+    assert watch.seconds <= sum(after[:4]) - sum(before[:4]) + 0.05 and watch.spent.seconds >= 0.3
+
+
+@pytest.mark.parametrize(("clock", "wanted"), [("wall", 100.0), ("processor", 20.0)])
+def test_the_arms_by_the_clock_have_the_time_of_gradient_averaging_on_that_clock(tmp_path, clock, wanted):
+    out = tmp_path / "rows.csv"
+    row = replace(_rows("gradient-mean", [0.9])[0], seconds=10.0, cpu_seconds=2.0)
+    ledger.append(out, [row], results.KEY)
+    options = argparse.Namespace(clock=clock, budget=None, out=out)
+    assert run._budget(results.Job("meshfl-10x", "none", 0), options) == wanted
+    ledger.append(out, [replace(row, seed=1, seconds=20.0, cpu_seconds=None)], results.KEY)
+    assert run._budget(results.Job("meshfl-10x", "none", 0), options) == wanted
+    assert run._budget(results.Job("meshfl", "none", 1), options) == (20.0 if clock == "wall" else 2.0)
 
 
 def test_effects_move_and_change_training_people_only(tmp_path):
