@@ -144,6 +144,7 @@ def test_where_nothing_can_be_written_a_site_still_lives(tmp_path):
     where = places(tmp_path, "local0")
     shutil.rmtree(where.folder)
     Site(where).waits("waiting for site b")
+    assert not where.folder.exists()
 
 
 def test_a_job_process_that_somebody_else_started_is_told(tmp_path):

@@ -67,6 +67,7 @@ def test_one_that_is_stopped_before_it_has_begun_is_stopped(clinic, root):
     clinic.work.begin(order(root))
     clinic.work.stop()
     clinic.wait("stopped")
+    assert not (root.folder / "site.db").exists()
 
 
 def test_pages_that_end_end_it_and_say_so_the_next_time(clinic, root):

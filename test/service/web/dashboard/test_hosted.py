@@ -175,10 +175,12 @@ def test_a_code_is_good_once_and_for_the_browser_that_asked_for_it(porch):
     state = parse_qs(urlsplit(porch.begin(thief)).query)["state"][0]
     # The thief has no verifier for it; the pool refuses, and the service says no more than that.
     refused(thief.client.get("/login/callback", params={"state": state, "code": stolen}), DENIED)
+    assert cookie(thief) is None
     for code in ("", "x", "a" * 5000, "\0", "é"):
         browser = porch.browser()
         state = parse_qs(urlsplit(porch.begin(browser)).query)["state"][0]
         refused(browser.client.get("/login/callback", params={"state": state, "code": code}), DENIED)
+        assert cookie(browser) is None
 
 
 def test_what_the_pool_says_of_a_failure_is_not_repeated(porch):
@@ -270,16 +272,16 @@ def test_a_renewed_token_of_somebody_else_is_not_taken(porch):
     browser = porch.browser("carl")
     porch.pool.changes = {"access": {"sub": "sub-ada", "cognito:groups": ["administrator"]}}
     porch.clock.forward(3600)
-    browser.get("/", 303)
-    browser.get("/", 303)
+    assert browser.get("/", 303).headers["location"] == "/login"
+    assert browser.get("/", 303).headers["location"] == "/login"
 
 
 def test_a_session_ends_after_a_week_whatever_the_pool_says(porch):
     browser = porch.browser("carl")
     porch.clock.forward(7 * 86_400 - 1)
-    browser.get("/")
+    assert browser.get("/").status_code == 200
     porch.clock.forward(1)
-    browser.get("/", 303)
+    assert browser.get("/", 303).headers["location"] == "/login"
 
 
 def test_many_pages_that_renew_at_once_log_nobody_out(porch):
@@ -338,7 +340,7 @@ def test_what_is_no_session_is_nobodys(porch):
     ):
         browser = porch.browser()
         browser.client.cookies.set("meshnet-session", wrong)
-        browser.get("/", 303)
+        assert browser.get("/", 303).headers["location"] == "/login"
     for wrong in (
         "",
         "x",
