@@ -15,7 +15,7 @@ from computation.scans.store.schema import APPLICATION_ID
 from service.site.root import Root
 from service.site.run import is_run
 
-__all__ = ["MOST", "Entry", "Folder", "Kind", "is_database", "kind_of", "look"]
+__all__ = ["MOST", "Entry", "Folder", "Kind", "entry_of", "is_database", "look"]
 
 #: What a page can do something with: a folder, a scan database, another SQLite file, a table of scans, what a run has
 #: left, and the two kinds of folders of scans that an import knows.
@@ -91,9 +91,9 @@ def look(root: Root, name: str) -> Folder:
     path = root.subfolder(name)
     found = [one for one in folders.entries(path) if not one.name.startswith(".")]
     near = [one for one in found[:MOST] if root.holds(one) and _exists(one)]
-    entries = [entry for one in near if (entry := _entry(one))]
+    entries = [entry for one in near if (entry := entry_of(one))]
     away = len(found[:MOST]) - len(near)
-    return Folder(tuple(entries), kind_of(path), len(near) - len(entries), away, len(found) - len(found[:MOST]))
+    return Folder(tuple(entries), _kind_of_folder(path), len(near) - len(entries), away, len(found) - len(found[:MOST]))
 
 
 def _exists(path: Path) -> bool:
@@ -103,10 +103,11 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _entry(path: Path) -> Entry | None:
+def entry_of(path: Path) -> Entry | None:
+    """Return what a page can do something with; nothing if it is something else, or it cannot be told."""
     try:
         about = path.stat()
-        kind = kind_of(path) if stat.S_ISDIR(about.st_mode) else _kind_of_file(path, about.st_mode)
+        kind = _kind_of_folder(path) if stat.S_ISDIR(about.st_mode) else _kind_of_file(path, about.st_mode)
     except OSError:
         return None
     return Entry(path.name, kind, about.st_size, int(1000 * about.st_mtime)) if kind else None
@@ -140,8 +141,7 @@ def _header(path: Path) -> bytes:
         return b""
 
 
-def kind_of(path: Path) -> Kind:
-    """Return of which kind a folder is."""
+def _kind_of_folder(path: Path) -> Kind:
     for kind, fits in _FOLDERS:
         try:
             if fits(path):

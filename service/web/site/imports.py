@@ -17,7 +17,7 @@ from computation.scans.making import images, labels
 from computation.scans.making.conform import LIKE
 from computation.scans.store import normalise
 from service.protocol import Conflict, Malformed, Refusal, Unknown
-from service.site.folder import Kind, is_database, kind_of
+from service.site.folder import Kind, entry_of, is_database
 from service.site.order import Order, parsed
 from service.site.root import Root
 from service.site.work import Work
@@ -77,11 +77,11 @@ def routes(front: Front, work: Work) -> list[BaseRoute]:
 
 def _source(root: Root, name: str) -> _Source:
     path = root.find(name)
-    kind: Kind = kind_of(path) if path.is_dir() else "table" if path.suffix.lower() in (".csv", ".tsv") else "folder"
-    if kind not in ("table", *_OWN) or not (path.is_dir() or path.is_file()):
+    found = entry_of(path)
+    if found is None or found.kind not in ("table", *_OWN):
         text = "this is no table of scans, no SUBJECTS_DIR and no BIDS dataset; wanted one of these to import"
         raise Malformed("source", text)
-    return _Source(name, kind, str(path))
+    return _Source(name, found.kind, str(path))
 
 
 def _empty(work: Work, ask: Ask) -> Response:
