@@ -15,10 +15,10 @@ from computation.tracking import Notice, RoundNumbers, notices, read, rounds
 from service.client.layout import LENT, RESULTS
 from service.site.root import Root
 
-__all__ = ["PAGE", "Left", "database", "is_run", "left", "predictions"]
+__all__ = ["Left", "database", "is_run", "left", "own_page", "predictions"]
 
 #: In the folder of the results: the run's page, its journal, and its segmentations.
-PAGE, _JOURNAL, _PREDICTIONS = "index.html", "journal.jsonl", "predictions"
+_PAGE, _JOURNAL, _PREDICTIONS = "index.html", "journal.jsonl", "predictions"
 _PREDICTION = re.compile(r"scan-(\d{4,9})\.nii\.gz")
 #: Bytes of a journal that a page reads: a run of ten thousand rounds has a tenth of it.
 _MOST = 128 * 2**20
@@ -92,7 +92,7 @@ def left(root: Root, name: str) -> Left:
         planned=_count(plan.get("rounds")),
         rounds=done,
         notices=noted,
-        page=folders.is_file(path.with_name(PAGE)),
+        page=folders.is_file(path.with_name(_PAGE)),
         predictions=predictions(root, name),
         database=database(root, name),
     )
@@ -121,6 +121,11 @@ def _count(value: Any) -> int:
 
 def _within(name: str, path: str) -> str:
     return f"{name}/{path}" if name else path
+
+
+def own_page(root: Root, name: str) -> Path:
+    """Return the page that a run has written into a folder; raises `Unknown` if there is none."""
+    return root.file(_within(name, f"{RESULTS}/{_PAGE}"))
 
 
 def predictions(root: Root, name: str) -> dict[int, str]:

@@ -15,10 +15,9 @@ from computation.scans.making import images
 from computation.scans.making.labels import whole
 from computation.scans.store.records import Scan
 from computation.tracking import RoundNumbers, foreground
-from service.client.layout import RESULTS
 from service.protocol import Conflict, Unknown
 from service.site.root import Root
-from service.site.run import PAGE, Left, database, left, predictions
+from service.site.run import Left, database, left, own_page, predictions
 from service.site.work import Work
 from service.web.dashboard import guard
 from service.web.dashboard.asking import Ask
@@ -93,9 +92,8 @@ def _is_older(root: Root, found: Left) -> bool:
 
 def _page(work: Work, ask: Ask) -> Response:
     """Return the page that the run wrote, as a document that can do nothing."""
-    name = f"{place(ask)}/{RESULTS}/{PAGE}".lstrip("/")
     try:
-        with plain(work.root.file(name)) as file:
+        with plain(own_page(work.root, place(ask))) as file:
             content = file.read(_LONGEST)
     except OSError:
         raise Unknown("page", "the run's page cannot be read") from None
