@@ -8,7 +8,7 @@ import numpy as np
 from carriage import Carriage
 from consortium import database, spheres
 from houses import SOUND, cheap
-from offices import Browser
+from offices import Browser, fields_of
 
 from service.client.layout import LENT, RESULTS
 from service.clock import now
@@ -116,8 +116,6 @@ class Clinic:
 
     def begin(self, browser, at, page=None, **fields):
         """Send the form of an import with what its page holds, and the given fields instead."""
-        from offices import fields_of
-
         held = fields_of(browser.get(f"/import?at={at}").text)
         held.pop("verb", None)
         return browser.client.post(f"/import?at={at}", data={**held, **fields})
