@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -89,10 +90,11 @@ def _empty(work: Work, ask: Ask) -> Response:
 
 
 def _form(work: Work, ask: Ask, source: _Source, status: int = 200, problem: str = "", wrong: str = "") -> Response:
+    known = vars(parsed("import", [*source.words, "--db=scans.db"]))
     groups = {
         "Where to": _fields(ask, _target(source)),
-        "How": _fields(ask, _how(source)),
-        "Which part each person is in": _fields(ask, _parts(source)),
+        "How": _fields(ask, _how(source, known)),
+        "Which part each person is in": _fields(ask, _parts(known)),
     }
     told = {"source": source, "groups": groups, "problem": problem, "wrong": wrong}
     return show(ask, work, "site-import.html", status, **told)
@@ -100,12 +102,7 @@ def _form(work: Work, ask: Ask, source: _Source, status: int = 200, problem: str
 
 def _fields(ask: Ask, usual: list[Field]) -> list[Field]:
     """Return fields as they were sent, or as usual."""
-    return [
-        Field(one.name, one.label, one.help, ask.said(one.name), one.kind, one.values, one.numeric)
-        if one.name in ask.form
-        else one
-        for one in usual
-    ]
+    return [replace(one, value=ask.said(one.name)) if one.name in ask.form else one for one in usual]
 
 
 def _target(source: _Source) -> list[Field]:
@@ -118,8 +115,7 @@ def _target(source: _Source) -> list[Field]:
     ]  # fmt: skip
 
 
-def _how(source: _Source) -> list[Field]:
-    known = vars(parsed("import", [*source.words, "--db=scans.db"]))
+def _how(source: _Source, known: Mapping[str, Any]) -> list[Field]:
     text = "A set, or SET:SOURCE where the label files have other values; a name that ends in .json is a file here."
     return [
         Field("labels", "Classes", text, known["labels"], values=labels.specs()),
@@ -132,8 +128,7 @@ def _how(source: _Source) -> list[Field]:
     ]  # fmt: skip
 
 
-def _parts(source: _Source) -> list[Field]:
-    known = vars(parsed("import", [*source.words, "--db=scans.db"]))
+def _parts(known: Mapping[str, Any]) -> list[Field]:
     shares = " ".join(f"{share:g}" for share in known["split"])
     return [
         Field("split", "Shares", _SPLIT, shares, numeric=True),
@@ -166,7 +161,8 @@ def _order(root: Root, ask: Ask, source: _Source) -> Order:
     ImportScanError
         If there is no such way of importing.
     """
-    target = _written(root, ask.said("target").strip(), _MODES.get(ask.said("mode"), ""))
+    mode = _MODES.get(ask.said("mode"), "")
+    target = _written(root, ask.said("target").strip(), mode)
     words = [
         *source.words,
         f"--db={target}",
@@ -178,7 +174,7 @@ def _order(root: Root, ask: Ask, source: _Source) -> Order:
         *_numbers(ask, "split", (3,)),
         f"--seed={_numbers(ask, 'seed', (1,))[0]}",
         *(f"--{name}={_plain(ask, name)}" for name, *_ in _OWN.get(source.kind, ())),
-        *filter(None, [_MODES.get(ask.said("mode"), "")]),
+        *([mode] if mode else []),
         *(["--dry-run"] if ask.said("verb") == "try" else []),
     ]
     arguments = parsed("import", words)
