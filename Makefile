@@ -49,7 +49,7 @@ image: $(VENV)/.installed
 platform-test: $(VENV)/.installed
 	PYTHON=$(BIN)/python test/platform/run.sh
 
-# All of the service on an emulator of AWS: made by Terraform, a run through its gateway, and gone again; five minutes.
+# All of the service on an emulator of AWS: made by Terraform, a run through its gateway, and gone again; it takes minutes.
 # Needs the extras service, aws and dev-service, terraform on the PATH, and the AWS provider where TF_PLUGIN_MIRROR says.
 service-aws-test: $(VENV)/.installed
 	MESHNET_AWS_TEST=1 $(BIN)/python -m pytest test/infrastructure test/service/test_aws.py

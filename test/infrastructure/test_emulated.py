@@ -1,6 +1,6 @@
 """All of it at once: Terraform makes everything on an emulator, sites take part through its real HTTP gateway.
 
-It takes about five minutes, so it runs where MESHNET_AWS_TEST is set, as `make service-aws-test` does.
+It takes minutes, so it runs where MESHNET_AWS_TEST is set, as `make service-aws-test` does.
 """
 
 import json
