@@ -5,11 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
+import waiting
 from clinics import table
 from houses import SOUND
 from offices import fields_of, stamp_of
@@ -53,15 +53,12 @@ def test_what_was_begun_ends_with_the_pages_and_is_told_when_they_are_back(tmp_p
     page = client.get("/import?at=table.csv").text
     form = {name: value for name, value in fields_of(page).items() if name}
     assert client.post("/import?at=table.csv", data=form).headers["location"] == "/work"
-    until = time.monotonic() + 60
-    while not (working := children(process.pid)) and time.monotonic() < until:
-        time.sleep(0.01)
+    working = waiting.until(lambda: children(process.pid), seconds=60)
     assert len(working) == 1
     os.killpg(process.pid, number)
     process.wait(60)
-    while Path(f"/proc/{working[0]}").exists() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not Path(f"/proc/{working[0]}").exists() and not (root / "site.db").exists()
+    assert waiting.until(lambda: not Path(f"/proc/{working[0]}").exists(), seconds=60)
+    assert not (root / "site.db").exists()
     process, url = serving(tmp_path, root)
     try:
         assert "These pages ended while it was under way" in entered(url).get("/work").text
