@@ -83,3 +83,13 @@ def desk(tmp_path, clock):
 def worker(desk, tmp_path):
     with Worker(desk, tmp_path / "work", lease=60_000) as made:
         yield made
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    """A site's own machine with its pages."""
+    from clinics import Clinic
+
+    made = Clinic(tmp_path)
+    yield made
+    made.close()
