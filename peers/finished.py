@@ -20,6 +20,7 @@ from computation.tracking import Entry, foreground, read, rounds, totals
 from computation.wire.messages import MOST_ROUNDS
 from computation.wire.reader import Reader
 from peers.comparing import Point, Row
+from peers.mesh import diary
 from simulator.layout import RUN
 
 __all__ = ["finished"]
@@ -131,7 +132,7 @@ def _swarm(name: str, entries: Sequence[Entry], results: Reader) -> tuple[Row, l
 def _mesh(name: str, entries: Sequence[Entry], results: Reader) -> tuple[Row, list[Point]]:
     """Read a requester's folder: of a model that segments, Dice is what its owner wants to know."""
     (task,) = [entry for entry in entries if entry["event"] == "task"][-1:] or [{}]
-    cycles = [entry["cycle"] for entry in entries if entry["event"] == "cycle"]
+    cycles = [entry["cycle"] for entry in diary.cycles(entries)]
     segments = task.get("model") == "meshnet"
     row = Row(
         f"mesh task {name}",

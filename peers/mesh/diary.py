@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from computation.checks import parse_json
 from computation.errors import MessageError, public_text
 from computation.tracking.journal import Entry, Journal, read
 from computation.wire.reader import Reader
-from peers.mesh.task import Task
+
+if TYPE_CHECKING:
+    from peers.mesh.task import Task
 
 __all__ = ["Diary", "cycles", "duration"]
 

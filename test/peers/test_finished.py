@@ -36,6 +36,7 @@ def task(folder, model="simple-cnn"):
     from peers.mesh import page
 
     journal = Journal(folder / "journal.jsonl")
+    journal.write("cycle", provider="p1", cycle=8, loss=0.5, seconds=1.0)  # of a task before
     journal.write("task", task="t", workers=["p1", "p2"], model=model, seed=4)
     journal.write("cycle", provider="p1", cycle=3, loss=0.5, seconds=1.0)
     found = metrics.figures(np.array([[8, 2], [1, 9]]), [(0.5, 20)], 12.5)
