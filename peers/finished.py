@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def _swarm(name: str, entries: Sequence[Entry], results: Reader) -> tuple[Row, l
 
 def _mesh(name: str, entries: Sequence[Entry], results: Reader) -> tuple[Row, list[Point]]:
     """Read a requester's folder: of a model that segments, Dice is what its owner wants to know."""
-    (task,) = [entry for entry in entries if entry["event"] == "task"][-1:] or [{}]
+    task = _latest(entries, "task")
     cycles = [entry["cycle"] for entry in diary.cycles(entries)]
     segments = task.get("model") == "meshnet"
     row = Row(
@@ -148,8 +149,7 @@ def _mesh(name: str, entries: Sequence[Entry], results: Reader) -> tuple[Row, li
 
 def _in_rounds(name: str, entries: Sequence[Entry]) -> tuple[Row, list[Point]]:
     """Read a site's, peer's or centre's folder; its Dice is of the last validation."""
-    done = rounds(entries)
-    (plan,) = [entry for entry in entries if entry["event"] == "plan"][-1:] or [{}]
+    done, plan = rounds(entries), _latest(entries, "plan")
     if not done or not plan:
         raise MessageError("its journal has no plan and no round; wanted those of a run")
     settings, spent = plan["settings"], totals(done)
@@ -168,6 +168,11 @@ def _in_rounds(name: str, entries: Sequence[Entry]) -> tuple[Row, list[Point]]:
     )
     points = [Point(title, row.seed, at, dice=value) for at, value in dice.items() if value is not None]
     return _told(row), points
+
+
+def _latest(entries: Sequence[Entry], event: str) -> Entry:
+    """Return the last line of a kind, or an empty one."""
+    return next((entry for entry in reversed(entries) if entry["event"] == event), {})
 
 
 def _share(results: Reader, name: str) -> float | None:
@@ -194,6 +199,5 @@ def _lived(entries: Sequence[Entry], begin: str) -> float | None:
 
 def _told(row: Row) -> Row:
     """Return a row that says what it lacks."""
-    held: dict[str, Any] = vars(row)
-    lacking = [what for what, names in _WANTED.items() if all(held[name] in (None, "") for name in names)]
-    return Row(**{**held, "lacks": ", ".join(lacking)})
+    lacking = [what for what, names in _WANTED.items() if all(getattr(row, name) in (None, "") for name in names)]
+    return replace(row, lacks=", ".join(lacking))
