@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from computation.checks import parse_json
 from computation.errors import PeersError
@@ -365,9 +365,10 @@ class _Member:
         # Who learns nothing has no rounds of its own; what it evaluates is the last model.
         rounds = (self.cycle,) if self.peer.trains else tuple(self.peer.to_do)
         counted = () if said.void else tuple(sorted({*cycles} - {*said.skipped}))
-        judged: Any = {"skipped": said.skipped, "clipped": said.clipped}
         for round in rounds:
-            yield Report(round, closed=True, counted=counted, numbers=numbers, **judged)
+            yield Report(
+                round, closed=True, counted=counted, numbers=numbers, skipped=said.skipped, clipped=said.clipped
+            )
 
 
 def _read(text: str, names: Collection[str]) -> tuple[dict[str, int], bool, int, Said] | None:
