@@ -1,7 +1,8 @@
-"""A trainer that is the product's at every site but one, which sends poison; for `attacks`, `screened` and the tests.
+"""A trainer that is the product's at every site but one, which sends poison; for `attacks` and the tests.
 
-The attacker knows what the honest sites offer in the same round, as no site of a run does: the sites' trainers are in
-one process, and the attacker's is the last to be called.
+What it sends is tried by `screened` and `liars` too, and ALIE by `rules`. The attacker knows what the honest sites
+offer in the same round, as no site of a run does: the sites' trainers are in one process, and the attacker's is the
+last to be called.
 """
 
 from __future__ import annotations

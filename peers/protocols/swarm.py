@@ -65,7 +65,7 @@ class Swarm:
         Seconds between two times that a node tells what it learned from and offers its model, at least: who learns
         quickly would flood the others. Where more than two others speak meanwhile, it is half as long for each of them.
     announce : int
-        Turns after which a list of slices is told of again.
+        Turns after which a list of slices is told of again, and never sooner than after four such times.
     most_slices : int
         That a node keeps.
     """
