@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.attacks import OFF, PEOPLE
+from benchmarks.attacks import OFF, PEOPLE, foreground
 from benchmarks.oasis import ledger
 from benchmarks.oasis.options import RESULTS, commit
 from benchmarks.poison import ATTACKS, Seen
-from computation.tracking import read, rounds
+from computation.tracking import mean, read, rounds
 from peers.course import Course, Outcome
 from peers.engines import virtual
 from peers.engines.network import Network
@@ -81,13 +81,12 @@ def _row(made: Path, options: argparse.Namespace, protocol: str, attack: str, ar
                 print(f"{protocol}, {attack}: {error}")
                 dice = {}
         judged = [one for name in SITES for one in rounds(read(folders(asked, name).output / "journal.jsonl"))]
-    tables = [table for site, table in dice.items() if site in SITES and site != LIAR]
-    honest = [value or 0.0 for table in tables for name, value in table.items() if name != "background"]
+    honest = [foreground(table) for site, table in dice.items() if site in SITES and site != LIAR]
     return {
         "protocol": protocol,
         "arm": arm,
         "attack": attack,
-        "honest_dice": round(float(np.mean(honest or [0.0])), 4),
+        "honest_dice": round(mean(honest) or 0.0, 4),
         "named": " ".join(sorted({why[:40] for one in judged for site, why in one.skipped.items() if site == LIAR})),
         "honest_out": sum(site != LIAR for one in judged for site in (*one.skipped, *one.clipped)),
         "rounds": options.rounds,
