@@ -63,7 +63,7 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def _administrator(place: Place) -> Principal:
-    found = [one for one in place.local().records.accounts() if "administrator" in one.roles and not one.disabled]
+    found = place.accounts().administrators
     if not found:
         raise ServiceError("the service has no administrator; make one first: coinstac-meshnet service admin NAME")
     return Principal(found[0].sub, found[0].roles, found[0].name)

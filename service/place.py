@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,12 @@ class Place:
     def accounts(self) -> Accounts:
         """Open the accounts to change them; errors as for `desk`."""
         return self.local().accounts
+
+    def has_administrator(self) -> bool:
+        """Tell whether somebody keeps the accounts; errors as for `desk`."""
+        accounts = self.accounts()
+        with closing(accounts.records):
+            return bool(accounts.administrators)
 
     @contextmanager
     def held(self) -> Iterator[None]:

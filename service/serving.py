@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -92,15 +93,15 @@ class Wanted:
             )
 
 
-def serve(wanted: Wanted, ready: Callable[[str], object] = lambda url: None) -> None:
+def serve(wanted: Wanted, tell: Callable[[str], object] = lambda line: None) -> None:
     """Serve until a signal says stop.
 
     Parameters
     ----------
     wanted : Wanted
         How.
-    ready : callable
-        Told the URL once the address is the service's own.
+    tell : callable
+        Told the URL once the address is the service's own, and then what is left to do before anybody can log in.
 
     Raises
     ------
@@ -120,7 +121,11 @@ def serve(wanted: Wanted, ready: Callable[[str], object] = lambda url: None) -> 
         scheme = "https" if wanted.certificate else "http"
         # What uvicorn has caught it raises again when it has ended; then everything here ends in order.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        ready(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        tell(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        if not place.has_administrator():
+            # What was typed, in the words of a shell: it is to be typed again.
+            data = shlex.quote(str(wanted.data))
+            tell(f"nobody can log in yet; in another terminal: coinstac-meshnet service admin NAME --data {data}")
         uvicorn.Server(_config(app, wanted)).run(sockets=[door])
 
 
@@ -137,7 +142,7 @@ def _centre(wanted: Wanted, place: Place, stack: ExitStack) -> Starlette:
 
 def _site(folder: Path, place: Place, stack: ExitStack) -> Starlette:
     work = stack.enter_context(Work(Root.of(folder), place.order))
-    return pages_alone(site.routes(Front(None, place.local(), tabs=site.tabs), work))
+    return pages_alone(site.routes(Front(None, place.local(), tabs=site.tabs, roles=site.ROLES), work))
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class Clinic:
         """Begin to serve, as after a restart."""
         self.local = Local(Records(self.folder / "data" / "identity.sqlite"), now, cheap())
         self.work = Work(Root.of(self.root), self.folder / "data" / "order.json")
-        self.front = Front(None, self.local, tabs=site.tabs)
+        self.front = Front(None, self.local, tabs=site.tabs, roles=site.ROLES)
         self.app = pages_alone(site.routes(self.front, self.work))
 
     def close(self):

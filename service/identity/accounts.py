@@ -36,6 +36,11 @@ class Accounts:
     def __init__(self, records: Records, clock: Clock, passwords: Passwords) -> None:
         self.records, self._clock, self._passwords = records, clock, passwords
 
+    @property
+    def administrators(self) -> tuple[Account, ...]:
+        """Who keeps the accounts; nobody before the command line has made the first."""
+        return tuple(one for one in self.records.accounts() if "administrator" in one.roles and not one.disabled)
+
     def first_administrator(self, name: str, password: str) -> Account:
         """Make the one account that nobody with an account can make: for the command line of the server's machine.
 
@@ -46,7 +51,7 @@ class Accounts:
         """
         kept = self._passwords.hash(password, name)
         with self.records.changing():
-            if any("administrator" in account.roles for account in self.records.accounts()):
+            if self.administrators:
                 raise Conflict("administrator", "there is an administrator already; log in as it and make others there")
             return self._added(name, {"administrator", "coordinator"}, kept)
 
@@ -87,7 +92,7 @@ class Accounts:
             account = replace(account, roles=account.roles if roles is None else _known(roles))
             account = replace(account, disabled=account.disabled if disabled is None else disabled)
             self.records.replace_account(account if kept is None else replace(account, password=kept))
-            if not any("administrator" in one.roles and not one.disabled for one in self.records.accounts()):
+            if not self.administrators:
                 raise Conflict("last_administrator", "no administrator would be left; make another one first")
             if kept is not None or account.disabled:
                 self.records.end_sessions(sub)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from service.bell import Bell
@@ -11,6 +12,7 @@ from service.clock import Clock
 from service.identity.hosted import Hosted
 from service.identity.local import Local
 from service.identity.records import Account
+from service.web.dashboard import words
 from service.web.dashboard.course import Courses
 from service.web.dashboard.tabs import Tabs, of_centre
 
@@ -37,6 +39,8 @@ class Front:
         Whether an answer may last for minutes; without that, pages ask again and again.
     tabs : callable
         What the bar of somebody's pages leads to.
+    roles : mapping of str
+        The roles that mean something here, with what each may do.
     """
 
     desk: Desk | None
@@ -46,6 +50,7 @@ class Front:
     secure: bool = False
     streams: bool = True
     tabs: Tabs = of_centre
+    roles: Mapping[str, str] = field(default_factory=lambda: words.ROLES)
 
     @property
     def clock(self) -> Clock:

@@ -62,7 +62,8 @@ def _form(front: Front, request: Request, status: int = 200, **changes: str) -> 
 def door(front: Front, status: int = 200, **changes: str) -> Response:
     """Return the page before which somebody stands who has not logged in."""
     values = {"problem": "", "said": "", "stamp": "", "url": "/login", "way": "Log in", **changes}
-    shown = template("login.html").render(front=front, who=None, now=front.clock(), **values)
+    founded = not front.keeps_accounts or bool(front.local.accounts.administrators)
+    shown = template("login.html").render(front=front, who=None, now=front.clock(), founded=founded, **values)
     return HTMLResponse(shown, status, dict(guard.HEADERS))
 
 

@@ -7,10 +7,8 @@ import json
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from service.identity.principal import ROLES
 from service.identity.records import Account
 from service.protocol import Refusal, Unknown
-from service.web.dashboard import words
 from service.web.dashboard.asking import Ask, go, page, render, status_of
 from service.web.dashboard.front import Front
 
@@ -27,15 +25,21 @@ def routes(front: Front) -> list[BaseRoute]:
 
 
 def _list(ask: Ask, status: int = 200, problem: str = "") -> Response:
+    # What was typed for an account that could not be made stays, but for the password.
+    typed = {"typed": ask.said("name")[:64], "chosen": _chosen(ask)}
     found = ask.front.local.records.accounts()
-    return render(ask, "accounts.html", status, accounts=found, roles=words.ROLES, problem=problem, said=ask.done)
+    return render(ask, "accounts.html", status, accounts=found, problem=problem, said=ask.done, **typed)
 
 
-def _chosen(ask: Ask) -> list[str]:
-    return [role for role in ROLES if f"role-{role}" in ask.form]
+def _chosen(ask: Ask, account: Account | None = None) -> list[str]:
+    """Return the roles that a form asks for; those that an account has and that mean nothing here stay."""
+    kept = account.roles - set(ask.front.roles) if account else ()
+    return [*(role for role in ask.front.roles if f"role-{role}" in ask.form), *kept]
 
 
 def _add(ask: Ask) -> Response:
+    if ask.front.desk is None and not ask.said("password"):
+        return _list(ask, 422, "an account without a password cannot do anything here; type one")
     try:
         made = ask.front.local.accounts.add(ask.said("name"), _chosen(ask), ask.said("password"))
     except Refusal as error:
@@ -59,7 +63,6 @@ def _show(ask: Ask, status: int = 200, problem: str = "", token: str = "", label
         "account.html",
         status,
         account=found,
-        roles=words.ROLES,
         credentials=ask.front.local.records.credentials(found.sub),
         problem=problem,
         kept=json.dumps({"server": ask.address, "token": token}) if token else "",
@@ -79,7 +82,7 @@ def _change(ask: Ask) -> Response:
             return _revoke(ask, found)
         if verb == "change" and ask.who.has("administrator"):
             disabled, password = "disabled" in ask.form, ask.said("password") or None
-            ask.front.local.accounts.change(found.sub, _chosen(ask), disabled, password)
+            ask.front.local.accounts.change(found.sub, _chosen(ask, found), disabled, password)
             return go(f"/accounts/{found.sub}", done="changed")
     except Refusal as error:
         return _show(ask, status_of(error), error.public)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.routing import BaseRoute
 
 from service.identity.principal import Principal
@@ -11,7 +13,13 @@ from service.web.dashboard.front import Front
 from service.web.dashboard.tabs import Tab, of_accounts
 from service.web.site import databases, folders, imports, runs, working
 
-__all__ = ["routes", "tabs"]
+__all__ = ["ROLES", "routes", "tabs"]
+
+#: No run is made here, and nobody is let in to look on at one.
+ROLES: Mapping[str, str] = {
+    "administrator": "keeps the accounts of this machine, and does what a site may",
+    "site": "sees the scans and what runs have left, imports and checks",
+}
 
 
 def routes(front: Front, work: Work) -> list[BaseRoute]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from clinics import SECRET, bids, freesurfer, left, table
 from consortium import database
+from houses import SOUND
 from offices import fields_of, shown
 
 from computation.scans.making import labels
@@ -97,6 +98,26 @@ def test_there_is_no_api_and_no_run_on_this_machine(clinic):
     for path in ("/runs/new", "/invitations", "/pulse"):
         browser.get(path, 404)
     assert "Go to the scans" in shown(browser.get("/nowhere", 404))
+
+
+def test_accounts_are_offered_the_roles_that_mean_something_here_and_need_a_password(clinic):
+    browser = clinic.browser("ada")
+    for path in ("/accounts", f"/accounts/{clinic.local.records.account_named('north').sub}"):
+        assert re.findall(r'name="role-([a-z]+)"', browser.get(path).text) == ["administrator", "site"]
+    assert "coordinator" not in shown(browser.get("/accounts")), "the first administrator's, which does nothing here"
+    asked = {"name": "south", "role-site": "on", "password": ""}
+    answer = browser.send("/accounts", **asked)
+    assert answer.status_code == 422 and "type one" in shown(answer)
+    assert fields_of(answer.text)["name"] == "south" and fields_of(answer.text)["role-site"] == "on"
+    assert browser.send("/accounts", **{**asked, "password": SOUND, "role-viewer": "on"}).status_code == 303
+    assert clinic.local.records.account_named("south").roles == {"site"}
+
+
+def test_a_role_that_means_nothing_here_is_kept_for_the_centre_that_has_the_same_folder(clinic):
+    ada = clinic.local.records.account_named("ada")
+    asked = {"verb": "change", "role-administrator": "on", "role-site": "on"}
+    assert clinic.browser("ada").send(f"/accounts/{ada.sub}", **asked).status_code == 303
+    assert clinic.local.records.account(ada.sub).roles == {"administrator", "coordinator", "site"}
 
 
 def test_the_start_page_says_what_there_is(clinic, ran):
