@@ -4,6 +4,8 @@
 resource "aws_apigatewayv2_api" "this" {
   name          = var.name
   protocol_type = "HTTP"
+  # One address: cookies and sign-ins are of it.
+  disable_execute_api_endpoint = var.domain != null
 }
 
 resource "aws_apigatewayv2_authorizer" "token" {
@@ -113,4 +115,25 @@ resource "aws_lambda_permission" "api" {
   function_name = aws_lambda_function.api.function_name
   principal     = "apigateway.amazonaws.com"
   source_arn    = "${aws_apigatewayv2_api.this.execution_arn}/*/*"
+}
+
+# A name of one's own. Its record is for whoever keeps that domain: an alias of, or a CNAME to, the output `domain_target`.
+resource "aws_apigatewayv2_domain_name" "own" {
+  count = var.domain == null ? 0 : 1
+
+  domain_name = var.domain.name
+
+  domain_name_configuration {
+    certificate_arn = var.domain.certificate
+    endpoint_type   = "REGIONAL"
+    security_policy = "TLS_1_2"
+  }
+}
+
+resource "aws_apigatewayv2_api_mapping" "own" {
+  count = var.domain == null ? 0 : 1
+
+  api_id      = aws_apigatewayv2_api.this.id
+  domain_name = aws_apigatewayv2_domain_name.own[0].id
+  stage       = aws_apigatewayv2_stage.this.id
 }

@@ -105,9 +105,10 @@ resource "aws_cognito_user_pool_client" "pages" {
 }
 
 resource "aws_cognito_user_pool_domain" "this" {
-  # One name in all of a region, whoever has it.
-  domain       = "${var.name}-${data.aws_caller_identity.this.account_id}"
-  user_pool_id = aws_cognito_user_pool.this.id
+  # Of one's own, or one name in all of a region, whoever has it.
+  domain          = local.own_door ? var.sign_in_domain.name : "${var.name}-${data.aws_caller_identity.this.account_id}"
+  certificate_arn = local.own_door ? var.sign_in_domain.certificate : null
+  user_pool_id    = aws_cognito_user_pool.this.id
 }
 
 locals {
@@ -116,6 +117,9 @@ locals {
   keys    = local.emulated ? "${var.endpoint}/${aws_cognito_user_pool.this.id}/.well-known/jwks.json" : "${local.issuer}/.well-known/jwks.json"
   sign_in = local.emulated ? var.endpoint : "https://cognito-idp.${var.region}.amazonaws.com"
   # Where people sign in, and where they come back to.
-  door    = local.emulated ? var.endpoint : "https://${aws_cognito_user_pool_domain.this.domain}.auth.${var.region}.amazoncognito.com"
-  address = local.emulated ? "${var.endpoint}/_aws/execute-api/${aws_apigatewayv2_api.this.id}/$default" : aws_apigatewayv2_api.this.api_endpoint
+  own_door = var.sign_in_domain != null
+  aws_door = local.own_door ? "https://${aws_cognito_user_pool_domain.this.domain}" : "https://${aws_cognito_user_pool_domain.this.domain}.auth.${var.region}.amazoncognito.com"
+  door     = local.emulated ? var.endpoint : local.aws_door
+  gateway  = local.emulated ? "${var.endpoint}/_aws/execute-api/${aws_apigatewayv2_api.this.id}/$default" : aws_apigatewayv2_api.this.api_endpoint
+  address  = var.domain == null ? local.gateway : "https://${var.domain.name}"
 }

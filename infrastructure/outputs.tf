@@ -59,3 +59,13 @@ output "dead_letters" {
   description = "The address of the queue of notes that could not be worked off."
   value       = aws_sqs_queue.dead.url
 }
+
+output "domain_target" {
+  description = "What the record of a domain of your own names, for API and pages; empty without one."
+  value       = one(flatten(aws_apigatewayv2_domain_name.own[*].domain_name_configuration[*].target_domain_name))
+}
+
+output "sign_in_target" {
+  description = "What the record of a domain of your own names, for the pages at which people sign in; empty without one."
+  value       = local.own_door ? aws_cognito_user_pool_domain.this.cloudfront_distribution : null
+}

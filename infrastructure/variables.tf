@@ -138,13 +138,50 @@ variable "stuck_minutes" {
 }
 
 variable "mfa" {
-  description = "Second factor for people: OFF, OPTIONAL or ON. ON shuts sites out: a machine has none."
+  description = "Second factor, by an app that makes codes: OFF, OPTIONAL or ON. With ON, sites come by a refresh token: a machine has none."
   type        = string
   default     = "OPTIONAL"
 
   validation {
     condition     = contains(["OFF", "OPTIONAL", "ON"], var.mfa)
     error_message = "Say OFF, OPTIONAL or ON."
+  }
+}
+
+variable "domain" {
+  description = "A name of your own for API and pages, and the ARN of its certificate in ACM, in the same region. Not given: the gateway's."
+  type        = object({ name = string, certificate = string })
+  default     = null
+
+  validation {
+    condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain.name))
+    error_message = "A domain is a name such as meshnet.example.org, in small letters: no address, no path."
+  }
+
+  validation {
+    condition     = var.domain == null || can(regex("^arn:aws[a-z-]*:acm:${var.region}:[0-9]{12}:certificate/", var.domain.certificate))
+    error_message = "The certificate is an ARN of ACM in the same region as everything else."
+  }
+
+  validation {
+    condition     = var.endpoint == "" || (var.domain == null && var.sign_in_domain == null)
+    error_message = "An emulator has no domain."
+  }
+}
+
+variable "sign_in_domain" {
+  description = "The same for the pages at which people sign in; its certificate lies in us-east-1, wherever all else is."
+  type        = object({ name = string, certificate = string })
+  default     = null
+
+  validation {
+    condition     = var.sign_in_domain == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.sign_in_domain.name))
+    error_message = "A domain is a name such as login.meshnet.example.org, in small letters: no address, no path."
+  }
+
+  validation {
+    condition     = var.sign_in_domain == null || can(regex("^arn:aws[a-z-]*:acm:us-east-1:[0-9]{12}:certificate/", var.sign_in_domain.certificate))
+    error_message = "Cognito wants the certificate of its pages as an ARN of ACM in us-east-1."
   }
 }
 

@@ -249,6 +249,138 @@ run "people" {
   }
 }
 
+run "second_factor_is_a_choice" {
+  command = apply
+
+  assert {
+    condition     = aws_cognito_user_pool.this.mfa_configuration == "OPTIONAL" && aws_cognito_user_pool.this.software_token_mfa_configuration[0].enabled
+    error_message = "nobody can have a second factor"
+  }
+
+  assert {
+    condition = alltrue([
+      length(aws_cognito_user_pool.this.sms_configuration) == 0,
+      one(aws_cognito_user_pool.this.account_recovery_setting[0].recovery_mechanism).name == "admin_only",
+      aws_cognito_user_pool.this.password_policy[0].temporary_password_validity_days == 7,
+    ])
+    error_message = "a message to a telephone or a mailbox opens an account, or a first password lasts"
+  }
+}
+
+run "second_factor_for_all" {
+  command = apply
+
+  variables {
+    mfa = "ON"
+  }
+
+  assert {
+    condition     = aws_cognito_user_pool.this.mfa_configuration == "ON" && aws_cognito_user_pool.this.software_token_mfa_configuration[0].enabled
+    error_message = "somebody signs in without a second factor"
+  }
+
+  assert {
+    condition     = contains(aws_cognito_user_pool_client.this.explicit_auth_flows, "ALLOW_REFRESH_TOKEN_AUTH")
+    error_message = "a site, which has no second factor, is shut out"
+  }
+}
+
+run "no_second_factor" {
+  command = apply
+
+  variables {
+    mfa = "OFF"
+  }
+
+  assert {
+    condition     = aws_cognito_user_pool.this.mfa_configuration == "OFF" && length(aws_cognito_user_pool.this.software_token_mfa_configuration) == 0
+    error_message = "AWS takes no codes of an app where there is no second factor"
+  }
+}
+
+run "half_a_second_factor" {
+  command = plan
+
+  variables {
+    mfa = "SMS"
+  }
+
+  expect_failures = [var.mfa]
+}
+
+run "domains_of_one_s_own" {
+  command = apply
+
+  variables {
+    domain         = { name = "meshnet.example.org", certificate = "arn:aws:acm:eu-central-1:123456789012:certificate/one" }
+    sign_in_domain = { name = "login.meshnet.example.org", certificate = "arn:aws:acm:us-east-1:123456789012:certificate/two" }
+  }
+
+  assert {
+    condition     = output.url == "https://meshnet.example.org" && output.door == "https://login.meshnet.example.org"
+    error_message = "people are sent to another address"
+  }
+
+  assert {
+    condition = alltrue([
+      tolist(aws_cognito_user_pool_client.pages.callback_urls) == tolist(["https://meshnet.example.org/login/callback"]),
+      tolist(aws_cognito_user_pool_client.pages.logout_urls) == tolist(["https://meshnet.example.org/logged-out"]),
+      aws_lambda_function.api.environment[0].variables.MESHNET_ADDRESS == "https://meshnet.example.org",
+      aws_lambda_function.api.environment[0].variables.MESHNET_DOOR == "https://login.meshnet.example.org",
+    ])
+    error_message = "who signs in comes back to another address"
+  }
+
+  assert {
+    condition = alltrue([
+      one(aws_apigatewayv2_domain_name.own[0].domain_name_configuration).security_policy == "TLS_1_2",
+      aws_apigatewayv2_api_mapping.own[0].api_id == aws_apigatewayv2_api.this.id,
+      aws_apigatewayv2_api.this.disable_execute_api_endpoint,
+      startswith(output.issuer, "https://cognito-idp."),
+    ])
+    error_message = "the domain leads elsewhere, to old TLS, or is not the only way"
+  }
+}
+
+run "no_domain" {
+  command = apply
+
+  assert {
+    condition     = length(aws_apigatewayv2_domain_name.own) == 0 && !aws_apigatewayv2_api.this.disable_execute_api_endpoint && output.domain_target == null && output.sign_in_target == null
+    error_message = "a domain is asked for that nobody named"
+  }
+}
+
+run "certificate_of_another_region" {
+  command = plan
+
+  variables {
+    domain = { name = "meshnet.example.org", certificate = "arn:aws:acm:us-east-1:123456789012:certificate/one" }
+  }
+
+  expect_failures = [var.domain]
+}
+
+run "certificate_where_cognito_finds_none" {
+  command = plan
+
+  variables {
+    sign_in_domain = { name = "login.meshnet.example.org", certificate = "arn:aws:acm:eu-central-1:123456789012:certificate/two" }
+  }
+
+  expect_failures = [var.sign_in_domain]
+}
+
+run "a_domain_is_no_address" {
+  command = plan
+
+  variables {
+    domain = { name = "https://meshnet.example.org/", certificate = "arn:aws:acm:eu-central-1:123456789012:certificate/one" }
+  }
+
+  expect_failures = [var.domain]
+}
+
 run "steps" {
   command = apply
 

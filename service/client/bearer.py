@@ -25,6 +25,16 @@ _POOL = {
     "Content-Type": "application/x-amz-json-1.1",
     "X-Amz-Target": "AWSCognitoIdentityProviderService.InitiateAuth",
 }
+_FACTOR = (
+    "the user pool wants a second factor, which no machine has; leave this user without one, or put a refresh token "
+    "into the file of credentials in the place of name and password"
+)
+#: What a user pool asks for before it makes a token, and what to do then.
+_CHALLENGES = {
+    "NEW_PASSWORD_REQUIRED": "the site's password is a temporary one; have the pool's administrator set a lasting one",
+    "SOFTWARE_TOKEN_MFA": _FACTOR,
+    "MFA_SETUP": _FACTOR,
+}
 
 
 class Bearer:
@@ -103,7 +113,10 @@ class Bearer:
         if held.password:
             flow, given = ("USER_PASSWORD_AUTH", {"USERNAME": held.username, "PASSWORD": held.password})
         body = {"AuthFlow": flow, "ClientId": held.client, "AuthParameters": given}
-        made = self._ask(Address.parse(held.sign_in).base + "/", _POOL, body).get("AuthenticationResult")
+        answer = self._ask(Address.parse(held.sign_in).base + "/", _POOL, body)
+        if why := _CHALLENGES.get(str(answer.get("ChallengeName"))):
+            raise IdentityError(why)
+        made = answer.get("AuthenticationResult")
         made = made if isinstance(made, dict) else {}
         return {"token": made.get("AccessToken"), "seconds": made.get("ExpiresIn")}
 

@@ -201,6 +201,18 @@ def test_a_user_pool_is_asked_for_tokens(server):
 
 
 @pytest.mark.parametrize(
+    ("challenge", "told"),
+    [("NEW_PASSWORD_REQUIRED", "temporary"), ("SOFTWARE_TOKEN_MFA", "second factor"), ("MFA_SETUP", "second factor")],
+)
+def test_what_a_user_pool_asks_of_people_is_told(server, challenge, told):
+    server.on("/", (200, {}, {"ChallengeName": challenge, "Session": "planted", "ChallengeParameters": {}}))
+    held = Credentials(sign_in=server.url, client="c", username="u", password="p")
+    with pytest.raises(IdentityError, match=told) as caught:
+        link(server, credentials=held).get("/v1/x")
+    assert "planted" not in str(caught.value) and not bearers(server, "/v1/x")
+
+
+@pytest.mark.parametrize(
     "answer",
     [(400, {}, b"{}"), (200, {}, b"[]"), (200, {}, {"access": "a\r\nX: 1"}), (200, {}, b"0" * 100_000)],
     ids=["refused", "nothing", "two headers", "long"],
