@@ -41,7 +41,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 #: The demo's, without those that only the end of a run would label.
 PEOPLE = Subjects(train=8, valid=2, test=0)
-OFF = {"clip_above": 0, "refuse_above": 0, "suspect_above": 0, "opposed_above": 0, "copies": "count"}
+OFF = {"clip_above": 0, "refuse_above": 0, "suspect_above": 0, "opposed_above": 0, "drifted_above": 0, "copies": "count"}
 #: The rule and the screening of a run: all robust rules with the product's screening.
 ARMS: dict[str, dict[str, Any]] = {
     "mean": {},

@@ -146,6 +146,7 @@ def sites(data: ReportData) -> Markup:
         Column("scaled down", [words.count(row.clipped) for row in rows]),
         Column("largest update, times the others'", [words.number(row.multiple, 2) for row in rows]),
         Column("mean cosine to the others'", [words.number(row.cosine, 2) for row in rows]),
+        Column("largest drift", [words.number(row.drift, 2) for row in rows]),
         Column("sub-volumes", [words.count(row.samples) for row in rows]),
         Column("unreadable scans", [words.count(row.unreadable) for row in rows]),
         Column("last loss", [words.number(row.loss) for row in rows]),

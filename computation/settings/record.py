@@ -225,6 +225,13 @@ class Settings:
         _FEDERATION,
         "Rounds' worth of pointing against the others' updates above which a site's are left out; 0 is no bound.",
     )
+    drifted_above: float = number(
+        0.5,
+        0,
+        1e6,
+        _FEDERATION,
+        "Usual distances of two updates by which a site's, over rounds, are to one side: left out; 0 is no bound.",
+    )
     copies: str = choice(
         "refuse",
         ("refuse", "count"),

@@ -59,6 +59,8 @@ class SiteSummary:
         Its largest update, as a multiple of the others'.
     cosine : float or None
         Mean of its cosines to the others' updates.
+    drift : float or None
+        How far to one side of the others' its updates were led, at most.
     """
 
     site: str
@@ -73,6 +75,7 @@ class SiteSummary:
     clipped: int = 0
     multiple: float | None = None
     cosine: float | None = None
+    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,7 @@ def _share(site: str, done: Sequence[RoundNumbers], own: str) -> SiteSummary:
         clipped=sum(site in item.clipped for item in done),
         multiple=max(item.multiple for item in seen) or None,
         cosine=mean([item.cosine for item in seen if item.multiple]),
+        drift=max(item.drift for item in seen) or None,
     )
 
 

@@ -47,6 +47,8 @@ class SiteNumbers:
         What its update was multiplied by: less than 1 is clipped, 0 left out.
     cosine : float
         Where its update pointed, as the median of its cosines to the others'; 0 where it was not measured.
+    drift : float
+        How far to one side of the others' its updates were led of late; 0 where it was not measured.
     """
 
     reason: str = ""
@@ -58,6 +60,7 @@ class SiteNumbers:
     multiple: float = 0.0
     scale: float = 1.0
     cosine: float = 0.0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,13 @@ def test_screening_that_nobody_can_do_is_refused_and_none_is_none(tmp_path, made
     Runs(tmp_path / "led", made, Leader(2), **{name: value}).course("local0")
 
 
+def test_drift_is_judged_at_a_centre_alone(tmp_path, made):
+    for protocol in (Centred(GradientMean()), Leader(2)):
+        with pytest.raises(PeersError, match="setting 'drifted_above' asks that all contributions of a round"):
+            Runs(tmp_path / "asked", made, protocol, drifted_above=0.4).course("local0")
+    Runs(tmp_path / "off", made, Leader(2), drifted_above=0).course("local0")
+
+
 def test_another_protocol_is_refused(tmp_path, made):
     runs = Runs(tmp_path, made, RingBroadcast(tau=2))
     other = Runs(tmp_path, made, RingBroadcast(tau=3))

@@ -2,7 +2,8 @@
 
 The others stay as they were judged; what is remembered of them does not change until their next one comes. Of a site
 whose newest update was left out, nothing is a measure. Whoever is slow sends updates of an earlier part of the
-learning, when the learning rate was another: so sizes are compared in units of the one that each was made with.
+learning, when the learning rate was another: so sizes are compared in units of the one that each was made with. Drift
+is not judged: each is away from the others for want of their rounds, too, and that adds up like a lie.
 """
 
 from __future__ import annotations

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from computation.federation.screening import copies, direction, measuring, norms
+from computation.federation.screening import copies, direction, drift, measuring, norms
+from computation.federation.screening.paths import Paths
 from computation.federation.screening.state import Bounds, Finding, Mark, Past, State
 
 __all__ = ["LEARNT", "Judgement", "Measured", "judge"]
@@ -34,12 +36,15 @@ class Measured:
         Of each site; none where copies count.
     least : mapping of float
         By part: no update is measured by less.
+    sketches : numpy.ndarray, optional
+        Of all updates, by the seed of the state's paths; without them no drift is judged.
     """
 
     sites: tuple[str, ...]
     tables: Mapping[str, NDArray[Any]]
     marks: Mapping[str, Mark]
     least: Mapping[str, float] = field(default_factory=dict)
+    sketches: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,9 @@ def judge(seen: Measured, state: State, bounds: Bounds) -> Judgement:
     out = _outliers(judged) | copied
     accounts, opposed = direction.judge(seen.sites, out, between, state.opposed, bounds.opposed)
     out |= dict.fromkeys(opposed, "opposed")
-    judged = _told(judged, direction.along(seen.sites, out, between), out)
+    paths, drifts, drifted = _drifted(seen, out, state.paths, bounds)
+    out |= dict.fromkeys(drifted, "drifted")
+    judged = _told(judged, direction.along(seen.sites, out, between), drifts, out)
     pasts = {part: norms.remembered(sizes[part], known[part], judged[part]) for part in judged}
     after = replace(
         state,
@@ -105,6 +112,7 @@ def judge(seen: Measured, state: State, bounds: Bounds) -> Judgement:
         opposed=accounts,
         marks=copies.remembered(seen.marks, state.marks),
         barren=barren,
+        paths=paths,
     )
     return Judgement(judged, out, _counted(after, out, seen.sites, bounds), alike)
 
@@ -121,15 +129,22 @@ def _outliers(judged: Judged) -> dict[str, str]:
     return {site: "outlier" for table in judged.values() for site, finding in table.items() if finding.scale == 0}
 
 
-def _told(judged: Judged, cosines: Mapping[str, float], out: Mapping[str, str]) -> Judged:
-    """Return the findings with their cosines, and with a scale of 0 for whatever was left out."""
-    return {
-        part: {
-            site: replace(finding, cosine=cosines[site], scale=0.0 if site in out else finding.scale)
-            for site, finding in table.items()
-        }
-        for part, table in judged.items()
-    }
+def _drifted(
+    seen: Measured, out: Mapping[str, str], paths: Paths, bounds: Bounds
+) -> tuple[Paths, dict[str, float], tuple[str, ...]]:
+    if seen.sketches is None:
+        return paths, {}, ()
+    return drift.judge(seen.sites, out, seen.tables[LEARNT], seen.sketches, paths, bounds.drifted)
+
+
+def _told(judged: Judged, cosines: Mapping[str, float], drifts: Mapping[str, float], out: Mapping[str, str]) -> Judged:
+    """Return the findings with their cosines and drifts, and with a scale of 0 for whatever was left out."""
+
+    def told(site: str, finding: Finding) -> Finding:
+        scale = 0.0 if site in out else finding.scale
+        return replace(finding, cosine=cosines[site], drift=drifts.get(site, 0.0), scale=scale)
+
+    return {part: {site: told(site, finding) for site, finding in table.items()} for part, table in judged.items()}
 
 
 def _counted(state: State, out: Mapping[str, str], seen: Sequence[str], bounds: Bounds) -> State:

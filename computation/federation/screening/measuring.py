@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,12 @@ __all__ = ["cosines", "norms", "products"]
 _BLOCK = 8_192
 
 
-def products(vectors: Sequence[Vector], origin: Vector, rows: int | None = None) -> NDArray[np.float64]:
+def products(
+    vectors: Sequence[Vector],
+    origin: Vector,
+    rows: int | None = None,
+    each: Callable[[int, NDArray[np.float64]], None] | None = None,
+) -> NDArray[np.float64]:
     """Return the inner products of all `vector - origin`, in float64 and in blocks, so that no second model is held.
 
     Parameters
@@ -26,6 +31,8 @@ def products(vectors: Sequence[Vector], origin: Vector, rows: int | None = None)
         Shape `(n,)`.
     rows : int, optional
         Only so many of the first rows, and of the first columns, are wanted; the others are zero.
+    each : callable, optional
+        Is shown where each block begins and the block, a row for each vector, which holds until the next.
 
     Returns
     -------
@@ -43,6 +50,8 @@ def products(vectors: Sequence[Vector], origin: Vector, rows: int | None = None)
             # Not `dot`: BLAS would share the block out to threads, for longer than it takes, and add in their order.
             for place in range(count if rows is None else rows):
                 total[place, place:] += np.multiply(here[place:], here[place]).sum(axis=1)
+            if each:
+                each(start, here)
     return np.triu(total) + np.triu(total, 1).T
 
 

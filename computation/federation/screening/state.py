@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from computation.federation.screening.paths import Paths
 from computation.settings import Settings
 
 __all__ = ["NO_BOUNDS", "Bounds", "Finding", "Mark", "Past", "State"]
@@ -33,6 +34,8 @@ class Bounds:
         Rounds' worth of pointing against the others' above which a site's updates are left out.
     copies : bool
         Whether values that were there before, and updates of nothing, are left out.
+    drifted : float
+        How far to one side of the others', in usual distances of two updates a round, a site's are led at most.
     """
 
     clip: float
@@ -41,10 +44,11 @@ class Bounds:
     rounds: int
     opposed: float = 0.0
     copies: bool = False
+    drifted: float = 0.0
 
     @property
     def any(self) -> bool:
-        """Whether there is something to judge by."""
+        """Whether there is something to judge by, drift aside, which is judged at a centre alone."""
         return self.copies or max(self.clip, self.refuse, self.suspect, self.opposed) > 0
 
     @classmethod
@@ -57,6 +61,7 @@ class Bounds:
             settings.exclude_after,
             settings.opposed_above,
             settings.copies == "refuse",
+            settings.drifted_above,
         )
 
 
@@ -91,11 +96,14 @@ class Finding:
         What it is multiplied by: 1 counts as it is, less is clipped, 0 is left out.
     cosine : float
         Median of its cosines to the others' updates; 0 where there is nothing to compare it with.
+    drift : float
+        How far to one side of the others' its updates are led of late; 0 where that is not judged.
     """
 
     multiple: float = 0.0
     scale: float = 1.0
     cosine: float = 0.0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,8 @@ class State:
         Of what each site offered of late, the latest last.
     barren : mapping of int
         Rounds in a row in which a site brought nothing of its own, up to now; see `copies`.
+    paths : Paths
+        Where each site's updates have led; see `drift`.
     """
 
     pasts: Mapping[str, Mapping[str, Past]] = field(default_factory=dict)
@@ -124,6 +134,7 @@ class State:
     opposed: Mapping[str, float] = field(default_factory=dict)
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
     barren: Mapping[str, int] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
 
     def seeded(self, sites: Iterable[str], sizes: Mapping[str, float]) -> State:
         """Return the state with a first measure, by part, in the place of the pasts of those of whom nothing is known.
@@ -151,6 +162,7 @@ class State:
             "opposed": dict(self.opposed),
             "marks": {site: [list(mark) for mark in marks] for site, marks in self.marks.items()},
             "barren": dict(self.barren),
+            "paths": self.paths.as_json(),
         }
 
     @classmethod
@@ -162,4 +174,4 @@ class State:
         }
         marks = {site: tuple((model, values) for model, values in table) for site, table in raw["marks"].items()}
         counts = dict(raw["refused"]), tuple(raw["excluded"]), dict(raw["opposed"])
-        return cls(pasts, *counts, marks, dict(raw["barren"]))
+        return cls(pasts, *counts, marks, dict(raw["barren"]), Paths.from_json(raw["paths"]))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from computation.federation.screening import copies, measuring
+from computation.federation.screening import copies, drift, measuring, sketching
 from computation.federation.screening.judging import LEARNT, Measured, judge
 from computation.federation.screening.state import Bounds, Finding, State
 from computation.strategies.base import Contribution
@@ -69,12 +70,12 @@ def screen(
     """
     seen = sorted((one for one in contributions if one.site not in state.excluded), key=lambda one: one.site)
     sites = tuple(one.site for one in seen)
-    tables = {
-        part: measuring.products([one.values[where] for one in seen], origin[where]) for part, where in parts.items()
-    }
+    state, sketches = _sketched(seen, parts[LEARNT], state, bounds)
+    tables = {part: _products(part, seen, origin, where, sketches) for part, where in parts.items()}
     marks = copies.marked(seen, parts[LEARNT]) if bounds.copies else {}
     least = {part: floor * _norm(origin[where]) for part, where in parts.items()} if floor else {}
-    done = judge(Measured(sites, tables, marks, least), state, bounds)
+    measured = Measured(sites, tables, marks, least, None if sketches is None else sketches.rows)
+    done = judge(measured, state, bounds)
     return Screened(
         tuple(clipped(one, origin, parts, done.scales(one.site)) for one in seen if one.site not in done.out),
         {
@@ -86,6 +87,25 @@ def screen(
         done.state,
         done.twins,
     )
+
+
+def _sketched(
+    seen: Sequence[Contribution], where: slice, state: State, bounds: Bounds
+) -> tuple[State, sketching.Sketches | None]:
+    """Return the state with a seed for sketches, from what all offer before anybody knows it, and room for them."""
+    if not (bounds.drifted and len(seen) >= drift.FEWEST):
+        return state, None
+    if not state.paths.seed:
+        digests = (values for _, values in copies.marked(seen, where).values())
+        state = replace(state, paths=replace(state.paths, seed=sketching.seed(digests)))
+    return state, sketching.Sketches(len(seen), seen[0].values[where].size, state.paths.seed)
+
+
+def _products(
+    part: str, seen: Sequence[Contribution], origin: Vector, where: slice, sketches: sketching.Sketches | None
+) -> NDArray[np.float64]:
+    each = sketches.take if sketches and part == LEARNT else None
+    return measuring.products([one.values[where] for one in seen], origin[where], each=each)
 
 
 def _norm(values: Vector) -> float:

@@ -24,6 +24,7 @@ REASONS = {
     "masked": "it did not give what was wanted to take the masks off the round's sum",
     "outlier": "its update was many times larger than the others' and was left out",
     "opposed": "its updates pointed away from the others' in round after round and were left out",
+    "drifted": "its updates were to one side of the others' in round after round and were left out",
     "stale": "its values had been sent in an earlier round and were left out",
     "twin": "its values were those of another site, too, and counted once",
     "empty": "its update changed nothing, while the others' did, and was left out",
@@ -31,7 +32,7 @@ REASONS = {
 }
 
 #: Those among them that the centre finds out, and no site may say of itself.
-FINDINGS = ("outlier", "opposed", "stale", "twin", "empty", "excluded", "masked")
+FINDINGS = ("outlier", "opposed", "drifted", "stale", "twin", "empty", "excluded", "masked")
 
 #: Why an update counts, but not as it is.
 LARGE = "it was many times larger than the others'"

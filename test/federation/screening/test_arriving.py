@@ -11,7 +11,8 @@ from computation.federation.screening import Arrivals, Bounds, State, screen
 from computation.settings import Settings
 from computation.strategies import Contribution
 
-BOUNDS = Bounds.of(Settings())
+#: Of updates that come one by one no drift is judged.
+BOUNDS = Bounds.of(Settings(drifted_above=0))
 PARTS = {"parameters": slice(0, 6), "statistics": slice(6, 8)}
 NAMES = "abcde"
 

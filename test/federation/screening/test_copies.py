@@ -124,7 +124,7 @@ def test_of_two_sites_neither_is_the_odd_one():
 
 
 def test_an_owner_may_let_copies_count():
-    state, off = State(), Bounds.of(Settings(copies="count"))
+    state, off = State(), Bounds.of(Settings(copies="count", drifted_above=0))
     for number in range(8):
         done = _round(number, state, bounds=off, c=DRAWS[0, 3] * 0, d=DRAWS[0, 3])
         state = done.state

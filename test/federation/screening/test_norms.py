@@ -282,4 +282,4 @@ def test_no_site_may_say_of_itself_what_only_the_centre_finds():
         offer = RoundOffer(1, "skipped", reason, 0, 0.0, "ab" * 32)
         with pytest.raises(MessageError):
             RoundOffer.parse(offer.as_json())
-    assert asdict(Finding()) == {"multiple": 0.0, "scale": 1.0, "cosine": 0.0}
+    assert asdict(Finding()) == {"multiple": 0.0, "scale": 1.0, "cosine": 0.0, "drift": 0.0}
