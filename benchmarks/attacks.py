@@ -3,7 +3,7 @@
 Run: `.venv/bin/python -m benchmarks.attacks [--arms mean off median] [--attacks ...]`. Handlers, files, messages and
 pages are the product's, in one process; only what local4 sends is not honest (`poison`). Prints one table and writes
 benchmarks/results/attacks.csv. The bar: honest foreground Dice within 0.03 of the clean run, and the attacker named in
-the centre's journal for every attack but those that offer what an honest site might (ALIE, labels).
+the centre's journal for every attack but wrong labels, which may be what an honest site has.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 #: The demo's, without those that only the end of a run would label.
 PEOPLE = Subjects(train=8, valid=2, test=0)
-OFF = {"clip_above": 0, "refuse_above": 0, "suspect_above": 0, "opposed_above": 0, "drifted_above": 0, "copies": "count"}
+OFF = {
+    **dict.fromkeys(("clip_above", "refuse_above", "suspect_above", "opposed_above", "drifted_above"), 0),
+    "copies": "count",
+}
 #: The rule and the screening of a run: all robust rules with the product's screening.
 ARMS: dict[str, dict[str, Any]] = {
     "mean": {},
@@ -56,7 +59,7 @@ ARMS: dict[str, dict[str, Any]] = {
 BAR = 0.03
 RESULTS = Path(__file__).parent / "results" / "attacks.csv"
 #: Names the columns that together stand for one row.
-KEY = ("strategy", "attack", "arm")
+KEY = ("strategy", "attack", "arm", "rounds")
 
 
 def main() -> int:
@@ -124,15 +127,18 @@ def _row(
             ),
             2,
         ),
-        "largest_honest_multiple": round(
-            max(
-                numbers["multiple"] for entry in done for site, numbers in entry["by_site"].items() if site != ATTACKER
-            ),
-            2,
-        ),
+        "largest_honest_multiple": _largest(done, "multiple"),
+        "largest_honest_drift": _largest(done, "drift"),
         "load": round(os.getloadavg()[0], 1),
         "commit": commit(),
     }
+
+
+def _largest(done: list[dict[str, Any]], name: str) -> float:
+    """Return the largest number of its name among all honest sites' of all rounds."""
+    return round(
+        max(numbers[name] for entry in done for site, numbers in entry["by_site"].items() if site != ATTACKER), 2
+    )
 
 
 def loopback() -> Any:
@@ -146,8 +152,9 @@ def foreground(dice: dict[str, float | None]) -> float | None:
 
 
 def _judge(row: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Hold a row against the latest clean run of its strategy with the mean and screening on."""
-    clean = [one for one in rows if (one["strategy"], one["attack"], one["arm"]) == (row["strategy"], "none", "mean")]
+    """Hold a row against the latest clean run of its strategy and length with the mean and screening on."""
+    wanted = (row["strategy"], "none", "mean", str(row["rounds"]))
+    clean = [one for one in rows if tuple(str(one[name]) for name in KEY) == wanted]
     row["difference"] = round(row["honest_dice"] - float(clean[-1]["honest_dice"]), 4) if clean else ""
     row["within"] = ("yes" if abs(row["difference"]) <= BAR else "no") if clean else ""
     row["named"] = "yes" if row["refused"] or row["clipped"] else "no"
