@@ -11,13 +11,15 @@ usual distance of two, at most two of them, so that no round outweighs the other
 distance is taken, less what chance would have made of it: that is how far the two are led apart in a round. A site's
 drift is the median of its distances to the others, of an even number the lower, so that a minority makes nobody's.
 
-Other scanners and people lead sites apart, too. So a drift must also be `_TIMES` that of the others without the site.
+Other scanners and people lead sites apart, too, the more of what is left the longer a training goes on: on two sides,
+where two kinds of scanners are. So a drift must also be 1.5 times as long as the others without the site are apart: the
+median of theirs, each the higher of the two in the middle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from statistics import median, median_low
+from statistics import median, median_high, median_low
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,8 @@ FEWEST = 4
 _LEAST = 8
 #: Usual distances that an update is away from the middle at most.
 _FARTHEST = 2.0
-#: Times the drift of the others.
-_TIMES = 2.0
+#: Times as far as the others are apart.
+_TIMES = 1.5
 
 
 def judge(
@@ -97,7 +99,7 @@ def _gone(between: list[list[float]], bound: float) -> list[int]:
         drifts = {one: _drift(between, one, cohort) for one in cohort}
         worst = max(cohort, key=lambda one: drifts[one])
         others = [one for one in cohort if one != worst]
-        usual = median(_drift(between, one, others) for one in others)
+        usual = median(median_high(_to_others(between, one, others)) for one in others)
         if not drifts[worst] > max(bound, _TIMES * usual):
             break
         gone.append(worst)
@@ -106,4 +108,8 @@ def _gone(between: list[list[float]], bound: float) -> list[int]:
 
 
 def _drift(between: list[list[float]], own: int, cohort: Sequence[int]) -> float:
-    return median_low(between[own][other] for other in cohort if other != own)
+    return median_low(_to_others(between, own, cohort))
+
+
+def _to_others(between: list[list[float]], own: int, cohort: Sequence[int]) -> list[float]:
+    return [between[own][other] for other in cohort if other != own]

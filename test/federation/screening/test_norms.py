@@ -22,8 +22,8 @@ from computation.settings import Settings
 from computation.strategies import Contribution
 from computation.wire.messages import FINDINGS, RoundOffer
 
-#: The product's, but for copies: most of these updates differ in nothing but size.
-BOUNDS = replace(Bounds.of(Settings()), copies=False)
+#: The product's, but for copies and drift: most of these updates differ in nothing but size, and in that always.
+BOUNDS = replace(Bounds.of(Settings()), copies=False, drifted=0)
 #: Three rounds in which everybody does the usual: then every site has a past.
 USUAL = [dict.fromkeys("abcd", 1.0)] * 3
 NAMES = "abcdefgh"
