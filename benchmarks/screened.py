@@ -50,6 +50,7 @@ class Case:
     told: list[str] = field(default_factory=list)
     honest: int = 0
     account: float = 0.0
+    drift: float = 0.0
     cosines: list[float] = field(default_factory=list)
     first: Vector | None = None
 
@@ -68,6 +69,8 @@ class Case:
         self.honest += sum(site != self.attacker for site in done.refused)
         accounts = (value for site, value in done.state.opposed.items() if site != self.attacker)
         self.account = max([self.account, *accounts])
+        drifts = (finding.drift for site, finding in done.findings.items() if site != self.attacker)
+        self.drift = max([self.drift, *drifts])
         if self.attacker in done.findings:
             self.cosines.append(done.findings[self.attacker].cosine)
 
@@ -153,6 +156,7 @@ def _row(effect: str, strategy: str, case: Case) -> dict[str, Any]:
         "reasons": " ".join(sorted({word for word in case.told if word})),
         "honest_refused": case.honest,
         "honest_account": round(case.account, 2),
+        "honest_drift": round(case.drift, 2),
         "attacker_cosine": round(float(np.mean(case.cosines)), 2) if case.cosines else "",
         "commit": commit(),
     }

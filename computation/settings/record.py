@@ -226,7 +226,7 @@ class Settings:
         "Rounds' worth of pointing against the others' updates above which a site's are left out; 0 is no bound.",
     )
     drifted_above: float = number(
-        0.5,
+        0.7,
         0,
         1e6,
         _FEDERATION,

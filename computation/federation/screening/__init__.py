@@ -1,12 +1,12 @@
-"""Finite poison: updates that are far too large, copied, empty or turned against the others' are found before any mean.
+"""Finite poison: updates too large, copied, empty, against the others' or to one side of them are found before any mean.
 
 Whoever holds single contributions screens in this one place, after reading and before `combine`. `norms` compares
-sizes, `copies` values that were there before, `direction` where updates point; `judging` puts them together. `screen`
-judges a round's contributions and has no memory: it takes the `State` and returns the next one, which is plain JSON in
-a checkpoint. `Arrivals` judges those that come one by one.
+sizes, `copies` values that were there before, `direction` where updates point, `drift` where they lead in many rounds;
+`judging` puts them together. `screen` judges a round's contributions and has no memory: it takes the `State` and
+returns the next one, which is plain JSON in a checkpoint. `Arrivals` judges those that come one by one.
 
-What this does not see: a wrong direction in one round, or one that is not against the others'. With two sites there is
-no majority: then only size and copies are judged.
+What this does not see: a wrong direction in one round, or one that leads no farther than honest scans do. With two
+sites there is no majority: then only size and copies are judged; with three, no drift.
 """
 
 from computation.federation.screening.arriving import Arrivals
