@@ -76,11 +76,11 @@ def test_a_little_to_one_side_is_named_in_the_twelfth_round_at_the_latest(number
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.5, 3.0])
-def test_who_was_honest_for_long_is_named_within_forty_rounds_and_heard_again_in_the_end(signal):
+def test_who_was_honest_for_long_is_named_within_eighty_rounds_and_heard_again_in_the_end(signal):
     cohort = Cohort(signal=signal)
     own = lambda values: values[0] * 0 + cohort.draw.normal(size=VALUES) + values.mean(0)  # noqa: E731
     assert not any(cohort.next(own) for _ in range(100))
-    told = [cohort.next(little) for _ in range(40)]
+    told = [cohort.next(little) for _ in range(80)]
     assert told[0] == "" and told[-1] == "drifted"
     told = [cohort.next(own) for _ in range(60)]
     assert told[0] == "drifted" and told[-1] == "" and not cohort.refused
@@ -197,9 +197,9 @@ def test_the_signs_follow_from_what_all_offered_first():
 
 
 def _attacked(folder, **changes):
-    trainer = poisoned("ALIE")
+    trainer = poisoned("ALIE", "local4")
     inputs = {"epochs": 8, "validate_every": 100, **changes}
-    return consortium(folder, 4, changes=inputs, make_local=lambda: local.create(trainer))
+    return consortium(folder, 5, changes=inputs, make_local=lambda: local.create(trainer))
 
 
 def test_a_site_a_little_to_one_side_is_named_in_a_run_and_a_broken_run_ends_as_an_unbroken_one(tmp_path):
@@ -211,8 +211,8 @@ def test_a_site_a_little_to_one_side_is_named_in_a_run_and_a_broken_run_ends_as_
     assert broken.run(restart) == whole.run()
     lines = [json.loads(line) for line in (whole.folder("output", "remote") / "journal.jsonl").open()]
     done = [entry for entry in lines if entry["event"] == "round"]
-    assert any(entry["skipped"].get("local3") == "drifted" for entry in done)
-    assert all(set(entry["skipped"]) <= {"local3"} for entry in done)
-    assert any(entry["by_site"]["local3"]["drift"] > BOUND for entry in done if "local3" in entry["by_site"])
+    assert any(entry["skipped"].get("local4") == "drifted" for entry in done)
+    assert all(set(entry["skipped"]) <= {"local4"} for entry in done)
+    assert any(entry["by_site"]["local4"]["drift"] > BOUND for entry in done if "local4" in entry["by_site"])
     page = (whole.folder("output", "remote") / "index.html").read_text()
     assert "largest drift" in page and "to one side of the others" in page
