@@ -1,4 +1,4 @@
-"""Finite poison: updates too large, copied, empty, against the others' or to one side of them are found before any mean.
+"""Finite poison: updates too large, copied, empty, turned or to one side of the others' are found before any mean.
 
 Whoever holds single contributions screens in this one place, after reading and before `combine`. `norms` compares
 sizes, `copies` values that were there before, `direction` where updates point, `drift` where they lead in many rounds;
