@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from computation.errors import ModelError
 from computation.model.architecture import Architecture
@@ -47,7 +51,13 @@ def check(manifest: Manifest, values: Vector) -> None:
     """
     if values.shape != (manifest.size,):
         raise ModelError(f"a model vector holds {values.size} values; wanted {manifest.size}")
-    for name, place in manifest.slices.items():
-        # Averages keep variances positive; only a forged vector or server momentum could make one negative.
-        if name.rpartition(".")[2] == "running_var" and (values[place] < 0).any():
-            raise ModelError("a batch-norm variance of the model is negative; the vector is not a model of this run")
+    # Averages keep variances positive; only a forged vector or server momentum could make one negative.
+    if (values[_variances(manifest)] < 0).any():
+        raise ModelError("a batch-norm variance of the model is negative; the vector is not a model of this run")
+
+
+@lru_cache(maxsize=16)
+def _variances(manifest: Manifest) -> NDArray[np.intp]:
+    """Return where the running variances are, or nothing."""
+    found = [where for name, where in manifest.slices.items() if name.rpartition(".")[2] == "running_var"]
+    return np.array([place for where in found for place in range(where.start, where.stop)], np.intp)

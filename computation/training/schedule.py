@@ -8,6 +8,7 @@ depends on the machine's C library. Decimal arithmetic does not: it rounds the s
 from __future__ import annotations
 
 from decimal import Context, Decimal, localcontext
+from functools import lru_cache
 
 from computation.settings import Settings
 
@@ -42,9 +43,14 @@ def learning_rate(settings: Settings, index: int, total: int) -> float:
     float
         Rounded to 12 significant digits, the same on every machine.
     """
+    return _rate(settings.schedule, settings.learning_rate, index, total)
+
+
+@lru_cache(maxsize=2)  # a round asks for its rate when it steps and when it is written down
+def _rate(schedule: str, peak: float, index: int, total: int) -> float:
     with localcontext(_CONTEXT):
-        share = _SCHEDULES[settings.schedule](index, total) if total > 1 else Decimal(1)
-        return float(f"{Decimal(repr(settings.learning_rate)) * share:.11e}")
+        share = _SCHEDULES[schedule](index, total) if total > 1 else Decimal(1)
+        return float(f"{Decimal(repr(peak)) * share:.11e}")
 
 
 def _one_cycle(index: int, total: int) -> Decimal:
@@ -62,8 +68,9 @@ def _anneal(start: Decimal, end: Decimal, share: Decimal) -> Decimal:
 def _cosine(angle: Decimal) -> Decimal:
     """Return the cosine of an angle in 0..pi by its Taylor series, to 30 digits or more."""
     term = total = Decimal(1)
+    square = -angle * angle
     for power in range(2, 64, 2):
-        term *= -angle * angle / (power * (power - 1))
+        term *= square / (power * (power - 1))
         total += term
     return total
 
