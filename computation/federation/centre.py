@@ -6,11 +6,12 @@ after each round it knows the digest that every site must report.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class CentreRun:
         self.origin = Origin(CENTRE, folders.checkpoints)
         self.tracker = Tracker(folders.output)
         self.offers: dict[str, JoinOffer] = {}
-        self.joined: dict[str, Any] = {}
+        self.joined = "{}"  # as text, since each checkpoint has it
         self.settings = Settings()
         self.plan: Plan | None = None
         self.round = 1
@@ -115,7 +116,7 @@ class CentreRun:
     def begin(self, messages: Mapping[str, Any]) -> Plan:
         """Settle what the sites agree on in their first messages, and make the one initial model from the seed."""
         self.offers = offers = self.origin.admit(messages)
-        self.joined = {site: offer.as_json() for site, offer in offers.items()}
+        self.joined = json.dumps({site: offer.as_json() for site, offer in offers.items()})
         agreed = planning.agreed(offers)
         self.settings = agreed.settings
         self._build(agreed.rounds)
@@ -389,7 +390,7 @@ class CentreRun:
         )
 
     def _judged(self, site: str) -> dict[str, float]:
-        return asdict(self.findings[site]) if site in self.findings else {}
+        return vars(self.findings[site]) if site in self.findings else {}
 
     def record(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what a restarted centre needs."""
@@ -419,7 +420,7 @@ class CentreRun:
         """Go back to a recorded state."""
         self.tracker.go_on(values["journal"])
         self.joined = values["offers"]
-        self.offers = {site: JoinOffer.parse(raw) for site, raw in self.joined.items()}
+        self.offers = {site: JoinOffer.parse(raw) for site, raw in json.loads(self.joined).items()}
         self.settings, _ = agreement.agree(self.offers)
         self.plan = Plan.parse(values["plan"])
         self.origin.go_on(self.plan)

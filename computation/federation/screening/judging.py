@@ -142,7 +142,7 @@ def _told(judged: Judged, cosines: Mapping[str, float], drifts: Mapping[str, flo
 
     def told(site: str, finding: Finding) -> Finding:
         scale = 0.0 if site in out else finding.scale
-        return replace(finding, cosine=cosines[site], drift=drifts.get(site, 0.0), scale=scale)
+        return Finding(finding.multiple, scale, cosines[site], drifts.get(site, 0.0))
 
     return {part: {site: told(site, finding) for site, finding in table.items()} for part, table in judged.items()}
 

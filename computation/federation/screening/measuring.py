@@ -50,9 +50,10 @@ def products(
             # Not `dot`: BLAS would share the block out to threads, for longer than it takes, and add in their order.
             for place in range(count if rows is None else rows):
                 total[place, place:] += np.multiply(here[place:], here[place]).sum(axis=1)
+                total[place:, place] = total[place, place:]
             if each:
                 each(start, here)
-    return np.triu(total) + np.triu(total, 1).T
+    return total
 
 
 def norms(table: NDArray[np.float64]) -> list[float]:

@@ -150,17 +150,13 @@ class State:
         return replace(self, pasts={**self.pasts, **{part: {**new[part], **self.pasts.get(part, {})} for part in new}})
 
     def as_json(self) -> dict[str, Any]:
-        """Return the state as plain JSON."""
-        pasts = {
-            part: {site: {"multiples": list(past.multiples), "norms": list(past.norms)} for site, past in table.items()}
-            for part, table in self.pasts.items()
-        }
+        """Return the state as JSON is made of it: lists are tuples still."""
         return {
-            "pasts": pasts,
+            "pasts": {part: {site: vars(past) for site, past in table.items()} for part, table in self.pasts.items()},
             "refused": dict(self.refused),
-            "excluded": list(self.excluded),
+            "excluded": self.excluded,
             "opposed": dict(self.opposed),
-            "marks": {site: [list(mark) for mark in marks] for site, marks in self.marks.items()},
+            "marks": dict(self.marks),
             "barren": dict(self.barren),
             "paths": self.paths.as_json(),
         }

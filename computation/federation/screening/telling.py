@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from computation.federation.screening.state import State
 from computation.federation.screening.together import Screened
 from computation.tracking import Tracker
@@ -17,7 +15,7 @@ def report(tracker: Tracker, round: int, before: State, done: Screened) -> None:
     for site, finding in done.findings.items():
         if finding.scale < 1:
             reason = done.refused.get(site, "clipped")
-            tracker.event("screened", round=round, site=site, reason=reason, **asdict(finding))
+            tracker.event("screened", round=round, site=site, reason=reason, **vars(finding))
         if 0 < finding.scale < 1:
             tracker.notice("clipped", f"an update of {site} was scaled down: {LARGE}", round=round)
     for site, first in done.twins.items():
