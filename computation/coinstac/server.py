@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from websockets.asyncio.compatibility import asyncio_timeout  # that of asyncio is of Python 3.11
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosed
@@ -264,7 +265,8 @@ class _Service:
     async def _answer(self, connection: ServerConnection) -> str:
         """Answer one message; return why the connection should end, if it should."""
         try:
-            text = await asyncio.wait_for(connection.recv(decode=False), _SILENCE)
+            async with asyncio_timeout(_SILENCE):
+                text = await connection.recv(decode=False)
         except asyncio.TimeoutError:
             return f"no whole request within {_SILENCE:g} s"
         if text.startswith(_FIRST_PROTOCOL):
@@ -276,7 +278,8 @@ class _Service:
         if not answer.done():
             return "this process ends"
         try:
-            await asyncio.wait_for(connection.send(answer.result()), _TAKING)
+            async with asyncio_timeout(_TAKING):
+                await connection.send(answer.result())
         except asyncio.TimeoutError:
             connection.transport.abort()
         return ""

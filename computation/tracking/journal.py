@@ -21,6 +21,8 @@ Entry = dict[str, Any]
 
 _RESERVED = ("time", "sequence", "not_finite")
 _AS_IT_IS = frozenset((str, int, bool, type(None)))
+#: Made once: this runs at every node in every round.
+_encoded = json.JSONEncoder(allow_nan=False).encode
 
 
 class Journal:
@@ -80,7 +82,7 @@ class Journal:
         entry = {"time": now, "sequence": self._next, "event": event, **clean}
         if odd:
             entry["not_finite"] = odd
-        lines.append(self.path, json.dumps(entry, allow_nan=False))
+        lines.append(self.path, _encoded(entry))
         self._next += 1
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
+from computation.errors import MeshNetError
+from computation.tracking import lines
 from computation.tracking.numbers import RoundNumbers, foreground
 
 __all__ = ["Progress", "round_line"]
@@ -32,15 +34,14 @@ class Progress:
     def say(self, text: str) -> None:
         """Write one line; whatever is not printable becomes a question mark, and a long text is cut."""
         line = text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
-        line = line[:_LONGEST].encode("ascii", "replace").decode() + "\n"
+        line = line[:_LONGEST].encode("ascii", "replace").decode()
         stream = self._stream or sys.stderr
         try:
             if self._log is not None:
-                with self._log.open("a", encoding="ascii") as log:
-                    log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}")
-            stream.write(line)
+                lines.append(self._log, f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}")
+            stream.write(f"{line}\n")
             stream.flush()
-        except (OSError, ValueError, AttributeError):
+        except (MeshNetError, OSError, ValueError, AttributeError):
             # A closed pipe, a closed file, or no standard error at all: the journal has it all the same.
             return
 
