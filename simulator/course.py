@@ -115,11 +115,11 @@ class Course:
         """Write down where the run stands; raises `MeshNetError` if that cannot be written."""
         if moment.iteration == 1:
             lines.replace(self._plan, moment.text)
-        checkpoint.save(self._folder, moment.iteration, {}, asdict(moment))
+        checkpoint.save(self._folder, moment.iteration, {}, vars(moment))
 
     def arrived(self, cycle: Cycle) -> None:
         """Write down that the cycle's files are where they belong; raises `MeshNetError` if that cannot be written."""
-        lines.append(self._cycles, json.dumps(asdict(cycle), allow_nan=False))
+        lines.append(self._cycles, json.dumps(vars(cycle), allow_nan=False))
 
     def latest(self) -> Moment:
         """Return where the run stands.

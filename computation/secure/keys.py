@@ -117,6 +117,10 @@ class Ring:
         self.circle, self.site = circle, site
         own = X25519PrivateKey.from_private_bytes(private)
         self._pairs = {other: self._pair(own, other) for other in circle.sites if other != site}
+        self._ciphers = {
+            other: ChaCha20Poly1305(HKDFExpand(SHA256(), 32, b"seal").derive(pair))
+            for other, pair in self._pairs.items()
+        }
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -141,7 +145,7 @@ class Ring:
     def seal(self, other: str, round: int, share: bytes) -> bytes:
         """Return a share that only another site can read."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher(other).encrypt(nonce, share, _about(round, self.site, other))
+        return nonce + self._ciphers[other].encrypt(nonce, share, _about(round, self.site, other))
 
     def open(self, other: str, round: int, sealed: bytes) -> bytes:
         """Return the share that another site sealed for this one.
@@ -153,14 +157,11 @@ class Ring:
         """
         nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
-            return self._cipher(other).decrypt(nonce, rest, _about(round, other, self.site))
+            return self._ciphers[other].decrypt(nonce, rest, _about(round, other, self.site))
         except (InvalidTag, ValueError) as error:
             raise MessageError(
                 f"the share that site {other} sealed for site {self.site} cannot be opened; compare the fingerprints"
             ) from error
-
-    def _cipher(self, other: str) -> ChaCha20Poly1305:
-        return ChaCha20Poly1305(HKDFExpand(SHA256(), 32, b"seal").derive(self._pairs[other]))
 
 
 def _about(round: int, sender: str, receiver: str) -> bytes:

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from computation.checks import is_digest
@@ -126,7 +126,7 @@ class Book:
 
     def _read(self) -> Entry:
         try:
-            entry = Entry(**json.loads(self._path.read_text(encoding="ascii")))
+            entry = Entry(**json.loads(self._path.read_bytes()))
         except (OSError, ValueError, TypeError) as error:
             raise ResumeError("the file with the masking key is gone or damaged; begin a new run", str(error)) from None
         if not is_digest(entry.private):
@@ -143,7 +143,7 @@ def _kept() -> Iterator[None]:
 
 
 def _put(path: Path, entry: Entry, how: int = 0) -> None:
-    record = json.dumps(asdict(entry)).encode("ascii").ljust(_SECTOR)
+    record = json.dumps(vars(entry)).encode("ascii").ljust(_SECTOR)
     handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | how, 0o600)
     try:
         if os.write(handle, record) != _SECTOR:

@@ -73,12 +73,12 @@ class Terms:
         total = math.fsum(held.values())
         return {site: weight / total for site, weight in held.items()}
 
-    @property
+    @cached_property
     def factor(self) -> float:
         """What an update is multiplied by before it is rounded."""
         return Scale(self.settings.secure_norm, len(self.weights)).factor
 
-    @property
+    @cached_property
     def loss_factor(self) -> float:
         """What a loss is multiplied by."""
         return Scale(fixed.LOSS, len(self.weights)).factor
