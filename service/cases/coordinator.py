@@ -81,12 +81,13 @@ def _done(desk: Desk, done: Answer, spec: Spec) -> Run:
     return run
 
 
-def revise(desk: Desk, who: Principal, run: str, raw: Any) -> Run:
-    """Give a draft another spec."""
+def revise(desk: Desk, who: Principal, run: str, raw: Any, seen: str = "") -> Run:
+    """Give a draft another spec, if it still has the digest that was seen, where one is given."""
 
     def change(at: Seat) -> tuple[Run, list[Change]]:
         spec = _spec(raw, at.run.owner)
         _expect_draft(at.run)
+        _expect_seen(at.run, seen, spec.digest)
         return _revised(desk, at, spec)
 
     return _change(desk, who, run, change)
@@ -126,17 +127,24 @@ def _expect_draft(run: Run) -> None:
         raise Conflict("run_state", f"the run is {run.state}; what sites were asked for does not change any more")
 
 
+def _expect_seen(run: Run, *digests: str) -> None:
+    """Refuse to go on from what somebody else has changed meanwhile; what was sent twice is no such change."""
+    if digests[0] and run.digest not in digests:
+        raise Conflict("changed", "the draft was changed since that page was opened; look at it again, then go on")
+
+
 def _revised(desk: Desk, at: Seat, spec: Spec) -> tuple[Run, list[Change]]:
     revised = to.moved(at.run, spec=spec.text, digest=spec.digest, changed=desk.clock())
     return revised, [event(desk, at.run.id, "revised", at.name, spec=spec.digest)]
 
 
-def invite(desk: Desk, who: Principal, run: str) -> Run:
-    """Ask all participants, and let viewers look on."""
+def invite(desk: Desk, who: Principal, run: str, seen: str = "") -> Run:
+    """Ask all participants, and let viewers look on, if the spec still is what was seen, where its digest is given."""
 
     def change(at: Seat) -> tuple[Run, list[Change]]:
         if at.run.state == "inviting":
             return at.run, []
+        _expect_seen(at.run, seen)
         now = desk.clock()
         return to.invite(at.run, now), [
             Create(to.first(at.run, now)),

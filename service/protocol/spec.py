@@ -187,7 +187,7 @@ def _known(raw: Mapping[str, Any], names: Sequence[str]) -> None:
 def _text(raw: Mapping[str, Any], name: str, most: int, least: int = 0) -> str:
     value = raw.get(name, "")
     if not is_text(value, most) or len(value.strip()) < least:
-        raise _wrong(name, "no such text", f"{least} to {most} printable characters")
+        raise _wrong(name, "missing, too long or not printable", f"{least} to {most} printable characters")
     return str(value)
 
 
@@ -216,7 +216,8 @@ def _settings(raw: Any) -> Mapping[str, Any]:
 
 def _participants(raw: Any) -> tuple[Participant, ...]:
     if not isinstance(raw, list) or not 1 <= len(raw) <= _MOST_SITES:
-        raise _wrong("participants", "no such list", f"a list of 1 to {_MOST_SITES} sites")
+        text = f"the run names no site, or too many; wanted 1 to {_MOST_SITES} of them as participants"
+        raise Malformed("spec", text, field="participants")
     made = tuple(_participant(item) for item in raw)
     # On some file systems two names that differ in case only are one folder.
     names, subjects = [one.site.casefold() for one in made], [one.subject for one in made]

@@ -108,7 +108,15 @@ class Ask:
 Handler = Callable[[Ask], Response]
 
 
-def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler | None = None, most: int = 0) -> Route:
+def page(
+    front: Front,
+    path: str,
+    handler: Handler,
+    *roles: str,
+    form: Handler | None = None,
+    most: int = 0,
+    again: Handler | None = None,
+) -> Route:
     """Return the route of a page that only somebody who has logged in sees.
 
     Parameters
@@ -125,16 +133,23 @@ def page(front: Front, path: str, handler: Handler, *roles: str, form: Handler |
         Answers to the page's form.
     most : int
         Bytes of a form that sends files; 0 for one that sends none.
+    again : callable, optional
+        Shows a form as it was sent, for one that is long to fill: where the session has ended meanwhile, what was typed
+        is kept, and where another one has begun, it is looked over and sent once more. Neither does anything by itself.
     """
 
     async def answer(request: Request) -> Response:
         asked = await run_in_threadpool(session_of, front, request)
         if asked is None:
-            return _to_login(request)
+            return await _to_login(front, request, keep=again is not None)
         ask = Ask(front, request, *asked)
         try:
             if roles and not ask.who.has(*roles):
                 raise Forbidden("role", f"this page is for accounts with the role {' or '.join(roles)}")
+            if request.method == "POST" and again is not None and guard.is_own_page(request):
+                told = await _typed(request)
+                known = guard.is_stamped(ask.token, told.get("stamp", ""))
+                return await run_in_threadpool(form if form and known else again, replace(ask, form=told))
             if request.method == "POST" and form is not None:
                 told, files = await (sent_files(request, ask.token, most) if most else _fields(request, ask.token))
                 return await run_in_threadpool(form, replace(ask, form=told, files=files))
@@ -176,14 +191,19 @@ async def sent(request: Request, secret: str) -> Form:
     Problem
         As `bodies.pieces`.
     """
+    form = await _typed(request)
+    guard.expect_own_page(request, secret, form.get("stamp", ""))
+    return form
+
+
+async def _typed(request: Request) -> Form:
+    """Return a form, whoever sent it."""
     body = await bodies.read_content(request, _MOST_BODY)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise _unreadable() from None
-    form = Form(pairs)
-    guard.expect_own_page(request, secret, form.get("stamp", ""))
-    return form
+    return Form(pairs)
 
 
 async def _fields(request: Request, secret: str) -> tuple[Form, Mapping[str, bytes]]:
@@ -215,8 +235,12 @@ def _unreadable() -> Malformed:
     return Malformed("form", "the form cannot be read; load the page again")
 
 
-def _to_login(request: Request) -> Response:
-    """Send whoever has not logged in to do so, and then back to the page."""
+async def _to_login(front: Front, request: Request, keep: bool) -> Response:
+    """Send whoever has not logged in to do so, and then back to the page; what was typed is kept if wanted."""
+    if keep and request.method == "POST" and guard.is_own_page(request):
+        typed = [(name, value) for name, value in (await _typed(request)).multi_items() if name != "stamp"]
+        shown = template("kept.html").render(who=None, stamp="", now=front.clock(), path=request.url.path, typed=typed)
+        return HTMLResponse(shown, 401, dict(guard.HEADERS))
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     back = f"?next={quote(path, safe='')}" if request.method == "GET" and path != "/" else ""
     return go(f"/login{back}")

@@ -11,7 +11,18 @@ from starlette.responses import Response
 
 from service.protocol import Forbidden
 
-__all__ = ["HEADERS", "POLICY", "cookie_name", "expect_own_page", "forget_cookie", "give_cookie", "inside", "stamp"]
+__all__ = [
+    "HEADERS",
+    "POLICY",
+    "cookie_name",
+    "expect_own_page",
+    "forget_cookie",
+    "give_cookie",
+    "inside",
+    "is_own_page",
+    "is_stamped",
+    "stamp",
+]
 
 #: Nothing from elsewhere, nothing inline, and no text that becomes a script or markup by itself.
 POLICY = (
@@ -61,11 +72,24 @@ def expect_own_page(request: Request, secret: str, given: str) -> None:
     """
     # What a proxy makes of the host does not matter to a browser that says by itself where a form comes from.
     kind, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-    foreign = bool(origin) and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
-    elsewhere = kind not in ("same-origin", "none") if kind else foreign
-    sealed = bool(secret) and hmac.compare_digest(stamp(secret).encode(), given.encode("utf-8", "replace"))
-    if elsewhere or not sealed:
+    elsewhere = kind not in ("same-origin", "none") if kind else bool(origin) and not _is_own(request, origin)
+    if elsewhere or not is_stamped(secret, given):
         raise Forbidden("form", "the form is old or came from elsewhere; go back, load the page again, and send it")
+
+
+def is_stamped(secret: str, given: str) -> bool:
+    """Tell whether a form's stamp is that of a secret cookie."""
+    return bool(secret) and hmac.compare_digest(stamp(secret).encode(), given.encode("utf-8", "replace"))
+
+
+def is_own_page(request: Request) -> bool:
+    """Tell whether the browser says that a form comes from a page of this service, whatever its stamp is."""
+    kind, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
+    return kind == "same-origin" if kind else _is_own(request, origin)
+
+
+def _is_own(request: Request, origin: str) -> bool:
+    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
 
 
 def inside(path: str) -> str:

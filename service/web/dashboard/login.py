@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from computation.errors import IdentityError, MeshNetError
+from service.protocol import Forbidden
 from service.web.answering import told
 from service.web.costly import Costly
 from service.web.dashboard import guard, words
@@ -74,6 +75,13 @@ async def _enter(front: Front, costly: Costly, request: Request) -> Response:
         address = request.client.host if request.client else ""
         given = form.get("name", ""), form.get("password", ""), address
         tokens = await costly.run(partial(front.local.login, *given))
+    except Forbidden as error:
+        # A form that lay open for long, or beside another tab in which somebody has logged in since.
+        own, inside = guard.is_own_page(request), await run_in_threadpool(session_of, front, request)
+        if own and inside:
+            return go("/")
+        text = "the page lay open for too long; type both once more" if own else error.public
+        return _form(front, request, status_of(error), problem=text)
     except MeshNetError as error:
         shown = {"problem": error.public, "name": form.get("name", "")[:64], "next": form.get("next", "/")[:2000]}
         return _form(front, request, status_of(error), **shown)

@@ -67,8 +67,8 @@ def routes(front: Front) -> list[BaseRoute]:
     """Return the routes of this file."""
     makers = ("coordinator", "administrator")
     return [
-        page(front, "/runs/new", _empty, *makers, form=_create),
-        page(front, "/runs/{run}/edit", _edit, *makers, form=_revise),
+        page(front, "/runs/new", _empty, *makers, form=_create, again=_kept),
+        page(front, "/runs/{run}/edit", _edit, *makers, form=_revise, again=_kept_change),
     ]
 
 
@@ -175,7 +175,7 @@ def _form(ask: Ask, spec: Mapping[str, Any], status: int = 200, **told: Any) -> 
     sites = [(one, one.sub in named, named.get(one.sub, _suggested(one))) for one in [*known, *strange]]
     facts = "\n".join(f"{name}: {value}" for name, value in spec.get("preparation", {}).items())
     values = {
-        "problem": "", "wrong": "", "run": None, "key": secrets.token_urlsafe(16),
+        "problem": "", "wrong": "", "run": None, "seen": "", "key": secrets.token_urlsafe(16),
         "spec": {"name": "", "description": "", **spec}, "facts": facts, "sites": sites,
         "viewers": [(one, one.sub in spec.get("viewers", ())) for one in accounts if "viewer" in one.roles],
         "groups": setting_fields(spec.get("settings", {})), "rules": _rules(spec),
@@ -214,15 +214,31 @@ def _edit(ask: Ask) -> Response:
     run = reading.run(ask.desk, ask.who, ask.path("run"))
     if run.state != "draft":
         raise Conflict("run_state", f"the run is {run.state}; what sites were asked for does not change any more")
-    return _form(ask, json.loads(run.spec), run=run)
+    return _form(ask, json.loads(run.spec), run=run, seen=run.digest)
 
 
 def _revise(ask: Ask) -> Response:
     try:
-        changed = coordinator.revise(ask.desk, ask.who, ask.path("run"), _asked_for(ask))
+        changed = coordinator.revise(ask.desk, ask.who, ask.path("run"), _asked_for(ask), ask.said("seen"))
     except Refusal as error:
-        return _again(ask, error, run=reading.run(ask.desk, ask.who, ask.path("run")))
+        run = reading.run(ask.desk, ask.who, ask.path("run"))
+        # Who is told that the draft was changed meanwhile may put this in its place.
+        return _again(ask, error, run=run, seen=run.digest if error.code == "changed" else ask.said("seen"))
     return go(f"/runs/{changed.id}", done="revised")
+
+
+def _kept(ask: Ask) -> Response:
+    return _again(ask, _other_session())
+
+
+def _kept_change(ask: Ask) -> Response:
+    # A draft that was changed since is still told of: the digest that was seen stays.
+    run = reading.run(ask.desk, ask.who, ask.path("run"))
+    return _again(ask, _other_session(), run=run, seen=ask.said("seen"))
+
+
+def _other_session() -> Refusal:
+    return Conflict("session", "nothing was done yet, since the session is another one; look it over and send it again")
 
 
 def _again(ask: Ask, error: Refusal, **told: Any) -> Response:

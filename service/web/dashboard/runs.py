@@ -29,7 +29,6 @@ _EVENTS = 12
 _SILENT = 180_000
 
 _VERBS: Mapping[str, tuple[Callable[..., Any], str]] = {
-    "invite": (coordinator.invite, "invited"),
     "start": (coordinator.start, "started"),
     "pause": (coordinator.pause, "paused"),
     "resume": (coordinator.resume, "resumed"),
@@ -137,7 +136,7 @@ def site_state(run: Run, step: Step, one: Member, now: int) -> str:
 def _act(ask: Ask) -> Response:
     """Do what a button of the run's page asks for."""
     run, verb = ask.path("run"), ask.said("verb")
-    if verb not in (*_VERBS, "delete", "remove"):
+    if verb not in (*_VERBS, "invite", "delete", "remove"):
         return _show(ask)
     try:
         if verb == "delete":
@@ -146,6 +145,9 @@ def _act(ask: Ask) -> Response:
         if verb == "remove":
             coordinator.remove(ask.desk, ask.who, run, ask.said("site"))
             return go(f"/runs/{run}", done="removed")
+        if verb == "invite":
+            coordinator.invite(ask.desk, ask.who, run, ask.said("seen"))
+            return go(f"/runs/{run}", done="invited")
         case, done = _VERBS[verb]
         case(ask.desk, ask.who, run)
     except MeshNetError as error:

@@ -26,6 +26,20 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// A form is sent once, however often its button is pressed; whoever comes back to its page, or has waited, may again.
+const PATIENCE = 20000;
+const unsent = (form) => delete form.dataset.sent;
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "true";
+  setTimeout(() => unsent(form), PATIENCE);
+});
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(unsent));
+
+// Loaded again, a page that shows a secret once asks for no other one.
+if (document.querySelector("[data-once]")) history.replaceState(null, "", location.pathname);
+
 // What was done is said once: loaded again, the page does not repeat it.
 if (new URLSearchParams(location.search).has("done")) history.replaceState(null, "", location.pathname);
 

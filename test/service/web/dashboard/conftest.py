@@ -63,3 +63,20 @@ def lived(tmp_path_factory):
     yield made
     desk.store.close()
     made.local.records.close()
+
+
+@pytest.fixture(scope="module")
+def served(lived):
+    from offices import Door
+
+    made = Door(lived.app)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from browsers import started
+
+    with started() as made:
+        yield made

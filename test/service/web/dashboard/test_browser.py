@@ -3,24 +3,10 @@
 import re
 
 import pytest
-from browsers import WIDER, looking, serious, started, tab_to
+from browsers import WIDER, looking, serious, tab_to
 from offices import HOSTILE, SOUND, Door
 
 from service.cases import coordinator, site
-
-
-@pytest.fixture(scope="module")
-def served(lived):
-    made = Door(lived.app)
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with started() as made:
-        yield made
-
 
 SEEN = {
     "ada": ("/accounts", "account", "/password"),

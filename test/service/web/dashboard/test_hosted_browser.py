@@ -3,7 +3,6 @@
 import socket
 
 import pytest
-from browsers import started
 from doors import Porch
 from offices import Door
 
@@ -25,12 +24,6 @@ def porch(tmp_path_factory):
     yield made
     door.stop()
     made.close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with started() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Logging in: cookies, forms from elsewhere, guesses, and where one goes on."""
 
 import pytest
-from offices import SOUND, Browser, Client, Office, shown, stamp_of
+from offices import SOUND, Browser, Client, Office, fields_of, shown, stamp_of
 
 
 def test_whoever_has_not_logged_in_is_sent_to_do_so_and_back(office):
@@ -94,6 +94,33 @@ def test_a_form_from_elsewhere_does_nothing(office, path):
         assert browser.client.post(path, data={"stamp": wrong, **fields}).status_code == 403
     browser.get("/accounts")
     assert len(office.local.records.accounts()) == len(office.subs)
+
+
+def test_what_was_typed_is_kept_for_forms_of_this_service_alone(office):
+    typed = {"stamp": "0" * 64, "name": "half <b>", "site-x": "on", "key": "k"}
+    own, foreign = {"Origin": "http://testserver"}, {"Sec-Fetch-Site": "cross-site"}
+    for headers in (foreign, {"Origin": "https://evil.example"}, {}):
+        assert office.browser().client.post("/runs/new", data=typed, headers=headers).status_code == 303
+        assert office.browser("carl").client.post("/runs/new", data=typed, headers=headers).status_code == 403
+    for path in ("/runs/new", "/runs/01a2/edit"):
+        answer = office.browser().client.post(path, data=typed, headers=own)
+        assert (
+            answer.status_code == 401 and 'value="half &lt;b&gt;"' in answer.text and f'action="{path}"' in answer.text
+        )
+        assert "stamp" not in fields_of(answer.text)
+    answer = office.browser("carl").client.post("/runs/new", data=typed, headers=own)
+    assert answer.status_code == 409 and fields_of(answer.text)["name"] == "half <b>"
+    assert office.browser("vera").client.post("/runs/new", data=typed, headers=own).status_code == 403
+    assert office.browser("carl").client.post("/runs/01a2/edit", data=typed, headers=own).status_code == 404
+    assert office.browser().client.post("/password", data={"old": SOUND}, headers=own).status_code == 303
+
+
+def test_a_login_page_that_lay_open_says_so_and_lets_in_whoever_is(office):
+    sent = {"stamp": "0" * 64, "name": "carl", "password": SOUND, "next": "/runs/new"}
+    own = {"Sec-Fetch-Site": "same-origin"}
+    answer = office.browser().client.post("/login", data=sent, headers=own)
+    assert answer.status_code == 403 and "lay open for too long" in shown(answer)
+    assert office.browser("carl").client.post("/login", data=sent, headers=own).headers["location"] == "/"
 
 
 def test_logging_out_ends_the_session_for_good(office):
