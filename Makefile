@@ -61,11 +61,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.ring
 
-# requirements/lock.txt and sbom.cdx.json anew; `make lock LOCK_OPTIONS=--upgrade` takes the newest of what is left open.
+# requirements/lock.txt, checkov.txt and sbom.cdx.json anew; `make lock LOCK_OPTIONS=--upgrade` takes the newest of what is left open.
 lock: $(VENV)/.installed
 	$(BIN)/python requirements/install.py --only lock
 	$(BIN)/python requirements/lock.py $(LOCK_OPTIONS)
 
 clean:
-	rm -rf $(VENV) .platform run build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .checkov .checkov.log .platform run build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	rm -f computation/model/native/*.so

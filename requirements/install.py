@@ -2,6 +2,7 @@
 
     python requirements/install.py --extras demo,dev             # into this Python, with base
     python requirements/install.py --only build                  # one group alone
+    python requirements/install.py --only checkov --python .checkov/bin/python   # one with a lock file of its own
     python requirements/install.py --python /opt/venv/bin/python # into another environment
     python requirements/install.py --torch-index URL             # PyTorch from its own index
 
@@ -21,7 +22,7 @@ from pathlib import Path
 
 # The folder of a script is not searched where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from locked import LOCK, Pin, parse, selected, written
+from locked import Pin, lock_of, parse, selected, written
 
 #: Published as source alone: their hash is checked as well, then their setup.py runs, with the locked setuptools.
 SOURCES = ("coinstac", "coinstac-computation", "fastecdsa", "pyftpdlib", "pyhocon", "python-baseconv", "varint")
@@ -33,7 +34,7 @@ _ASKS_FOR_CUDA = "import importlib.metadata as m, sys; sys.exit('cuda' not in ' 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Install the wanted groups and check that what is installed fits together."""
     options = _options().parse_args(arguments)
-    pins = parse(LOCK.read_text(encoding="utf-8"))
+    pins = parse(lock_of(options.only).read_text(encoding="utf-8"))
     names = [options.only] if options.only else ["base", *options.extras.replace(",", " ").split()]
     unknown = set(names) - {group for pin in pins for group in pin.groups}
     if unknown:
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--extras", default="", help="extras of pyproject.toml besides base, by commas or blanks")
-    parser.add_argument("--only", help="one group without base")
+    parser.add_argument("--only", default="", help="one group without base")
     parser.add_argument("--python", default=sys.executable, help="the environment's Python; by default this one")
     parser.add_argument("--torch-index", help="where PyTorch comes from, if not from where the others do")
     return parser

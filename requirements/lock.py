@@ -1,4 +1,4 @@
-"""Make lock.txt and sbom.cdx.json anew from pyproject.toml; `make lock` runs it with the locked uv.
+"""Make the lock files and sbom.cdx.json anew from pyproject.toml; `make lock` runs it with the locked uv.
 
     python requirements/lock.py                      # what pyproject.toml changed, the rest stays as it is
     python requirements/lock.py --upgrade            # the newest of everything that pyproject.toml leaves open
@@ -24,7 +24,7 @@ from typing import Any
 
 # The folder of a script is not searched where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from locked import HERE, LOCK, TORCH, Pin, parse, torch_wheels, written
+from locked import APART, HERE, LOCK, TORCH, Pin, lock_of, parse, torch_wheels, written
 from sbom import SBOM, bill, encoded
 
 PROJECT = HERE.parent / "pyproject.toml"
@@ -54,11 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     LOCK.write_text(written(pins), encoding="utf-8")
     SBOM.write_text(encoded(bill(pins, project["project"]["version"])), encoding="utf-8")
     print(f"{len(pins)} pins in {LOCK.name} and {SBOM.name}")
+    for name in APART:
+        pins = locked_apart(name, options.upgrade)
+        lock_of(name).write_text(written(pins), encoding="utf-8")
+        print(f"{len(pins)} pins in {lock_of(name).name}")
 
 
 def locked(project: dict[str, Any], upgrade: bool) -> tuple[Pin, ...]:
     """Resolve everything at once, then each extra and group by itself within that, to know who needs what."""
-    extras, groups = list(project["project"]["optional-dependencies"]), list(project["dependency-groups"])
+    extras = list(project["project"]["optional-dependencies"])
+    groups = [name for name in project["dependency-groups"] if name not in APART]
     wanted = [word for name in groups for word in ("--group", name)]
     everything = resolve([str(PROJECT), "--all-extras", *wanted, "--generate-hashes"], keep=not upgrade)
     within = written(everything, "")
@@ -68,14 +73,20 @@ def locked(project: dict[str, Any], upgrade: bool) -> tuple[Pin, ...]:
     return tuple(_told(pin, needs) for pin in with_torch(everything, TORCH.read_text(encoding="utf-8")))
 
 
-def resolve(words: list[str], *, keep: bool = False, within: str = "") -> tuple[Pin, ...]:
-    """Let uv resolve; end the program if it cannot, which has then said why."""
+def locked_apart(name: str, upgrade: bool) -> tuple[Pin, ...]:
+    """Resolve a group by itself, whatever the rest asks for."""
+    pins = resolve(["--group", name, "--generate-hashes"], keep=not upgrade, lock=lock_of(name))
+    return tuple(_told(pin, {name: {pin.name}}) for pin in pins)
+
+
+def resolve(words: list[str], *, keep: bool = False, within: str = "", lock: Path = LOCK) -> tuple[Pin, ...]:
+    """Let uv resolve, from what a lock file has if that is kept; end the program if it cannot, which has said why."""
     with tempfile.TemporaryDirectory() as folder:
         out, left_out, limits = (Path(folder) / name for name in ("out.txt", "left-out.txt", "limits.txt"))
         left_out.write_text(f"{LEFT_OUT} ; python_version < '3'\n", encoding="utf-8")
         limits.write_text(within, encoding="utf-8")
-        if keep and LOCK.is_file():
-            out.write_text(LOCK.read_text(encoding="utf-8"), encoding="utf-8")
+        if keep and lock.is_file():
+            out.write_text(lock.read_text(encoding="utf-8"), encoding="utf-8")
         files = ["--override", str(left_out), "--constraint", str(limits), "--output-file", str(out)]
         how = ["--universal", "--python-version", "3.10", "--annotation-style", "line", "--no-header", "--no-config"]
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *how, *files, *words]

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HERE", "LOCK", "TORCH", "Pin", "parse", "selected", "torch_wheels", "written"]
+__all__ = ["APART", "HERE", "LOCK", "TORCH", "Pin", "lock_of", "parse", "selected", "torch_wheels", "written"]
 
 HERE = Path(__file__).resolve().parent
 LOCK = HERE / "lock.txt"
 TORCH = HERE / "torch.txt"
+#: Groups that ask for other versions than the rest: each has a lock file, and wants an environment, of its own.
+APART = ("checkov",)
 
 _ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[^\s;\\]+)(?: ; (?P<marker>[^\\\n]+?))?(?: \\)?$")
 _HEADER = """\
@@ -22,6 +24,11 @@ _HEADER = """\
 # Packages are installed without what they ask for (--no-deps): everything is here already, but for one. `coinstac` asks
 # for PyPI's `asyncio`, a dead package with the name of a module of Python itself, and does not need it.
 """
+
+
+def lock_of(group: str) -> Path:
+    """Return the lock file that has a group's pins."""
+    return HERE / f"{group}.txt" if group in APART else LOCK
 
 
 @dataclass(frozen=True)

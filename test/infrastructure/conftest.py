@@ -1,4 +1,4 @@
-"""Terraform as it is found on this machine; where it or its provider is missing, that is said aloud at the end."""
+"""Terraform and checkov as they are found on this machine; where one is missing, that is said aloud at the end."""
 
 import os
 import shutil
@@ -24,9 +24,17 @@ def _missing():
     return ""
 
 
+def _checkov():
+    """Return checkov's program: in an environment of its own, as `.ci/run` makes it, or on the PATH."""
+    own = ROOT / ".checkov" / "bin" / "checkov"
+    return str(own) if own.is_file() else shutil.which("checkov")
+
+
 def pytest_terminal_summary(terminalreporter):
-    if why := _missing():
-        terminalreporter.write_line(f"NOT TESTED: infrastructure, since {why}", red=True, bold=True)
+    without = [f"infrastructure, since {why}"] if (why := _missing()) else []
+    without += [] if _checkov() else ["infrastructure by checkov, since it is neither in .checkov nor on the PATH"]
+    for what in without:
+        terminalreporter.write_line(f"NOT TESTED: {what}", red=True, bold=True)
 
 
 class Terraform:
@@ -62,3 +70,11 @@ def terraform(tmp_path_factory):
     if why := _missing():
         pytest.skip(f"INFRASTRUCTURE IS NOT TESTED: {why}")
     return Terraform(tmp_path_factory.mktemp("terraform"))
+
+
+@pytest.fixture
+def checkov():
+    program = _checkov()
+    if program is None:
+        pytest.skip("INFRASTRUCTURE IS NOT CHECKED: checkov is neither in .checkov nor on the PATH")
+    return program

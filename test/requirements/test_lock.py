@@ -9,7 +9,7 @@ import threading
 import lock
 import pytest
 from lock import with_torch
-from locked import HERE, LOCK, TORCH, Pin, parse, selected, torch_wheels, written
+from locked import APART, HERE, LOCK, TORCH, Pin, lock_of, parse, selected, torch_wheels, written
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -57,6 +57,16 @@ def test_what_the_project_asks_for_is_pinned_to_it(python, system):
                 pin = here[canonicalize_name(requirement.name)]
                 assert requirement.specifier.contains(pin.version), requirement
                 assert {"base" if section == "dependencies" else section, "base"} & set(pin.groups), requirement
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_group_apart_is_pinned_whole_in_a_file_of_its_own(name):
+    pins = parse(lock_of(name).read_text(encoding="utf-8"))
+    assert lock_of(name) != LOCK and not selected(PINS, [name])
+    assert len(pins) > 10 and all(pin.hashes and pin.via and pin.groups == (name,) for pin in pins)
+    for requirement in requirements(name):
+        assert any(pin.name == requirement.name and requirement.specifier.contains(pin.version) for pin in pins)
+    assert written(pins) == lock_of(name).read_text(encoding="utf-8")
 
 
 def test_every_file_has_a_hash_and_every_pin_a_reader():
