@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["plain", "replacing"]
+__all__ = ["following", "plain", "replacing", "succession"]
 
 
 @contextmanager
@@ -42,6 +42,41 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):  # on a full disk its bytes are wanted back
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def following(path: Path) -> Iterator[Path]:
+    """Lend the name of a file to write, as `replacing` does, for one that is written in every round.
+
+    Where a file takes another's place, some file systems wait for the disk. So the one before is moved aside first, and
+    there is a moment in which it is the only one: read the first whole one of `succession`.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make or to follow; no other process writes it.
+
+    Yields
+    ------
+    Path
+        Where to write.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made. What the block raises passes through.
+    """
+    aside = succession(path)[1]
+    with replacing(path) as partial:
+        yield partial
+        if path.exists():
+            aside.unlink(missing_ok=True)
+            path.rename(aside)
+
+
+def succession(path: Path) -> tuple[Path, Path]:
+    """Return where the newest file that was written by `following` is, and where the one before it."""
+    return path, path.with_name(f".{path.name}.before")
 
 
 @contextmanager

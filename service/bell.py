@@ -2,7 +2,8 @@
 
 Everybody who listens has a Unix datagram socket in one folder; whoever rings sends the run's id to each. A ring may get
 lost, and nobody relies on one: who waits looks again by itself after a second or two. What only a worker has to know
-is rung for workers alone: a step's last contribution would else wake all sites for nothing.
+is rung for workers alone: a step's last contribution would else wake all sites for nothing. What a worker has done is
+rung for those who wait: it would else wake itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import secrets
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -74,15 +75,19 @@ class Bell:
 
     def __call__(self, run: str) -> None:
         """Ring for a run; nothing that goes wrong with that is anybody's concern."""
-        self._ring(run, everybody=True)
+        self._ring(run, (True, False))
 
     def work(self, run: str) -> None:
         """Ring for a run in which there is something to do, for workers alone."""
-        self._ring(run, everybody=False)
+        self._ring(run, (True,))
 
-    def _ring(self, run: str, everybody: bool) -> None:
+    def news(self, run: str) -> None:
+        """Ring for a run in which a worker has done something, for those who wait alone."""
+        self._ring(run, (False,))
+
+    def _ring(self, run: str, works: Collection[bool]) -> None:
         content = run.encode("ascii", "replace")[:_LONGEST]
-        for one in [own for own in self._own if everybody or own[1]]:
+        for one in [own for own in self._own if own[1] in works]:
             try:
                 one[0].send(content)
             except BlockingIOError:
@@ -92,14 +97,14 @@ class Bell:
                     self._own.remove(one)
                 one[0].close()
         if self._folder is not None:
-            self._ring_others(self._folder, content, everybody)
+            self._ring_others(self._folder, content, works)
 
     @staticmethod
-    def _ring_others(folder: Path, content: bytes, everybody: bool) -> None:
+    def _ring_others(folder: Path, content: bytes, works: Collection[bool]) -> None:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             for entry in list(os.scandir(folder)):
-                if not everybody and not entry.name.startswith(_WORKER):
+                if entry.name.startswith(_WORKER) not in works:
                     continue
                 try:
                     with _near(Path(entry.path)) as name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from service.logs import to_file
@@ -25,7 +26,8 @@ def main(folder: Path) -> None:
     to_file(place.log)
     bell = place.bell()
     listener = bell.listen(works=True)
-    with Worker(place.desk(bell), place.work, _LEASE) as worker:
+    desk = replace(place.desk(bell), ring=bell.news)
+    with Worker(desk, place.work, _LEASE) as worker:
         serve(worker, listener, stopped)
     listener.close()
 

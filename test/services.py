@@ -191,12 +191,13 @@ def killing(step, moment):
 
     commit, keep, accept, call = RemoteRun.commit, Journal.keep, RemoteRun.accept, Carried.call
 
-    def committed(self, answer):
+    def committed(self, answer, wait=0):
         if (answer.step, moment) == (step, "before its commit"):
             die()
-        commit(self, answer)
         if (answer.step, moment) == (step, "after its commit"):
+            commit(self, answer)
             die()
+        return commit(self, answer, wait)
 
     def accepted(self, consent, answer):
         if (answer.step, moment) == (step, "before its commit"):

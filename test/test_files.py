@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from computation.files import replacing
+from computation.files import following, replacing, succession
 
 
 def test_the_new_file_takes_the_old_one_s_place(tmp_path):
@@ -33,3 +33,42 @@ def test_what_cannot_take_its_place_goes(tmp_path):
     with pytest.raises(OSError, match="folder"), replacing(path) as partial:
         partial.write_text("new")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def whole(path):
+    """Return what a reader finds: the first that is there."""
+    return next((one.read_text() for one in succession(path) if one.exists()), None)
+
+
+def test_a_file_that_follows_another_leaves_a_whole_one_at_every_moment(tmp_path, monkeypatch):
+    path, seen = tmp_path / "file", []
+    for name in ("rename", "replace", "unlink"):
+        move = getattr(type(path), name)
+
+        def moved(self, *given, move=move, **named):
+            made = move(self, *given, **named)
+            seen.append(whole(path))
+            return made
+
+        monkeypatch.setattr(type(path), name, moved)
+    for text in ("one", "two", "three"):
+        with following(path) as partial:
+            partial.write_text(text)
+    assert [one.read_text() for one in succession(path)] == ["three", "two"]
+    assert set(tmp_path.iterdir()) == set(succession(path))
+    # Never nothing, and never the one before the last.
+    assert seen == ["one", "one", "one", "two", "two", "two", "three"]
+
+
+def test_who_was_killed_between_two_moves_goes_on(tmp_path):
+    path = tmp_path / "file"
+    for text in ("one", "two"):
+        with following(path) as partial:
+            partial.write_text(text)
+    path.unlink()
+    with pytest.raises(OSError, match="full"), following(path):
+        raise OSError(errno.ENOSPC, "full")
+    assert whole(path) == "one"
+    with following(path) as partial:
+        partial.write_text("three")
+    assert whole(path) == "three"

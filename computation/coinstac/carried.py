@@ -19,7 +19,7 @@ from computation.checks import is_plain_name, parse_json
 from computation.coinstac.node import Service
 from computation.coinstac.server import REQUEST_LIMIT, Responder
 from computation.errors import MeshNetError, MessageError, unwritable
-from computation.files import plain, replacing
+from computation.files import following, plain, replacing, succession
 from computation.locks import locked
 from computation.wire.payload import PREFIX
 
@@ -195,17 +195,23 @@ class Carried:
 
     def _recall(self) -> tuple[int, list[dict[str, Any]]]:
         """Return how far the folder's run has come, and what is kept from before and from after its last call."""
-        path = self._folder / _RECORD
-        try:
-            kept = parse_json(path.read_bytes())
-            whose, iteration, caches = kept["side"], kept["iteration"], kept["caches"]
-        except FileNotFoundError:
-            return 0, [{}, {}]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise MessageError("the run's folder holds a damaged record; begin anew in another", str(error)) from error
-        if whose != self._side:
-            raise MessageError("the run's folder is already used by another site or run; give each its own", str(path))
-        return iteration, caches
+        path, damage = self._folder / _RECORD, None
+        for one in succession(path):
+            try:
+                kept = parse_json(one.read_bytes())
+                whose, iteration, caches = kept["side"], kept["iteration"], kept["caches"]
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                damage = damage or error
+                continue
+            if whose != self._side:
+                text = "the run's folder is already used by another site or run; give each its own"
+                raise MessageError(text, str(path))
+            return iteration, caches
+        if damage:
+            raise MessageError("the run's folder holds a damaged record; begin anew in another", str(damage))
+        return 0, [{}, {}]
 
     @property
     def _side(self) -> list[str]:
@@ -266,7 +272,7 @@ class Carried:
 
     def _keep(self, iteration: int, caches: list[dict[str, Any]]) -> None:
         text = json.dumps({"side": self._side, "iteration": iteration, "caches": caches})
-        with _written("run"), replacing(self._folder / _RECORD) as partial:
+        with _written("run"), following(self._folder / _RECORD) as partial:
             partial.write_text(text, encoding="utf-8")
         self.iteration, self._caches = iteration, caches
 

@@ -12,7 +12,7 @@ from computation.errors import MeshNetError
 from computation.model import architecture, shapes
 from computation.model.architecture import Architecture
 from computation.model.exported import Card
-from computation.settings import Settings, parse
+from computation.settings import Settings
 from computation.wire import payload
 from computation.wire.payload import MODEL, Payload
 from service.blobs.base import BlobMissing
@@ -68,7 +68,7 @@ def keep(desk: Desk, run: str, spec: Spec, model: Model) -> Spec:
     Malformed
         If it has another architecture, other classes or another number format than the run.
     """
-    settings = _settings(spec)
+    settings = spec.record
     card, wanted = model.card, _architecture(settings)
     _expect("architecture", _shape(card.architecture), _shape(wanted))
     _expect("class names", card.labels, settings.classes)
@@ -76,13 +76,13 @@ def keep(desk: Desk, run: str, spec: Spec, model: Model) -> Spec:
     if wanted.norm == "batch" and settings.norm_policy != "sync":
         raise _refused(f"to start from a model with batch norm needs 'norm_policy' sync, not {settings.norm_policy}")
     named = Spec.parse({**spec.as_json(), "settings": {**spec.settings, "initial_model": card.digest}})
-    desk.blobs.write(_key(run, _settings(named)), model.payload)
+    desk.blobs.write(_key(run, named.record), model.payload)
     return named
 
 
 def kept(desk: Desk, run: str, spec: Spec) -> bytes | None:
     """Return the payload of the uploaded model that a spec names; None where a site must bring it, or none is named."""
-    settings = _settings(spec)
+    settings = spec.record
     if not settings.initial_model:
         return None
     try:
@@ -90,11 +90,6 @@ def kept(desk: Desk, run: str, spec: Spec) -> bytes | None:
         return desk.blobs.read(_key(run, settings), size)
     except BlobMissing:
         return None
-
-
-def _settings(spec: Spec) -> Settings:
-    made: Settings = parse(spec.settings)[0]
-    return made
 
 
 def _architecture(settings: Settings) -> Architecture:

@@ -103,7 +103,8 @@ class Journal:
         files = [[name, len(content), hashlib.sha256(content).hexdigest()] for name, content in answer.files.items()]
         kept = {"step": answer.step, "base": answer.base, "message": dict(answer.message), "files": files}
         header = json.dumps(kept, allow_nan=False).encode()
-        self._put(_ANSWER, b"\n".join([header, b"".join(answer.files.values())]))
+        # The one before is needed no more, and some file systems wait for the disk where a file takes another's place.
+        self._put(_ANSWER, b"\n".join([header, b"".join(answer.files.values())]), anew=True)
 
     def pending(self, step: int) -> Pending | None:
         """Return the answer to a step, if it is the one that was kept last and whole; else it is to be computed again.
@@ -132,8 +133,10 @@ class Journal:
     def _write(self, name: str, table: Mapping[str, Any]) -> None:
         self._put(name, json.dumps(table, allow_nan=False).encode())
 
-    def _put(self, name: str, content: bytes) -> None:
+    def _put(self, name: str, content: bytes, anew: bool = False) -> None:
         try:
+            if anew:
+                (self._folder / name).unlink(missing_ok=True)
             with replacing(self._folder / name) as partial:
                 partial.write_bytes(content)
         except OSError as error:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -26,6 +27,7 @@ __all__ = ["Link", "Refused"]
 _MOST = 16 * 2**20
 #: Seconds to connect, and to wait for any byte; an answer that is waited for takes so much longer.
 _CONNECT, _SILENCE = 10.0, 30.0
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "coinstac-meshnet"}
 #: Seconds for a whole answer once it has begun, and bytes a second that come at least: one byte at a time is no answer.
 _WHOLE, _SLOWEST = 60.0, 50_000.0
 #: What a service says when it cannot now; whatever else is no success, it means.
@@ -78,17 +80,13 @@ class Link:
     ) -> None:
         self.address, self._bearer = address, bearer
         self._backoff, self._told = backoff, told
-        # A proxy of the institution's is used, except on the way to this machine.
-        self._http = httpx.Client(
-            follow_redirects=False,
-            trust_env=not address.local,
-            headers={"Accept-Encoding": "identity", "User-Agent": "coinstac-meshnet"},
-            timeout=httpx.Timeout(_SILENCE, connect=_CONNECT),
-        )
+        # Not `httpx.Client`: it looks for cookies, redirections and logins at each request, of which there are none.
+        self._ways: dict[str, httpx.HTTPTransport] = {}
 
     def close(self) -> None:
         """Let go of connections."""
-        self._http.close()
+        for way in self._ways.values():
+            way.close()
 
     def get(self, path: str, *, seconds: float = 0.0, **query: str | int) -> dict[str, Any]:
         """Return what the service says under one of its paths.
@@ -113,9 +111,18 @@ class Link:
         """
         return self._asked("GET", path, seconds, params=query)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, key: str = "") -> dict[str, Any]:
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        key: str = "",
+        *,
+        seconds: float = 0.0,
+        query: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
         """Ask the service to do something; parameters and errors as for `get`, and an idempotency key."""
-        return self._asked("POST", path, 0.0, json=dict(body or {}), headers={"Idempotency-Key": key} if key else {})
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._asked("POST", path, seconds, params=query, json=dict(body or {}), headers=headers)
 
     def once(self, path: str, body: Mapping[str, Any]) -> None:
         """Tell the service something that need not arrive."""
@@ -145,11 +152,9 @@ class Link:
 
     def _asked(self, method: str, path: str, seconds: float, **given: Any) -> dict[str, Any]:
         url, extra = self.address.url(path), given.pop("headers", {})
-        timeout = httpx.Timeout(_SILENCE + seconds, connect=_CONNECT)
 
         def attempt() -> tuple[int, bytes]:
-            headers = extra | self._bearer.header()
-            return self._send(method, url, _MOST, headers=headers, timeout=timeout, **given)
+            return self._send(method, url, _MOST, seconds, headers=extra | self._bearer.header(), **given)
 
         status, content = self._until(attempt)
         if status == 401 and self._bearer.renew():
@@ -180,13 +185,22 @@ class Link:
             if not backoff.wait(pause):
                 raise ServiceError(f"{what}, and that for {backoff.patience:.0f} s; start again later: nothing is lost")
 
-    def _send(self, method: str, url: str, most: int, **given: Any) -> tuple[int, bytes]:
-        with self._http.stream(method, url, **given) as answer:
+    def _send(self, method: str, url: str, most: int, seconds: float = 0.0, **given: Any) -> tuple[int, bytes]:
+        headers, timeout = _HEADERS | given.pop("headers"), httpx.Timeout(_SILENCE + seconds, connect=_CONNECT)
+        asked = httpx.Request(method, url, headers=headers, extensions={"timeout": timeout.as_dict()}, **given)
+        with closing(self._way(asked.url).handle_request(asked)) as answer:
             if answer.status_code in _LATER:
                 raise _Later(answer.status_code, _pause(answer.headers.get("Retry-After", "")))
             if answer.headers.get("Content-Encoding", "identity") != "identity":
                 raise ServiceError("the service's answer is compressed, which nobody asked for; tell its administrator")
             return answer.status_code, _bounded(answer, most)
+
+    def _way(self, url: httpx.URL) -> httpx.HTTPTransport:
+        """Return the way to a host: through the institution's proxy if there is one, except to this machine."""
+        where = f"{url.scheme}://{url.host}"
+        if where not in self._ways:
+            self._ways[where] = httpx.HTTPTransport(proxy=None if self.address.local else _proxy(url))
+        return self._ways[where]
 
 
 class _Later(Exception):
@@ -208,6 +222,13 @@ def _bounded(answer: httpx.Response, most: int) -> bytes:
             raise ServiceError(f"the service's answer has more than {most} bytes; wanted less: tell its administrator")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def _proxy(url: httpx.URL) -> str | None:
+    """Return the proxy that this machine's environment or system names for a URL."""
+    named = getproxies()
+    found = None if proxy_bypass(url.host) else named.get(url.scheme) or named.get("all")
+    return found if not found or "://" in found else f"http://{found}"
 
 
 def _pause(text: str) -> float:

@@ -70,10 +70,11 @@ class RemoteRun:
         """Consent to the spec of this digest, with the answer to the join."""
         self._link.post(f"{self._at}/accept", {"consent": consent, **self._content(answer)})
 
-    def commit(self, answer: Pending) -> None:
-        """Commit an answer; once more is as good as once."""
+    def commit(self, answer: Pending, wait: int = 0) -> Told | None:
+        """Commit an answer, once more is as good as once; return what is published of its step, as `told` does."""
         body = {"base": answer.base, **self._content(answer)}
-        self._link.post(f"{self._at}/rounds/{answer.step}/updates", body)
+        made = self._link.post(f"{self._at}/rounds/{answer.step}/updates", body, seconds=wait, query=_news(wait))
+        return Told.parse(made["result"]) if "result" in made else None
 
     def _content(self, answer: Pending) -> dict[str, Any]:
         """Return message and files as a body: small ones in it, others by what was reserved for them."""
@@ -97,8 +98,7 @@ class RemoteRun:
 
     def told(self, step: int, wait: int = 0) -> Told | None:
         """Return what was published of a step, as soon as it is; None if it is not after so many seconds."""
-        query = {"inline": _INLINE, **({"wait": wait} if wait else {})}
-        raw = self._link.get(f"{self._at}/rounds/{step}/result", seconds=wait, **query)
+        raw = self._link.get(f"{self._at}/rounds/{step}/result", seconds=wait, **_news(wait))
         return Told.parse(raw) if "message" in raw else None
 
     def file(self, step: int, told: Told, name: str) -> bytes:
@@ -123,3 +123,8 @@ class RemoteRun:
     def tell(self, status: str) -> None:
         """Say that this site is alive, and what it is doing; it need not arrive."""
         self._link.once(f"{self._at}/heartbeat", {"status": status})
+
+
+def _news(wait: int) -> dict[str, int]:
+    """Return the query that asks for a result with its small files, as soon as it is there."""
+    return {"inline": _INLINE, **({"wait": wait} if wait else {})}

@@ -45,8 +45,8 @@ class Run(Protocol):
         """Consent to the spec of this digest, with the answer to the join."""
         ...
 
-    def commit(self, answer: Pending) -> None:
-        """Commit an answer; once more is as good as once."""
+    def commit(self, answer: Pending, wait: int = 0) -> Told | None:
+        """Commit an answer, once more is as good as once; return what is published of its step, as `told` does."""
         ...
 
     def told(self, step: int, wait: int = 0) -> Told | None:
@@ -166,7 +166,7 @@ class Site:
             self._done = self._answered
         if self._done >= self._answered:
             return False
-        return self._commit(self._answer(self._answered)) != "later"
+        return self._commit(self._answer(self._answered))[0] != "later"
 
     def _next(self, at: Moment) -> bool:
         """Answer the step after the last; only take over what was published if the others have closed it."""
@@ -188,12 +188,10 @@ class Site:
         """Answer the open step, and those after it for as long as this site is among the first to hear of them."""
         while True:
             self._status("training")
-            outcome = self._commit(self._answer(step))
+            answer, since = self._answer(step), time.time()
+            outcome, said = self._commit(answer, _WAIT)
             if outcome != "sent":
                 return outcome == "closed"
-            since = time.time()
-            self._status("waiting")
-            said = self._published(step, _WAIT)
             # The clock of the wall: it goes on while a machine sleeps, and then the step after may long be closed.
             if said is None or said.last or not 0 <= time.time() - since < _FRESH:
                 return True
@@ -202,8 +200,7 @@ class Site:
 
     def _answer(self, step: int) -> Pending:
         """Return the answer to a step: the one that was written down, or a computed one, written down."""
-        kept = self._journal.pending(step)
-        if kept is not None and self._answered == step:
+        if self._answered == step and (kept := self._journal.pending(step)) is not None:
             return kept
         answer, base = self._call(step)
         pending = Pending(step, base, answer.output, answer.files)
@@ -231,15 +228,15 @@ class Site:
         if at.base != base:
             raise ConsensusError("the service's open step answers another result than this site holds; join anew")
 
-    def _commit(self, answer: Pending) -> Literal["sent", "closed", "later"]:
-        """Send an answer; say whether it counts, is not needed any more, or has to be sent again."""
+    def _commit(self, answer: Pending, wait: int = 0) -> tuple[Literal["sent", "closed", "later"], Told | None]:
+        """Send an answer; say whether it counts, is not needed any more, or has to be sent again, and its result."""
         self._status("uploading")
         try:
-            self._run.commit(answer)
+            said = self._run.commit(answer, wait)
         except Refused as why:
-            return self._refused(why, answer)
+            return self._refused(why, answer), None
         self._done = answer.step
-        return "sent"
+        return "sent", said
 
     def _refused(self, why: Refused, answer: Pending) -> Literal["closed", "later"]:
         if why.code in _CLOSED:

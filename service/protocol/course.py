@@ -11,7 +11,6 @@ from typing import Any
 from computation.errors import MeshNetError, MessageError
 from computation.federation import claims
 from computation.federation.origin import Charter, check_join
-from computation.settings import parse
 from computation.wire.messages import FinishOffer, JoinOffer, Plan, Results, RoundOffer, Verdict
 from service.protocol.records import Phase, Run, Step
 from service.protocol.refusals import Conflict, Malformed
@@ -132,7 +131,7 @@ def check(run: Run, step: Step, site: str, message: Any, known: Known | None) ->
 
 def _check_claims(run: Run, step: Step, site: str, offer: RoundOffer | FinishOffer, known: Known) -> None:
     """Hold numbers against what the site joined with, as the centre does; raises `MeshNetError`."""
-    settings = parse(run.wanted.settings)[0]
+    settings = run.wanted.record
     classes, joined = len(settings.classes), known.joined
     if isinstance(offer, FinishOffer):
         for split, counts in offer.evaluations.items():
@@ -170,6 +169,6 @@ def _check_join(run: Run, site: str, offer: JoinOffer) -> None:
             seen = offer.preparation.get(name, "unknown")
             raise Malformed("preparation", f"the scans' {name} is {seen}; the run is for {value}: import them so")
     try:
-        claims.check_join(site, offer, parse(spec.settings)[0])
+        claims.check_join(site, offer, spec.record)
     except MeshNetError as error:
         raise Malformed("claim", error.public) from None

@@ -151,6 +151,12 @@ class Spec:
         }
 
     @cached_property
+    def record(self) -> Settings:
+        """The owner's settings as a record."""
+        made: Settings = parse(self.settings)[0]
+        return made
+
+    @cached_property
     def text(self) -> str:
         """The one text that stands for the spec."""
         return canonical(self.as_json())

@@ -31,6 +31,8 @@ _APPLICATION = 0x43585356
 _VERSION = 1
 #: Milliseconds that a change waits for those of others.
 _PATIENCE = 20_000
+#: Pages in the log after which they are brought into the file: those of single updates are overwritten in every step.
+_PAGES = 4_000
 
 #: The columns by which each kind of record is found; the rest is its text.
 _KEYS: Mapping[str, Sequence[str]] = {
@@ -101,7 +103,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._local = threading.local()
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._open: list[sqlite3.Connection] = []
         with _broken():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -119,6 +121,7 @@ class SqliteStore:
             held = sqlite3.connect(self._path, timeout=_PATIENCE / 1000, isolation_level=None, check_same_thread=False)
             held.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
             held.execute("PRAGMA synchronous = NORMAL")
+            held.execute(f"PRAGMA wal_autocheckpoint = {_PAGES}")
             self._local.connection = held
             with self._lock:
                 self._open.append(held)
@@ -162,7 +165,7 @@ class SqliteStore:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection for changes that all happen or none."""
-        with _broken():
+        with _broken(), self._alone():
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -172,6 +175,16 @@ class SqliteStore:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let threads change one after the other: SQLite itself looks for its lock only every few milliseconds."""
+        if not self._turn.acquire(timeout=_PATIENCE / 1000):
+            raise sqlite3.OperationalError("another thread holds the database")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def query(self, sql: str, *values: object) -> list[Any]:
         """Return the rows of one statement."""

@@ -64,9 +64,13 @@ class Answering:
         query = bodies.read_query(request, operation)
         if operation.keyed:
             bodies.idempotency_key(request)
-        content = await self._content(request, operation, token)
+        # Only the first look holds the body, which may be large: a request may wait for long.
         return await self._patiently(
-            request, operation, query, partial(self._once, request, operation, query, content, token)
+            request,
+            operation,
+            query,
+            token,
+            partial(self._once, request, operation, query, await self._content(request, operation, token), token),
         )
 
     async def _content(self, request: Request, operation: Operation, token: str) -> bytes:
@@ -88,7 +92,7 @@ class Answering:
         return operation.handler(Call(self.served, who, path, query, body, request.headers, token, address))
 
     async def _patiently(
-        self, request: Request, operation: Operation, query: Mapping[str, Any], once: Callable[[], Reply]
+        self, request: Request, operation: Operation, query: Mapping[str, Any], token: str, once: Callable[[], Reply]
     ) -> Response:
         """Answer at once, or as soon as there is news, or when the time is up."""
         # What is costly has a few threads of its own, so that it takes none from the others.
@@ -96,16 +100,22 @@ class Answering:
         seconds = min(query.get("wait", 0), self.served.longest_wait)
         if not seconds or self.waiting.full:
             return _response(request, await run(once))
-        until = time.monotonic() + seconds
+        until, waited = time.monotonic() + seconds, False
         with self.waiting.of(str(request.path_params["run"])) as event:
             while True:
                 event.clear()
                 reply = await run(once)
                 response, left = _response(request, reply), until - time.monotonic()
                 old = reply.pending or response.status_code == 304
-                if not old or left <= 0 or await request.is_disconnected():
+                if not old or left <= 0 or (waited and await request.is_disconnected()):
                     return response
+                waited = True
+                if reply.later:
+                    once = partial(self._again, reply.later, token)
                 await self.waiting.ring(event, left)
+
+    def _again(self, later: Callable[[Principal], Reply], token: str) -> Reply:
+        return later(self.served.verifier.verify(token))
 
 
 def _named(path: Mapping[str, Any]) -> dict[str, str]:

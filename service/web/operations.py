@@ -75,12 +75,15 @@ class Reply:
         More headers.
     pending : bool
         Whether it only says that there is no news; whoever waits gets another one.
+    later : callable, optional
+        Makes that other one, for a caller who is verified anew; without it the request is answered once more.
     """
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     pending: bool = False
+    later: Callable[[Principal], Reply] | None = None
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,9 @@ NAMED: Mapping[str, Schema] = {
     "Update": _object(
         {
             "step": _whole(), "site": _text(), "digest": _DIGEST, "committed": _TIME,
-            "files": _many(_object(_FILE)),
-        }
+            "files": _many(_object(_FILE)), "result": ref("Result"),
+        },
+        optional=("result",),
     ),
     "ResultFile": _object(
         {**_FILE, "fetch": ref("Signed"), "content": {"type": "string", "description": "Base64, where asked for."}},

@@ -10,6 +10,7 @@ from consortium import SHORT, consortium
 from computation import local, remote
 from computation.coinstac.carried import MOST, Carried
 from computation.errors import MeshNetError, MessageError
+from computation.files import succession
 from computation.wire.payload import PREFIX
 
 
@@ -145,6 +146,22 @@ def test_a_damaged_record_is_said(tmp_path, text):
     (tmp_path / "carried.json").write_text(text)
     with pytest.raises(MessageError, match="damaged record"):
         Carried(local.create(), tmp_path, "b")
+
+
+@pytest.mark.parametrize("left", [None, "", "{"], ids=["gone", "empty", "half"])
+def test_a_record_that_a_power_cut_took_is_gone_back_behind(carriage, tmp_path, left):
+    first = carriage.sides["b"].call(1, SHORT)
+    carriage.sides["b"].close()
+    newest, before = succession(tmp_path / "run/b/carried.json")
+    newest.rename(before)
+    if left is not None:
+        newest.write_text(left)
+    carriage.restart("b")
+    assert carriage.sides["b"].iteration == 1 and first.output
+    before.write_text("{")
+    newest.write_text("")
+    with pytest.raises(MessageError, match="damaged record"):
+        carriage.restart("b")
 
 
 def test_an_error_is_one_sentence_without_anything_of_the_site(tmp_path):

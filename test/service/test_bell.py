@@ -90,11 +90,14 @@ def test_a_folder_that_is_gone_stops_nobody(tmp_path):
     listener.close()
 
 
-def test_what_is_for_workers_wakes_nobody_else(bell):
+def test_what_is_for_workers_wakes_nobody_else_and_what_they_did_not_them(bell):
     waits, works = bell.listen(), bell.listen(works=True)
     bell.work("a")
     assert works.wait(5.0) == {"a"}
     assert waits.heard() == frozenset()
+    bell.news("a")
+    assert waits.wait(5.0) == {"a"}
+    assert works.heard() == frozenset()
     bell("b")
     assert (waits.wait(5.0), works.wait(5.0)) == ({"b"}, {"b"})
     waits.close()

@@ -7,15 +7,21 @@ to its handler, and commits what that answers to step n + 1.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from service.blobs.base import Signed
 from service.cases import committing, reading
 from service.cases.committing import Content
+from service.cases.desk import Desk
 from service.cases.reading import Fetched
+from service.identity.principal import Principal
 from service.protocol import File, Gone, Malformed, Run, Step
 from service.protocol.records import ENDED
 from service.web import views
 from service.web.operations import Call, Operation, Reply, page_query, ref
+from service.web.shapes import Schema
 
 __all__ = ["OPERATIONS", "result_file"]
 
@@ -61,7 +67,10 @@ def commit(call: Call) -> Reply:
     """Commit an update."""
     content = _content(call, call.body["base"])
     update, new = committing.commit(call.served.desk, call.who, call.run, call.number, content)
-    return Reply(views.update(update), 201 if new else 200)
+    reply = Reply(views.update(update), 201 if new else 200)
+    later = partial(_followed, reply, call.served.desk, call.run, call.number, call.query["inline"])
+    # To what was committed before the centre may have answered before; then nothing more rings.
+    return replace(reply, pending=True, later=later) if new else later(call.who)
 
 
 def _content(call: Call, base: str) -> Content:
@@ -77,18 +86,34 @@ def _content(call: Call, base: str) -> Content:
 
 def result(call: Call) -> Reply:
     """Return what the centre answered to a step, or say that it has not yet."""
-    asked = call.run, call.number, call.query["inline"], _MOST_TOGETHER
-    run, found, files = reading.answered(call.served.desk, call.who, *asked)
-    if found.result is None:
-        _expect_going_on(run, found)
-        return Reply({"number": found.number, "state": found.state}, 202, {"Retry-After": _AGAIN}, pending=True)
-    return Reply({**views.result(found, found.result), "files": [_file(one) for one in files]})
-
-
-def _expect_going_on(run: Run, step: Step) -> None:
-    if step.state == "cancelled" or run.state in ENDED:
-        text = f"the run has {run.state} before step {step.number} was closed; it has no result"
+    run, found, shown = _result(call.served.desk, call.who, call.run, call.number, call.query["inline"])
+    if shown is not None:
+        return Reply(shown)
+    if _over(run, found):
+        text = f"the run has {run.state} before step {found.number} was closed; it has no result"
         raise Gone(run.state, text, reason=run.reason, detail=run.detail)
+    return Reply({"number": found.number, "state": found.state}, 202, {"Retry-After": _AGAIN}, pending=True)
+
+
+def _followed(reply: Reply, desk: Desk, id: str, number: int, inline: int, who: Principal) -> Reply:
+    """Return the answer to a commit, with the result of its step where there is one."""
+    run, found, shown = _result(desk, who, id, number, inline)
+    if shown is not None:
+        return replace(reply, body={**reply.body, "result": shown})
+    return replace(reply, pending=not _over(run, found))
+
+
+def _result(
+    desk: Desk, who: Principal, id: str, number: int, inline: int
+) -> tuple[Run, Step, dict[str, object] | None]:
+    run, found, files = reading.answered(desk, who, id, number, inline, _MOST_TOGETHER)
+    if found.result is None:
+        return run, found, None
+    return run, found, {**views.result(found, found.result), "files": [_file(one) for one in files]}
+
+
+def _over(run: Run, step: Step) -> bool:
+    return step.state == "cancelled" or run.state in ENDED
 
 
 def result_file(call: Call, number: int, name: str) -> dict[str, object]:
@@ -108,6 +133,12 @@ def _shown(file: File, where: Signed) -> dict[str, object]:
 
 _RUN = "/v1/runs/{run}"
 _STEP = _RUN + "/rounds/{number}"
+_FILES: Mapping[str, Schema] = {
+    "inline": {
+        "type": "integer", "minimum": 0, "maximum": _MOST_INLINE, "default": 0,
+        "description": "Files of a result that have at most so many bytes come inside the answer.",
+    }
+}  # fmt: skip
 OPERATIONS = (
     Operation(
         "GET", f"{_RUN}/round", "round", "Where a run stands. With If-None-Match, `wait` waits for a change.", current,
@@ -127,17 +158,13 @@ OPERATIONS = (
         {201: ref("Update"), 200: ref("Update")}, (403, 404, 409, 410, 429), body=ref("Acceptance"), most=_LARGEST,
     ),
     Operation(
-        "POST", f"{_STEP}/updates", "commit", "Commit an update; the same once more changes nothing.", commit,
+        "POST", f"{_STEP}/updates", "commit",
+        "Commit an update; the same once more changes nothing. `wait` waits for the step's result.", commit,
         {201: ref("Update"), 200: ref("Update")}, (403, 404, 409, 410, 429), body=ref("Commit"), most=_LARGEST,
+        waits=True, query=_FILES,
     ),
     Operation(
         "GET", f"{_STEP}/result", "result", "What the centre answered to a step.", result,
-        {200: ref("Result"), 202: ref("Pending")}, (403, 404, 410), waits=True,
-        query={
-            "inline": {
-                "type": "integer", "minimum": 0, "maximum": _MOST_INLINE, "default": 0,
-                "description": "Files of at most so many bytes come inside the answer.",
-            }
-        },
+        {200: ref("Result"), 202: ref("Pending")}, (403, 404, 410), waits=True, query=_FILES,
     ),
 )  # fmt: skip

@@ -45,7 +45,7 @@ class Served:
     def accept(self, consent, answer):
         self.commit(answer)
 
-    def commit(self, answer):
+    def commit(self, answer, wait=0):
         if self.refusals:
             status, code, then = self.refusals.pop(0)
             then(self)
@@ -53,6 +53,7 @@ class Served:
         assert answer.step == self.at and answer.base == BASES[self.at]
         self.commits.append(answer.step)
         self.at += 1
+        return self.told(answer.step, wait) if wait else None
 
     def told(self, step, wait=0):
         file = Linked("__cx_model.bin", 1, "", Signed("/x"), b"y")
@@ -125,11 +126,11 @@ def test_a_commit_that_does_not_count_is_gone_on_from(begun, refusal, commits):
     site, handler = begun(served, Handler(1))
     commit = served.commit
 
-    def once(answer):
+    def once(answer, wait=0):
         if answer.step == 2 and refusal not in seen:
             seen.append(refusal)
             served.refusals.append(refusal)
-        commit(answer)
+        return commit(answer, wait)
 
     seen, served.commit = [], once
     site.work()
@@ -179,7 +180,7 @@ def test_who_is_started_again_sends_what_was_written_down_and_computes_nothing_t
     served = Served(last=2, at=2)
     seen = []
     commit = served.commit
-    served.commit = lambda answer: (seen.append(answer), commit(answer))
+    served.commit = lambda answer, wait=0: (seen.append(answer), commit(answer, wait))[1]
     site, handler = begun(served, Handler(3))
     site.work()
     assert not handler.calls and seen[0].message == {"of": "before"}
@@ -222,11 +223,11 @@ def test_any_order_of_refusals_and_steps_ends(begun, tmp_path):
         served = Served(last=8, at=1)
         commit = served.commit
 
-        def hindered(answer, commit=commit, served=served):
+        def hindered(answer, wait=0, commit=commit, served=served):
             if draws.random() < 0.4 and served.at < served.last:
                 code, then = draws.choice(kinds)
                 served.refusals.append((409, code, then))
-            commit(answer)
+            return commit(answer, wait)
 
         served.commit = hindered
         site, handler = begun(served, Handler(1))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import time
 
 import numpy as np
 import pytest
@@ -65,6 +66,60 @@ def test_of_many_equal_commits_at_once_one_is_new(running):
         return sorted([answer.status_code for answer in await asyncio.gather(*asked)])
 
     assert asyncio.run(at_once()) == 7 * [200] + [201]
+
+
+def while_waiting(running, *names, then):
+    """Commit and wait for the result; then something happens. Return the answers."""
+
+    async def course():
+        query = {"wait": 20, "inline": 100_000}
+        asked = [
+            running.house.client(name).asks(
+                "POST", f"{running.path}/rounds/1/updates", body=running.body(name), params=query
+            )
+            for name in names
+        ]
+
+        async def later():
+            while len(running.house.desk.store.updates(running.id, 1)) < len(names):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(then)
+
+        return (await asyncio.gather(*asked, later()))[:-1]
+
+    begun = time.monotonic()
+    answers = asyncio.run(course())
+    assert time.monotonic() - begun < 15 and running.house.app.state.waiting._count == 0
+    return answers
+
+
+def test_a_commit_that_waits_brings_the_result_of_its_step(running):
+    answers = while_waiting(running, "north", "south", then=running.worker.look)
+    assert [answer.status_code for answer in answers] == [201, 201]
+    told = running.house.client("north").get(f"{running.path}/rounds/1/result?inline=100000").json()
+    for answer in answers:
+        result = answer.json()["result"]
+        assert (result["digest"], result["message"]) == (told["digest"], told["message"])
+        assert [file["content"] for file in result["files"]] == [file["content"] for file in told["files"]]
+    again = running.house.client("north").post(f"{running.path}/rounds/1/updates?wait=20", running.body("north"))
+    assert (again.status_code, again.json()["result"]["digest"]) == (200, told["digest"])
+    assert "content" not in again.json()["result"]["files"][0]
+
+
+def test_a_commit_counts_though_its_run_is_aborted_while_it_waits(running):
+    (answer,) = while_waiting(running, "north", then=lambda: running.carl.post(f"{running.path}/abort"))
+    assert answer.status_code == 201 and "result" not in answer.json()
+    assert len(running.house.desk.store.updates(running.id, 1)) == 1
+
+
+def test_who_is_let_in_no_more_while_it_waits_is_told_nothing(running):
+    def put_out():
+        running.house.local.accounts.change(running.house.subjects["north"], disabled=True)
+        running.house.bell(running.id)
+
+    (answer,) = while_waiting(running, "north", then=put_out)
+    assert answer.status_code == 401
+    assert len(running.house.desk.store.updates(running.id, 1)) == 1
 
 
 def test_a_commit_to_another_step_is_refused_and_the_current_one_is_named(running):
