@@ -9,16 +9,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from computation.errors import MeshNetError
 from neuroflame import parameters, rules
+from neuroflame.beat import Beat
 from neuroflame.places import ENDED, FAILED, Places, Timing
 from neuroflame.processes import Child, copy_kit, exit_status, private_folder
+
+if TYPE_CHECKING:
+    from neuroflame.session import Administrator
 
 __all__ = ["main"]
 
 _TURN = 0.5
+_LEAVING = 60.0  # seconds for NVFlare to take in that its job is over
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,11 +113,7 @@ def _lead(job: Path, admin: Path, child: Child, places: Places, called: Callable
     try:
         session.wait_for(places.sites, places.timing.joining, called)
         print(f"coinstac-meshnet: all {len(places.sites)} sites are there", flush=True)
-        number, waiting = session.submit(job), ""
-        while not (word := session.status(number)):
-            session.check()
-            waiting = places.pass_on(waiting)
-            time.sleep(_TURN)
+        word = _until_over(session, session.submit(job), places)
         places.status.say(FAILED, f"the centre's job process has ended ({word[:60]}); look at its log")
     except Exception as error:
         logging.getLogger(__name__).exception("the centre's script")
@@ -120,6 +121,22 @@ def _lead(job: Path, admin: Path, child: Child, places: Places, called: Callable
     finally:
         session.close()
     return places.status.read()
+
+
+def _until_over(session: Administrator, job: str, places: Places) -> str:
+    """Return how the job ended, in NVFlare's word, once its process has said so and its server knows it too."""
+    waiting, beat, end = "", Beat(places.beat, places.timing), 0.0
+    while not (word := session.status(job)):
+        session.check()
+        if places.status.over:
+            end = end or time.monotonic() + places.timing.farewell + _LEAVING
+            if time.monotonic() > end:  # a server that is frozen knows nothing
+                return ""
+        elif fault := beat.fault:
+            raise MeshNetError(fault)
+        waiting = places.pass_on(waiting)
+        time.sleep(_TURN)
+    return word
 
 
 def _ended(said: dict[str, Any], output: Path) -> int:

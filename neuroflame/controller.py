@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from nvflare.apis.signal import Signal
 
 from computation.errors import MeshNetError
 from neuroflame import parameters, results
+from neuroflame.beat import Beat
 from neuroflame.gathering import Gathering
 from neuroflame.node import Centre
 from neuroflame.packet import Packet
@@ -36,9 +38,11 @@ class MeshNetController(Controller):  # type: ignore[misc]  # the library is not
         self._late = ""
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Listen for signs of life."""
+        """Listen for signs of life, and give some."""
         self._places = Places.told()
         self._places.status.say(RUNNING)
+        beat = Beat(self._places.beat, self._places.timing)
+        threading.Thread(target=beat.give, name="beat", daemon=True).start()
         self._called = parameters.read(self._places.parameters).name
         self._gathering = Gathering(self._places.sites, self._places.timing, called=self._called)
         fl_ctx.get_engine().register_aux_message_handler(topic=PULSE, message_handle_func=self._hear)

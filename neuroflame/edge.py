@@ -168,7 +168,8 @@ class _Watch:
         self._probed = now
         if _is_open(self._centre):
             self._reached, self._ever = now, True
-        limit = self._places.timing.silence if self._ever else self._places.timing.joining
+        # A job came from the centre, whether or not a look fell into the time since.
+        limit = self._places.timing.silence if self._ever or self._job else self._places.timing.joining
         return f"the centre cannot be reached for {limit:g} s" if now - self._reached > limit else ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from computation.errors import MessageError
 from neuroflame.packet import LONGEST, Packet
@@ -61,10 +61,13 @@ class Gathering:
     def late(self) -> str:
         """A sentence about whom the others have waited for since long; empty where they wait for nobody."""
         with self._change:
-            missing = [self._called(site) for site in self._sites if site not in self._answers]
+            missing = [site for site in self._sites if site not in self._answers]
             if not missing or self._clock() - self._opened < self._timing.notice:
                 return ""
-        return f"waiting for {'site' if len(missing) == 1 else 'sites'} {', '.join(missing)}"[:LONGEST]
+        return f"waiting for {self._named(missing)}"[:LONGEST]
+
+    def _named(self, sites: Sequence[str]) -> str:
+        return f"{'site' if len(sites) == 1 else 'sites'} {', '.join(map(self._called, sites))}"
 
     def heard(self, site: str) -> None:
         """Take a sign of life."""
@@ -121,12 +124,15 @@ class Gathering:
                 self._change.wait(_LOOK)
 
     def _silent(self) -> str:
-        for site in self._sites:
-            if self._is_silent(site):
-                since = self._timing.silence if site in self._heard else self._timing.start
-                name = self._called(site)
-                return f"site {name} has given no sign of life for {since:g} s; its process or its network is gone"
-        return ""
+        silent = [site for site in self._sites if self._is_silent(site)]
+        if not silent:
+            return ""
+        since = self._timing.silence if silent[0] in self._heard else self._timing.start
+        if len(silent) == 1:
+            rest = f"has given no sign of life for {since:g} s; its process or its network is gone"
+        else:  # at once: hardly their own doing
+            rest = f"have given no sign of life for {since:g} s; their network is gone, or the centre's"
+        return f"{self._named(silent)} {rest}"
 
     def _is_silent(self, site: str) -> bool:
         if site in self._heard:

@@ -19,7 +19,7 @@ _JOB = Path(__file__).parent / "job"
 #: anybody.
 _INSIDE = {
     "listening_host": {
-        "scheme": "tcp",
+        "scheme": "grpc",
         "default_host": "localhost",
         "host_names": ["localhost"],
         "connection_security": "mtls",

@@ -119,6 +119,11 @@ class Places:
         """Return where the job process says who is waited for; its state stays `RUNNING`."""
         return Status(self.folder / "waiting.json")
 
+    @property
+    def beat(self) -> Path:
+        """Return the file in which the centre's job process gives signs of life to its main process."""
+        return self.folder / "beat"
+
     def pass_on(self, before: str) -> str:
         """Say aloud who is waited for, where that has changed; return it."""
         now: str = self.waiting.read()["reason"]

@@ -31,6 +31,8 @@ _SET = ("secure_train=true", "org=meshnet", "config_folder=config")
 _SERVER_KNOWS = {"NVFLARE_SYNC_CLIENT_JOBS_REQUIRE_PREVIOUS_REPORT": "false"}
 _PATIENCE = 3.0  # seconds from SIGTERM to SIGKILL
 _STATUS = "_process_rc.txt"
+#: gRPC's own variable; where it is set, `no_proxy` counts for nothing.
+_NO_PROXY = "no_grpc_proxy"
 _LONGEST_LOG = 64 * 2**20
 
 
@@ -49,7 +51,7 @@ def exit_status(work: Callable[[], int]) -> int:
         in 143.
     """
     try:
-        with _stoppable():
+        with _stoppable(), _direct():
             if note := _check_version():
                 print(f"coinstac-meshnet: {note}", flush=True)
             return work()
@@ -136,7 +138,7 @@ class Child:
     def __init__(self, kit: Path, places: Places, site: str = "") -> None:
         self.log = places.folder / "nvflare.log"
         module, config = (_CLIENT, "fed_client.json") if site else (_SERVER, "fed_server.json")
-        self._kit, self._told = kit, places.tell()
+        self._kit, self._told, self._seen = kit, places.tell(), 0
         self._arguments = [module, "-m", str(kit), "-s", config, "--set", *_SET, *([f"uid={site}"] if site else [])]
         self._process = self._started()
 
@@ -160,7 +162,8 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether it runs; while it does, its job process is noted, which may outlive it."""
+        self._seen = self.job or self._seen
         return self._process.poll() is None
 
     @property
@@ -175,14 +178,25 @@ class Child:
     def job(self) -> int:
         """Id of the job process that it started; 0 where there is none, or the system does not say."""
         told = ""
+        if self._process.returncode is not None:  # its id may be another process's by now
+            return 0
         for thread in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
             with suppress(OSError):
                 told += f" {thread.read_text(encoding='ascii')}"
         return next((pid for pid in map(int, told.split()) if is_alive(pid)), 0)
 
+    @property
+    def _orphan(self) -> int:
+        """Id of a job process that has outlived it: one that is frozen hears no SIGTERM."""
+        with suppress(OSError):
+            mark = "".join(f"{name}={value}\0" for name, value in self._told.items())
+            if mark.encode() in Path(f"/proc/{self._seen}/environ").read_bytes():
+                return self._seen
+        return 0
+
     def close(self) -> None:
         """End it, and the job process that it started, which has a group of its own."""
-        job = self.job
+        job = self.job or self._orphan
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
@@ -205,6 +219,20 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return text.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+@contextmanager
+def _direct() -> Iterator[None]:
+    """Have gRPC reach this machine without the proxy that the environment may name: a node speaks with itself by it."""
+    before = os.environ.get(_NO_PROXY)
+    own = before or os.environ.get("no_proxy", "")
+    os.environ[_NO_PROXY] = ",".join(filter(None, [own, "localhost"]))
+    try:
+        yield
+    finally:
+        os.environ.pop(_NO_PROXY)
+        if before is not None:
+            os.environ[_NO_PROXY] = before
 
 
 @contextmanager

@@ -10,10 +10,18 @@ from pathlib import Path
 from consortium import SHORT, database
 
 from simulator import nvflare
-from simulator.layout import Layout
+from simulator.layout import CENTRE, Layout
 
 #: Patience of tests; a busy machine's torch takes ten seconds and more to start.
 LIMITS = ("--pulse", "1", "--silence", "10", "--start", "90", "--farewell", "10", "--joining", "150")
+
+#: What a site says that was frozen while the run ended, or whose centre was.
+WOKEN = (
+    "the centre cannot be reached for 10 s",
+    "the centre has not answered for 10 s",
+    "the run was ended at the centre",
+    "this site's job process has ended before the run did",
+)
 
 
 def inputs(root, sites=2):
@@ -116,6 +124,15 @@ def signal_all(node, number):
             os.kill(pid, number)
         except ProcessLookupError:
             continue
+
+
+def hold(nodes, client):
+    """Freeze all of a node until the centre has ended."""
+    signal_all(nodes[client], signal.SIGSTOP)
+    try:
+        wait(lambda: nodes[CENTRE].status is not None)
+    finally:
+        signal_all(nodes[client], signal.SIGCONT)
 
 
 def kill_all(node):

@@ -69,7 +69,7 @@ def test_a_network_that_is_gone_for_six_minutes_ends_no_run(clock):
     assert set(gathering.wait(never)) == {"a", "b"}
     gathering.open()
     clock.now += 1000
-    with pytest.raises(MessageError, match="site a has given no sign of life for 900 s"):
+    with pytest.raises(MessageError, match="sites a, b have given no sign of life for 900 s"):
         gathering.wait(never)
 
 
@@ -110,6 +110,14 @@ def test_a_site_that_falls_silent_is_named(gathering, clock, heard, after, limit
         gathering.wait(never)
 
 
+def test_sites_that_fall_silent_together_are_all_named(gathering, clock):
+    for site in "ab":
+        gathering.heard(site)
+    clock.now = 11
+    with pytest.raises(MessageError, match=r"sites a, b have given no sign of life for 10 s.*or the centre's"):
+        gathering.wait(never)
+
+
 def test_one_that_is_known_to_be_gone_is_named_at_once(gathering):
     gathering.fail("site a's job process has ended")
     gathering.fail("and another thing")
@@ -146,6 +154,6 @@ def test_who_keeps_the_others_waiting_is_named_by_name_after_a_while(clock):
     gathering.open()
     assert gathering.late == ""
     clock.now = 1e6
-    with pytest.raises(MessageError, match="site Hospital A has given no sign of life"):
+    with pytest.raises(MessageError, match="sites Hospital A, Hospital B have given no sign of life"):
         gathering.wait(never)
     assert len(Gathering(["a" * 60] * 20, Timing(notice=0), clock).late) == 600

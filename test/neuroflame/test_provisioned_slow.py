@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from neuroflame_runs import hook, inputs, job_process, rounds, run, said, signal_all, spec, wait
+from neuroflame_runs import WOKEN, hold, hook, inputs, job_process, rounds, run, said, spec, wait
 
 from computation.tracking import read
 from neuroflame.processes import is_alive
@@ -63,19 +63,7 @@ def stop_job(nodes, layout):
 def pause(nodes, layout):
     """Freeze all of a site, as `docker pause` or a lid does, until the others have ended."""
     wait(lambda: rounds(layout) >= 2)
-    signal_all(nodes["local1"], signal.SIGSTOP)
-    try:
-        wait(lambda: nodes[CENTRE].status is not None)
-    finally:
-        signal_all(nodes["local1"], signal.SIGCONT)
-
-
-OWN = (
-    "the centre cannot be reached for 10 s",
-    "the centre has not answered for 10 s",
-    "the run was ended at the centre",
-    "this site's job process has ended before the run did",
-)
+    hold(nodes, "local1")
 
 
 @pytest.mark.parametrize("how", [stop_job, pause])
@@ -91,6 +79,6 @@ def test_a_site_that_is_frozen_for_longer_than_its_bound_ends_the_run_for_all(tm
     assert isinstance(error, Exception)
     for client in (CENTRE, "local0"):
         assert "site local1 has given no sign of life for 10 s" in said(layout, client)
-    assert any(one in said(layout, "local1") for one in OWN), said(layout, "local1")
+    assert any(one in said(layout, "local1") for one in WOKEN), said(layout, "local1")
     assert ended == dict.fromkeys(CLIENTS, 1)
     assert not any(map(is_alive, seen))
