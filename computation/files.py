@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 __all__ = ["following", "plain", "replacing", "succession"]
 
+#: Seconds of work that a machine which loses its power may lose of a file that is written in every round.
+_SETTLED = 10.0
+
 
 @contextmanager
 def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
@@ -49,7 +52,8 @@ def following(path: Path) -> Iterator[Path]:
     """Lend the name of a file to write, as `replacing` does, for one that is written in every round.
 
     Where a file takes another's place, some file systems wait for the disk. So the one before is moved aside first, and
-    there is a moment in which it is the only one: read the first whole one of `succession`.
+    there is a moment in which it is the only one. A machine that loses its power may have the bytes of neither; so
+    every few seconds one goes to the disk and is kept besides. Read the first whole one of `succession`.
 
     Parameters
     ----------
@@ -66,17 +70,28 @@ def following(path: Path) -> Iterator[Path]:
     OSError
         If the file cannot be made. What the block raises passes through.
     """
-    aside = succession(path)[1]
+    _, before, settled = succession(path)
     with replacing(path) as partial:
         yield partial
         if path.exists():
-            aside.unlink(missing_ok=True)
-            path.rename(aside)
+            if before.exists():
+                _settle(before, settled)
+            path.rename(before)
 
 
-def succession(path: Path) -> tuple[Path, Path]:
-    """Return where the newest file that was written by `following` is, and where the one before it."""
-    return path, path.with_name(f".{path.name}.before")
+def _settle(before: Path, settled: Path) -> None:
+    """Keep a file that is followed, on the disk, or let it go where one was kept of late."""
+    if settled.exists() and abs(before.stat().st_mtime - settled.stat().st_mtime) < _SETTLED:
+        before.unlink()
+        return
+    with before.open("rb") as file:
+        os.fsync(file.fileno())
+    before.replace(settled)
+
+
+def succession(path: Path) -> tuple[Path, Path, Path]:
+    """Return where the newest file of `following` is, the one before it, and one that is on the disk."""
+    return path, path.with_name(f".{path.name}.before"), path.with_name(f".{path.name}.settled")
 
 
 @contextmanager

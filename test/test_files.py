@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import errno
+import os
 
 import pytest
 
@@ -54,10 +55,26 @@ def test_a_file_that_follows_another_leaves_a_whole_one_at_every_moment(tmp_path
     for text in ("one", "two", "three"):
         with following(path) as partial:
             partial.write_text(text)
-    assert [one.read_text() for one in succession(path)] == ["three", "two"]
+    assert [one.read_text() for one in succession(path)] == ["three", "two", "one"]
     assert set(tmp_path.iterdir()) == set(succession(path))
     # Never nothing, and never the one before the last.
-    assert seen == ["one", "one", "one", "two", "two", "two", "three"]
+    assert seen == ["one", "one", "two", "two", "two", "three"]
+
+
+def test_of_a_file_that_follows_one_is_on_the_disk_that_is_some_seconds_old(tmp_path, monkeypatch):
+    path, synced = tmp_path / "file", []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.fstat(number).st_size), sync(number)))
+    for length in range(1, 31):
+        with following(path) as partial:
+            partial.write_text("x" * length)
+        os.utime(path, (length, length))  # one is written every second
+    assert synced == [1, 11, 21]
+    assert [len(one.read_text()) for one in succession(path)] == [30, 29, 21]
+    os.utime(succession(path)[2], (1e6, 1e6))  # a clock that was put back
+    with following(path) as partial:
+        partial.write_text("new")
+    assert len(synced) == 4
 
 
 def test_who_was_killed_between_two_moves_goes_on(tmp_path):

@@ -148,17 +148,18 @@ def test_a_damaged_record_is_said(tmp_path, text):
         Carried(local.create(), tmp_path, "b")
 
 
+@pytest.mark.parametrize("where", [0, 1], ids=["before", "settled"])
 @pytest.mark.parametrize("left", [None, "", "{"], ids=["gone", "empty", "half"])
-def test_a_record_that_a_power_cut_took_is_gone_back_behind(carriage, tmp_path, left):
+def test_a_record_that_a_power_cut_took_is_gone_back_behind(carriage, tmp_path, left, where):
     first = carriage.sides["b"].call(1, SHORT)
     carriage.sides["b"].close()
-    newest, before = succession(tmp_path / "run/b/carried.json")
-    newest.rename(before)
+    newest, *older = succession(tmp_path / "run/b/carried.json")
+    newest.rename(older[where])
     if left is not None:
         newest.write_text(left)
     carriage.restart("b")
     assert carriage.sides["b"].iteration == 1 and first.output
-    before.write_text("{")
+    older[where].write_text("{")
     newest.write_text("")
     with pytest.raises(MessageError, match="damaged record"):
         carriage.restart("b")
