@@ -35,7 +35,7 @@ from computation.wire.payload import Vector
 #: Local steps between two averages.
 STEPS = {"gradient-mean": 1, "fedavg": 4}
 #: Attacks that know the other sites' updates, and come as a site more.
-KNOWING = ("ALIE", "inner product", "mimic")
+KNOWING = ("ALIE", "ALIE less", "inner product", "mimic")
 #: What is refused before anything is screened, and what needs a training of its own.
 ELSEWHERE = ("NaN", "Inf", "labels")
 FIFTH = "site4"

@@ -69,12 +69,13 @@ def judge(
     cohort = [place for place in finite if sites[place] not in out]
     if len(cohort) < FEWEST:
         return past, {}, ()
-    seen = table if len(finite) == len(sites) else table[np.ix_(finite, finite)]
-    middle, held = _held(np.sqrt(apart(seen)).tolist(), [finite.index(place) for place in cohort])
+    if len(finite) < len(sites):
+        table, sketches = table[np.ix_(finite, finite)], sketches[finite]
+    middle, held = _held(np.sqrt(apart(table)).tolist(), [finite.index(place) for place in cohort])
     if middle < 0:
         return past, {}, ()
-    steps = (sketches[finite] - sketches[finite[middle]]) * held[:, None]
-    away = seen - seen[middle] - seen[:, middle, None] + seen[middle, middle]
+    steps = (sketches - sketches[middle]) * held[:, None]
+    away = table - table[middle] - table[:, middle, None] + table[middle, middle]
     after = past.followed([sites[place] for place in finite], steps, away * held * held[:, None])
     names = [sites[place] for place in cohort]
     between, everybody = after.distances(names), range(len(names))
@@ -98,9 +99,11 @@ def _gone(between: list[list[float]], bound: float) -> list[int]:
     while len(cohort) >= FEWEST and len(gone) < most:
         drifts = {one: _drift(between, one, cohort) for one in cohort}
         worst = max(cohort, key=lambda one: drifts[one])
+        if not drifts[worst] > bound:
+            break
         others = [one for one in cohort if one != worst]
         usual = median(median_high(_to_others(between, one, others)) for one in others)
-        if not drifts[worst] > max(bound, _TIMES * usual):
+        if not drifts[worst] > _TIMES * usual:
             break
         gone.append(worst)
         cohort = others

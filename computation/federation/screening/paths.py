@@ -31,7 +31,7 @@ class Paths:
     sums : bytes
         A row of float32 for each site.
     chance : bytes
-        Squared distance that each two sites' sums would have if no round had to do with any other; float64.
+        Inner product that each two sites' sums would have if no round had to do with any other; float64.
     rounds : int
         That they are made of.
     """
@@ -57,13 +57,11 @@ class Paths:
         everybody = tuple(sorted({*self.sites, *sites}))
         places = [everybody.index(site) for site in sites]
         sums, chance = self._of(everybody)
-        sums *= _KEPT
+        sums, chance = _KEPT * sums, _KEPT**2 * chance
         sums[places] += steps
-        new = np.zeros_like(chance)
-        new[np.ix_(places, places)] = squares
-        chance = _KEPT**2 * chance + apart(new)
-        sums = sums.astype(np.float32)
-        return replace(self, sites=everybody, sums=sums.tobytes(), chance=chance.tobytes(), rounds=self.rounds + 1)
+        chance[np.ix_(places, places)] += squares
+        packed = {"sums": sums.astype(np.float32).tobytes(), "chance": chance.tobytes()}
+        return replace(self, sites=everybody, rounds=self.rounds + 1, **packed)
 
     def _of(self, everybody: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the sums and their chance, in the order of sites among which there may be new ones."""
@@ -87,8 +85,7 @@ class Paths:
         sums, chance = self._of(self.sites)
         pairs = _weight(self.rounds, _KEPT) ** 2 - _weight(self.rounds, _KEPT**2)
         # Not `dot`, as in `measuring`.
-        squares = apart(np.einsum("ik,jk->ij", sums, sums))
-        found = np.sqrt(np.maximum(squares - chance, 0.0) / pairs)
+        found = np.sqrt(apart(np.einsum("ik,jk->ij", sums, sums) - chance) / pairs)
         places = [self.sites.index(site) for site in sites]
         return [[float(found[one, other]) for other in places] for one in places]
 

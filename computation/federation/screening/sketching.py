@@ -1,8 +1,8 @@
-"""Updates made short: 512 numbers that keep distances, so that a past of many rounds is small.
+"""Updates made short: 256 numbers that keep distances, so that a past of many rounds is small.
 
-Each value is turned round or not, as a sign says, and goes into one of 512 sums (Charikar, Chen and Farach-Colton 2002,
+Each value is turned round or not, as a sign says, and goes into one of 256 sums (Charikar, Chen and Farach-Colton 2002,
 "Finding frequent items in data streams"). Squared distances come out right on average over all signs, with a standard
-error of 6 % of themselves. Whoever knows the signs can hide in what they cancel, so nobody may: they follow from the
+error of 9 % of themselves. Whoever knows the signs can hide in what they cancel, so nobody may: they follow from the
 digests of all values of the first round, which no site sees but its own. Yet they are the same on every machine.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 __all__ = ["SIZE", "Sketches", "seed"]
 
 #: Numbers of a sketch; a block of values that is not the last is a multiple of it.
-SIZE = 512
+SIZE = 256
 
 
 def seed(digests: Iterable[str]) -> str:
