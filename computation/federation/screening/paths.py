@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,8 @@ class Paths:
         sums, chance = _KEPT * sums, _KEPT**2 * chance
         sums[places] += steps
         chance[np.ix_(places, places)] += squares
-        packed = {"sums": sums.astype(np.float32).tobytes(), "chance": chance.tobytes()}
-        return replace(self, sites=everybody, rounds=self.rounds + 1, **packed)
+        packed = sums.astype(np.float32).tobytes(), chance.tobytes()
+        return Paths(self.seed, everybody, *packed, self.rounds + 1)
 
     def _of(self, everybody: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the sums and their chance, in the order of sites among which there may be new ones."""
