@@ -4,7 +4,7 @@ A restarted site goes on from a checkpoint, and whoever starts it may choose whi
 is written before anything leaves, and never goes back. Who asks for one round in two ways gets one of them.
 
 The record has the length of a disk's sector and is written over the last one at once: so a killed process leaves the
-one or the other, as with a file that takes the place of another. That would cost ten times as much, twice in each
+one or the other, as with a file that takes the place of another. That would cost five times as much, twice in each
 round, on file systems that then find the new one's blocks before they go on.
 """
 

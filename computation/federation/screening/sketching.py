@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ class Sketches:
         self.rows[:, : turned.shape[1] - whole] += turned[:, whole:]
 
 
+@lru_cache(maxsize=1)  # the same in each round of a run
 def _signs(size: int, seed: str) -> NDArray[np.int8]:
     bits = np.unpackbits(np.frombuffer(hashlib.shake_256(seed.encode()).digest(-(-size // 8)), np.uint8), count=size)
     return 1 - 2 * bits.view(np.int8)
