@@ -45,12 +45,12 @@ def make(consortium: Consortium, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise MeshNetError("there are run kits already; provision each run into a folder of its own", str(folder))
     with tempfile.TemporaryDirectory(prefix="meshnet-provision-") as scratch:
-        made = _provision(consortium, Path(scratch))
-        _spread(consortium, made, folder)
+        made, server = _provision(consortium, Path(scratch))
+        _spread(consortium, made, server, folder)
 
 
-def _provision(consortium: Consortium, scratch: Path) -> Path:
-    """Return NVFlare's kits; the key that signed them goes with the scratch folder."""
+def _provision(consortium: Consortium, scratch: Path) -> tuple[Path, Path]:
+    """Return NVFlare's kits, and the server's; the key that signed them goes with the scratch folder."""
     from nvflare.lighter.constants import CtxKey
     from nvflare.lighter.impl.cert import CertBuilder
     from nvflare.lighter.impl.signature import SignatureBuilder
@@ -60,7 +60,9 @@ def _provision(consortium: Consortium, scratch: Path) -> Path:
     from nvflare.lighter.spec import Project
 
     project = Project(PROJECT, "federated training of MeshNet", props={"api_version": 3})
-    project.set_server(consortium.host, _ORG, {"fed_learn_port": consortium.port, **_INSIDE})
+    # Its own job process calls it by another name than the sites do.
+    names = {"host_names": ["localhost"]}
+    project.set_server(consortium.host, _ORG, {"fed_learn_port": consortium.port, **names, **_INSIDE})
     project.add_admin(ADMIN, _ORG, {"role": "project_admin"})
     for site in consortium.names:
         project.add_client(site, _ORG, {"allow_log_streaming": False, **_INSIDE})
@@ -69,7 +71,9 @@ def _provision(consortium: Consortium, scratch: Path) -> Path:
     context = Provisioner(str(scratch), builders).provision(project, logger=_Quiet())
     if context.get(CtxKey.BUILD_ERROR):
         raise MeshNetError("NVFlare could not provision the run; its own words are above")
-    return Path(context[CtxKey.CURRENT_PROD_DIR])
+    made = Path(context[CtxKey.CURRENT_PROD_DIR])
+    # NVFlare cuts a name that is too long for a certificate; what sites connect to stays whole.
+    return made, made / project.get_server().name
 
 
 class _Quiet:
@@ -89,13 +93,13 @@ class _Quiet:
         print(text, flush=True)
 
 
-def _spread(consortium: Consortium, made: Path, folder: Path) -> None:
+def _spread(consortium: Consortium, made: Path, server: Path, folder: Path) -> None:
     centre = folder / CENTRE
     centre.mkdir(parents=True)
     for site in consortium.names:
         shutil.move(made / site, folder / site)
         rule_site(folder / site)
-    shutil.move(made / consortium.host, centre / "server")
+    shutil.move(server, centre / "server")
     shutil.move(made / ADMIN, centre / "admin")
     rule_server(centre / "server", Path("/tmp/nvflare"))
     _job(centre / "job", sorted(consortium.names))

@@ -226,7 +226,7 @@ def _direct() -> Iterator[None]:
     """Have gRPC reach this machine without the proxy that the environment may name: a node speaks with itself by it."""
     before = os.environ.get(_NO_PROXY)
     own = before or os.environ.get("no_proxy", "")
-    os.environ[_NO_PROXY] = ",".join(filter(None, [own, "localhost"]))
+    os.environ[_NO_PROXY] = ",".join(filter(None, [own, "localhost", "127.0.0.1"]))
     try:
         yield
     finally:

@@ -130,7 +130,8 @@ def _provision(layout: Layout, clients: Sequence[str], owner: Mapping[str, Any],
         "users": [{"id": client, "name": client} for client in clients],
         "computation_parameters": owner,
         "fed_learn_port": port,
-        "host_identifier": "localhost",
+        # Not what a node's own processes call each other: as in the world, certificates have to fit two names.
+        "host_identifier": "127.0.0.1",
     }
     _write(folder / "provision_input.json", asked)
     command = [sys.executable, str(SCRIPTS / "entry_provision.py"), "--folder", str(folder)]
