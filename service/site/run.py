@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from computation.checks import is_number, is_text
-from computation.errors import ServiceError
+from computation.errors import MeshNetError, ServiceError
+from computation.model import exported
+from computation.model.exported import Card
 from computation.scans.making import folders
 from computation.tracking import Notice, RoundNumbers, notices, read, rounds
 from service.client.layout import LENT, RESULTS
@@ -17,8 +19,8 @@ from service.site.root import Root
 
 __all__ = ["Left", "database", "is_run", "left", "own_page", "predictions"]
 
-#: In the folder of the results: the run's page, its journal, and its segmentations.
-_PAGE, _JOURNAL, _PREDICTIONS = "index.html", "journal.jsonl", "predictions"
+#: In the folder of the results: the run's page, its journal, its segmentations, and what is said of the best model.
+_PAGE, _JOURNAL, _PREDICTIONS, _BEST = "index.html", "journal.jsonl", "predictions", "model/best.json"
 _PREDICTION = re.compile(r"scan-(\d{4,9})\.nii\.gz")
 #: Bytes of a journal that a page reads: a run of ten thousand rounds has a tenth of it.
 _MOST = 128 * 2**20
@@ -42,6 +44,8 @@ class Left:
         Those that are over.
     notices : tuple of Notice
         What was not to be hidden.
+    best : int
+        Round of the best model: as it was delivered, or of those so far; -1 before any.
     page : bool
         Whether its page is there, which is written at the end.
     predictions : mapping of str
@@ -55,6 +59,7 @@ class Left:
     planned: int
     rounds: tuple[RoundNumbers, ...]
     notices: tuple[Notice, ...]
+    best: int
     page: bool
     predictions: Mapping[int, str]
     database: str
@@ -92,10 +97,21 @@ def left(root: Root, name: str) -> Left:
         planned=_count(plan.get("rounds")),
         rounds=done,
         notices=noted,
+        best=_best(root, name, done[-1].best if done else -1),
         page=folders.is_file(path.with_name(_PAGE)),
         predictions=predictions(root, name),
         database=database(root, name),
     )
+
+
+def _best(root: Root, name: str, so_far: int) -> int:
+    """Return the round of the best model; the last validation, which may choose another, comes after all rounds."""
+    try:
+        card = Card.parse(exported.read(root.file(_within(name, f"{RESULTS}/{_BEST}")), exported.MOST_TEXT))
+    except MeshNetError:
+        return so_far
+    found = card.table["run"].get("best_round")
+    return found if type(found) is int and 0 <= found < _MANY else so_far
 
 
 def _classes(settings: Any) -> tuple[str, ...]:

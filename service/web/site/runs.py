@@ -71,8 +71,9 @@ def _headline(found: Left) -> list[tuple[str, str, str]]:
     checked = [one for one in found.rounds if one.validated >= 0]
     if checked:
         cards += _scores(checked[-1], found)
-    if found.rounds and found.rounds[-1].best >= 0:
-        cards.append(("Best model", f"round {words.count(found.rounds[-1].best)}", "by pooled validation Dice"))
+    if found.best >= 0:
+        chosen = "the final one" if found.page and found.best == len(found.rounds) else "by pooled validation Dice"
+        cards.append(("Best model", f"round {words.count(found.best)}", chosen))
     return cards
 
 

@@ -359,6 +359,23 @@ def test_a_run_is_shown_with_its_numbers_its_page_and_its_predictions(clinic, ra
     assert "A number may stand for another scan" in shown(browser.get("/run?at=output"))
 
 
+def test_the_best_model_is_the_one_that_was_delivered_not_the_best_before_the_last_validation(clinic, ran):
+    card = ran / "output/results/model/best.json"
+    told = json.loads(card.read_text())
+    browser, rounds = clinic.browser(), told["run"]["rounds"]
+
+    def best():
+        return re.search(r"Best model round (\d+) ([a-z ]+)", shown(browser.get("/run?at=output")))
+
+    assert int(best()[1]) == told["run"]["best_round"]
+    for number, note in ((rounds, "the final one"), (1, "by pooled validation")):
+        card.write_text(json.dumps({**told, "run": {**told["run"], "best_round": number}}))
+        assert int(best()[1]) == number and best()[2].startswith(note)
+    for text in ("{", "null", json.dumps({**told, "run": {"best_round": "<b>"}}), "[" * 100_000):
+        card.write_text(text)
+        assert browser.client.get("/run?at=output").status_code == 200
+
+
 def test_a_prediction_of_another_grid_is_not_drawn(clinic, ran):
     database(ran / "learnt.db", scans=(2, 1, 1), side=14)
     answer = clinic.browser().client.get("/run/picture?at=output&scan=4")
