@@ -55,8 +55,17 @@ def test_whose_session_has_ended_signs_in_from_a_form_and_from_a_page_that_keeps
     page.fill("#name", "pilot")
     page.context.clear_cookies()
     page.click("button:has-text('Look it over')")
-    page.wait_for_url(f"{porch.address}/")
-    page.wait_for_selector("h1:has-text('Runs')")
+    page.wait_for_selector("text=What you typed is still here")
+    with page.context.expect_page() as opened:
+        page.click("text=Log in, in a new tab")
+    opened.value.wait_for_selector("h1:has-text('Runs')")
+    page.click("button:has-text('Go on')")
+    page.wait_for_selector("text=the session is another one")
+    assert page.input_value("#name") == "pilot"
+    assert all("responded with a status of 4" in one for one in page.complaints)
+    page.complaints.clear()
+    opened.value.close()
+    page.goto(f"{porch.address}/")
     page.context.clear_cookies()
     page.evaluate("dispatchEvent(new Event('online'))")  # asks for news at once
     for _ in range(100):
