@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from neuroflame import parameters, rules
 from neuroflame.beat import Beat
 from neuroflame.places import ENDED, FAILED, Places, Timing
 from neuroflame.processes import Child, copy_kit, exit_status, private_folder
+from neuroflame.words import complain, say
 
 if TYPE_CHECKING:
     from neuroflame.session import Administrator
@@ -112,7 +112,7 @@ def _lead(job: Path, admin: Path, child: Child, places: Places, called: Callable
     session = Administrator(admin, lambda: child.alive)
     try:
         session.wait_for(places.sites, places.timing.joining, called)
-        print(f"coinstac-meshnet: all {len(places.sites)} sites are there", flush=True)
+        say(f"all {len(places.sites)} sites are there")
         word = _until_over(session, session.submit(job), places)
         places.status.say(FAILED, f"the centre's job process has ended ({word[:60]}); look at its log")
     except Exception as error:
@@ -141,8 +141,8 @@ def _until_over(session: Administrator, job: str, places: Places) -> str:
 
 def _ended(said: dict[str, Any], output: Path) -> int:
     if said["state"] != ENDED:
-        print(f"coinstac-meshnet: the run failed: {said['reason']}", file=sys.stderr)
+        complain(f"the run failed: {said['reason']}")
         return 1
     rules.write(output / "run.json", {"output": said["output"], "rounds": said["rounds"]})
-    print("coinstac-meshnet: the run has succeeded", flush=True)
+    say("the run has succeeded")
     return 0

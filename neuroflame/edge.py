@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from neuroflame import data, parameters, rules
 from neuroflame.central import add_limits, timing
 from neuroflame.places import ENDED, FAILED, Places
 from neuroflame.processes import Child, copy_kit, exit_status, is_alive, private_folder
+from neuroflame.words import complain, say
 
 __all__ = ["main"]
 
@@ -82,9 +82,9 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
         child.close()
         child.keep_log(options.output)
     if said["state"] == ENDED:
-        print("coinstac-meshnet: the run has succeeded", flush=True)
+        say("the run has succeeded")
         return 0
-    print(f"coinstac-meshnet: the run failed: {said['reason']}", file=sys.stderr)
+    complain(f"the run failed: {said['reason']}")
     return 1
 
 
@@ -118,7 +118,7 @@ class _Watch:
     def __init__(self, child: Child, places: Places, centre: tuple[str, int]) -> None:
         self._child, self._places, self._centre = child, places, centre
         self._reached, self._probed = time.monotonic(), 0.0
-        self._ever = False
+        self._first = 0.0
         self._gone, self._job = 0.0, 0
         self._starts = _STARTS
 
@@ -138,7 +138,7 @@ class _Watch:
     def _fault(self) -> str:
         if not self._child.alive:
             return self._end_fault()
-        return self._job_fault() or self._centre_fault()
+        return self._job_fault() or self._centre_fault() or self._begin_fault()
 
     def _end_fault(self) -> str:
         if self._places.status.over:  # the job process writes its end before NVFlare's client goes
@@ -167,10 +167,19 @@ class _Watch:
             return ""
         self._probed = now
         if _is_open(self._centre):
-            self._reached, self._ever = now, True
+            self._reached, self._first = now, self._first or now
+        timing = self._places.timing
         # A job came from the centre, whether or not a look fell into the time since.
-        limit = self._places.timing.silence if self._ever or self._job else self._places.timing.joining
+        limit = timing.silence if self._first or self._job else timing.joining
         return f"the centre cannot be reached for {limit:g} s" if now - self._reached > limit else ""
+
+    def _begin_fault(self) -> str:
+        """Return what is wrong where the centre's port is open, and nothing comes: anybody may listen there."""
+        timing = self._places.timing
+        limit = timing.joining + timing.start
+        if not self._first or time.monotonic() - self._first < limit or self._places.status.read()["state"]:
+            return ""
+        return f"the centre has begun no run within {limit:g} s; is its address right, and do all members have its kit?"
 
 
 def _is_open(address: tuple[str, int]) -> bool:

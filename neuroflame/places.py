@@ -14,6 +14,7 @@ from typing import Any
 
 from computation.errors import MessageError, public_text
 from computation.files import replacing
+from neuroflame.words import say
 
 __all__ = ["ENDED", "FAILED", "RUNNING", "VARIABLE", "Places", "Status", "Timing"]
 
@@ -128,7 +129,7 @@ class Places:
         """Say aloud who is waited for, where that has changed; return it."""
         now: str = self.waiting.read()["reason"]
         if now != before:
-            print(f"coinstac-meshnet: {now or 'all sites have answered'}", flush=True)
+            say(now or "all sites have answered")
         return now
 
 

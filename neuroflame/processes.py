@@ -19,6 +19,7 @@ from computation import isolation
 from computation.errors import MeshNetError, public_text
 from computation.orphans import die_with_parent
 from neuroflame.places import Places
+from neuroflame.words import complain, say
 
 __all__ = ["WANTED", "Child", "copy_kit", "exit_status", "is_alive", "leave", "private_folder"]
 
@@ -53,16 +54,16 @@ def exit_status(work: Callable[[], int]) -> int:
     try:
         with _stoppable(), _direct():
             if note := _check_version():
-                print(f"coinstac-meshnet: {note}", flush=True)
+                say(note)
             return work()
     except MeshNetError as error:
-        print(f"coinstac-meshnet: {error.public}", file=sys.stderr)
+        complain(error.public)
         return 2
     except KeyboardInterrupt:
-        print("coinstac-meshnet: stopped", file=sys.stderr)
+        complain("stopped")
         return 130
     except Exception as error:  # the platform sends what is on stderr to its own centre: no traceback, no path
-        print(f"coinstac-meshnet: {public_text(error)}", file=sys.stderr)
+        complain(public_text(error))
         return 1
 
 

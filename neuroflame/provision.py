@@ -9,6 +9,7 @@ from pathlib import Path
 from computation.errors import MeshNetError, unwritable
 from neuroflame import contract, kits
 from neuroflame.processes import exit_status
+from neuroflame.words import say
 
 __all__ = ["main"]
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     consortium = contract.read(options.input or options.folder / "provision_input.json")
     _make(consortium, options.folder / "runKits")
-    print(f"coinstac-meshnet: run kits for {len(consortium.names)} sites and the centre are made", flush=True)
+    say(f"run kits for {len(consortium.names)} sites and the centre are made")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 
@@ -73,6 +75,22 @@ def test_an_output_folder_that_may_not_be_written_is_told(kit, tmp_path, capsys)
     assert "may not be written" in capsys.readouterr().err
 
 
+def test_a_port_where_something_else_listens_holds_no_site_for_ever(tmp_path, capsys):
+    pytest.importorskip("nvflare", reason="NEUROFLAME IS NOT TESTED: its extra is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # as a load balancer's, with nobody behind it
+        asked = {"users": [{"id": "a", "name": "A"}], "host_identifier": "127.0.0.1"}
+        (tmp_path / "provision_input.json").write_text(
+            json.dumps(asked | {"fed_learn_port": listener.getsockname()[1]})
+        )
+        assert provision.main(["--folder", str(tmp_path)]) == 0
+        kit = tmp_path / "runKits/a"
+        shutil.copy(tmp_path / "runKits/centralNode/parameters.json", kit)
+        database(tmp_path / "data/site.db")
+        limits = {"joining": "3", "start": "2", "scratch": tmp_path}
+        assert edge_of(tmp_path, runkit=kit, **limits) == 1
+    assert "the centre has begun no run within 5 s" in capsys.readouterr().err
+
+
 def test_the_centre_is_told_too(kit, tmp_path, capsys):
     for said in ("parameters.json is missing", "holds no job"):
         assert central.main(["--runkit", str(tmp_path / "kit" if "job" in said else tmp_path)]) == 2
@@ -106,6 +124,19 @@ def test_what_nobody_foresaw_is_one_line_without_a_place(capsys):
 
     assert processes.exit_status(work) == 1
     assert capsys.readouterr().err == "coinstac-meshnet: unexpected RuntimeError\n"
+
+
+def test_nobody_who_has_stopped_listening_fails_what_is_done(tmp_path):
+    said = "from pathlib import Path; from neuroflame.words import complain, say; say('a'); complain('b'); say('c')"
+    said += "; Path('end').write_text('done')"
+    environment = {**os.environ, **isolation.variables()}
+    reading, writing = os.pipe()
+    os.close(reading)
+    for broken in ({"stdout": writing}, {"stderr": writing}, {"stdout": writing, "stderr": writing}):
+        subprocess.run([sys.executable, "-c", said], cwd=tmp_path, env=environment, timeout=100, check=False, **broken)
+        assert (tmp_path / "end").read_text() == "done"
+        (tmp_path / "end").unlink()
+    os.close(writing)
 
 
 @pytest.mark.parametrize(("end", "status"), [("return 3", 3), ("sys.exit(143)", 143), ("sys.exit()", 0)])
