@@ -5,7 +5,6 @@ Times are whole milliseconds since 1970, UTC, as everywhere in the service.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from computation.errors import ServiceError
-from service.logged import begin_log
+from service.logged import begin_log, made_private
 
 __all__ = ["Account", "Credential", "Records", "Session"]
 
@@ -79,7 +78,7 @@ class Records:
         self._lock = threading.RLock()
         with _told():
             if path is not None:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+                made_private(path)
             where = path or ":memory:"
             self._base = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:

@@ -9,7 +9,6 @@ Small files may lie in the same file, see `Shelf`: what a row speaks of is then 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.logged import begin_log
+from service.logged import begin_log, made_private
 from service.protocol.codec import KINDS, dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
 from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put, Replace, StoreBroken, cut
@@ -107,8 +106,7 @@ class SqliteStore:
         self._open: list[sqlite3.Connection] = []
         with _broken():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Before SQLite makes it: its log and index files take over the mode.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            made_private(self._path)
             self._path.chmod(0o600)
             self._prepare(self._connection)
         self.shelf = Shelf(self)
