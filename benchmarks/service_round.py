@@ -189,9 +189,9 @@ def all_steps(link: Link, run: str) -> list[dict[str, Any]]:
 
 
 def spent(log: Path) -> list[tuple[int, int]]:
-    """Return status and milliseconds of each request that did not wait for news."""
+    """Return status and milliseconds of each request that did not wait for news, as commits and results do."""
     lines = re.findall(r"route=(\S+) status=(\d+) ms=(\d+)", log.read_text(encoding="utf-8"))
-    return [(int(status), int(ms)) for route, status, ms in lines if not route.endswith("/result")]
+    return [(int(status), int(ms)) for route, status, ms in lines if not route.endswith(("/result", "/updates"))]
 
 
 def percentile(numbers: Sequence[float], percent: int) -> float:
