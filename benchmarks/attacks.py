@@ -45,7 +45,7 @@ OFF = {
     **dict.fromkeys(("clip_above", "refuse_above", "suspect_above", "opposed_above", "drifted_above"), 0),
     "copies": "count",
 }
-#: The rule and the screening of a run: all robust rules with the product's screening.
+#: The rule and the screening of a run: all robust rules with the product's screening and, as one must ask for, drift's.
 ARMS: dict[str, dict[str, Any]] = {
     "mean": {},
     "off": OFF,
@@ -90,7 +90,7 @@ def _row(
 ) -> dict[str, Any]:
     settings = {
         "model": "meshnet-10x5", "patch_size": options.patch, "validate_every": 10**6, "seed": 1, "data": ["site.db"],
-        "min_scans": 1,
+        "min_scans": 1, "drifted_above": 0.7,
         **STRATEGIES[strategy], **({"epochs": options.epochs} if options.epochs else {}), **ARMS[arm],
     }  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder) as root:

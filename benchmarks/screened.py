@@ -86,7 +86,7 @@ class Case:
         return [*offers, poison] if self.attacker == FIFTH else [*others, poison]
 
 
-BOUNDS = screening.Bounds.of(Settings())
+BOUNDS = screening.Bounds.of(Settings(drifted_above=0.7))
 
 
 def main() -> int:

@@ -187,7 +187,7 @@ def check_settings(settings: Settings, heeds: Collection[str]) -> None:
             f"setting {name!r} wants all contributions in one place, of which there is none here; leave it out, or use "
             "--protocol leader or `coinstac-meshnet train`"
         )
-    if settings.drifted_above not in (Settings().drifted_above, *_OFF):
+    if settings.drifted_above:
         raise PeersError(
             "setting 'drifted_above' asks that all contributions of a round be judged side by side, as only a centre "
             "can; leave it out, or use `coinstac-meshnet train`"

@@ -226,11 +226,11 @@ class Settings:
         "Rounds' worth of pointing against the others' updates above which a site's are left out; 0 is no bound.",
     )
     drifted_above: float = number(
-        0.7,
+        0.0,
         0,
         1e6,
         _FEDERATION,
-        "Usual distances of two updates by which a site's, over rounds, are to one side: left out; 0 is no bound.",
+        "Usual distances of two updates that a site's lie to one side, over rounds: left out; say 0.7, 0 is never.",
     )
     copies: str = choice(
         "refuse",

@@ -13,7 +13,8 @@ drift is the median of its distances to the others, of an even number the lower,
 
 Other scanners and people lead sites apart, too, the more of what is left the longer a training goes on: on two sides,
 where two kinds of scanners are. So a drift must also be 1.5 times as long as the others without the site are apart: the
-median of theirs, each the higher of the two in the middle.
+median of theirs, each the higher of the two in the middle. One site whose scanner is unlike all others' still drifts
+alone, so nobody is left out for it unless the owner asks.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def judge(
     past : Paths
         Before the round.
     bound : float
-        The owner's, in units of the cohort's usual distance.
+        The owner's, in units of the cohort's usual distance; 0 leaves nobody out.
     """
     finite = [place for place in range(len(sites)) if np.isfinite(table[place, place])]
     cohort = [place for place in finite if sites[place] not in out]
@@ -79,7 +80,7 @@ def judge(
     after = past.followed([sites[place] for place in finite], steps, away * held * held[:, None])
     names = [sites[place] for place in cohort]
     between, everybody = after.distances(names), range(len(names))
-    gone = _gone(between, bound) if after.rounds >= _LEAST else []
+    gone = _gone(between, bound) if bound and after.rounds >= _LEAST else []
     return after, {names[one]: _drift(between, one, everybody) for one in everybody}, tuple(names[one] for one in gone)
 
 

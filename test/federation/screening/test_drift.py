@@ -16,8 +16,8 @@ from computation.federation.screening.sketching import SIZE, Sketches, seed
 from computation.settings import Settings
 from computation.strategies import Contribution
 
-BOUND = Settings().drifted_above
-BOUNDS = Bounds.of(Settings(exclude_after=0))
+BOUND = 0.7
+BOUNDS = Bounds.of(Settings(exclude_after=0, drifted_above=BOUND))
 VALUES = 600
 PARTS = {"parameters": slice(0, VALUES)}
 NAMES = "abcdefghij"
@@ -31,7 +31,7 @@ class Cohort:
         self.bias = self.draw.normal(size=(honest, VALUES))
         self.bias *= bias / np.linalg.norm(self.bias, axis=1, keepdims=True) * VALUES**0.5
         self.honest, self.signal, self.round, self.state = honest, signal, 0, State()
-        self.refused = set()
+        self.refused, self.bounds = set(), BOUNDS
 
     def next(self, attack=None, absent=()):
         """Screen a round; return the word for the attacker."""
@@ -44,7 +44,7 @@ class Cohort:
             if name not in absent
         ]
         self.draw.shuffle(offers)
-        self.done = screen(offers, np.zeros(VALUES, np.float32), PARTS, self.state, BOUNDS)
+        self.done = screen(offers, np.zeros(VALUES, np.float32), PARTS, self.state, self.bounds)
         self.state = State.from_json(json.loads(json.dumps(self.done.state.as_json())))
         assert self.state == self.done.state
         attacker = NAMES[self.honest]
@@ -110,13 +110,22 @@ def test_a_site_that_is_often_away_or_comes_late_is_neither_named_nor_a_shield()
     assert cohort.state.paths.sites == tuple("abcdef")
 
 
-def test_three_sites_are_too_few_and_no_bound_is_none():
+def test_three_sites_are_too_few_and_without_screening_nothing_is_added_up():
     cohort = Cohort(2)
     assert not any(cohort.next(lambda values: values.mean(0) - 3) for _ in range(40))
     assert cohort.state.paths == Paths()
     offers = [Contribution(name, 1, "m", 1.0, 0.5, np.ones(VALUES, np.float32)) for name in "abcde"]
-    done = screen(offers, np.zeros(VALUES, np.float32), PARTS, State(), Bounds.of(Settings(drifted_above=0)))
+    done = screen(offers, np.zeros(VALUES, np.float32), PARTS, State(), Bounds(0, 0, 0, 0))
     assert done.state.paths == Paths()
+
+
+def test_who_drifts_is_left_out_only_where_that_is_asked_for_but_always_seen():
+    told, asked = Cohort(), Cohort()
+    told.bounds = Bounds.of(Settings())
+    for _ in range(12):
+        word, other = told.next(little), asked.next(little)
+    drifts = {name: finding.drift for name, finding in told.done.findings.items()}
+    assert (word, other) == ("", "drifted") and drifts["e"] > BOUND > 2 * max(drifts[name] for name in "abcd")
 
 
 def test_values_that_are_no_numbers_spoil_no_sums():
@@ -198,7 +207,7 @@ def test_the_signs_follow_from_what_all_offered_first():
 
 def _attacked(folder, **changes):
     trainer = poisoned("ALIE", "local4")
-    inputs = {"epochs": 8, "validate_every": 100, **changes}
+    inputs = {"epochs": 8, "validate_every": 100, "drifted_above": BOUND, **changes}
     return consortium(folder, 5, changes=inputs, make_local=lambda: local.create(trainer))
 
 
