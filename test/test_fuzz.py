@@ -1,12 +1,13 @@
 """A little of `make fuzz` in every run: sound bytes are read, and changed ones are taken or refused, never else."""
 
 import itertools
+import time
 import traceback
 
 import pytest
 from fuzz import __main__ as command
 from fuzz.mutating import mutants
-from fuzz.targets import TARGETS
+from fuzz.targets import TARGETS, Reading
 
 TRIES = {"image": 25, "database": 60, "model": 60}
 
@@ -41,3 +42,16 @@ def test_what_a_reader_raises_that_is_no_refusal_is_found(monkeypatch):
     monkeypatch.setattr("fuzz.targets.messages.Verdict.parse", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         TARGETS["messages"].read(b"{}")
+
+
+def test_an_input_that_takes_the_processor_for_too_long_is_found_and_one_that_waits_for_it_is_not(monkeypatch):
+    monkeypatch.setattr(command, "SECONDS", 0.2)
+    command.read(Reading(lambda blob: time.sleep(0.3), None), b"")
+    with pytest.raises(AssertionError, match="too long"):
+        command.read(Reading(_busy, None), b"")
+
+
+def _busy(blob):
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
