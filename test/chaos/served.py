@@ -206,8 +206,8 @@ class Hospitals:
         draws = random.Random(f"{self.scenario.seed}/{name}")
         wait = {"sleep": lambda seconds: self.baton.rest(name, seconds), "clock": lambda: self.baton.seconds}
         with closing(Link(address, bearer, lambda: Backoff(draws, asked.patience, **wait))) as link:
-            link._http.close()
-            link._http = httpx.Client(transport=_Way(self, name), headers=link._http.headers)
+            way = _Way(self, name)
+            link._way = lambda url: way
             done = joining._Joining(asked, link, lambda text: None, null.make()).run(lambda found: True)
         self._disarmed(name)
         return "" if done else "no consent"
@@ -260,7 +260,8 @@ class Hospitals:
         if kind == "busy":
             return httpx.Response(503, headers={"Retry-After": "1"}, request=request)
         answer = self._asked(request)
-        if answer.status_code == 202 and (seconds := int(request.url.params.get("wait", 0))):
+        # No news yet: of a result, or, once something is committed, of what comes of it.
+        if answer.status_code in (201, 202) and (seconds := int(request.url.params.get("wait", 0))):
             self.baton.rest(name, seconds, light=True)
             answer = self._asked(request)
         if kind == "twice":
