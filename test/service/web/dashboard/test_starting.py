@@ -60,6 +60,7 @@ def test_the_drafts_other_form_keeps_it_and_says_when_it_no_longer_fits(office, 
     fields = fields_of(carl.get(f"{path}/edit").text)
     page = carl.follow(carl.client.post(f"{path}/edit", data={**fields, "set-epochs": "3"}))
     assert "the service has it" in shown(page)
+    fields = fields_of(carl.get(f"{path}/edit").text)  # nobody changes a draft that another has changed meanwhile
     page = carl.follow(carl.client.post(f"{path}/edit", data={**fields, "set-activation": "relu"}))
     assert "a site must bring it" in shown(page)
 
