@@ -172,9 +172,10 @@ def a_database():
 
 
 def read_image(blob):
-    """Import a scan, from a file as it is and from a compressed one."""
-    how = recipe.Recipe(Target(spacing=(2.0, 2.0, 2.0), grid=(24, 24, 24)))
-    for name, content in (("scan.nii", blob), ("scan.nii.gz", gzip.compress(blob, 1)), ("scan.mgz", blob)):
+    """Import a scan, from a file as it is and from compressed ones."""
+    how = recipe.Recipe(Target(spacing=(2.0, 2.0, 2.0), grid=(16, 16, 16)))
+    packed = gzip.compress(blob, 1)
+    for name, content in (("scan.nii", blob), ("scan.nii.gz", packed), ("scan.mgz", packed)):
         path = folder() / name
         path.write_bytes(content)
         row = sources.Row("person", "", "train", path, None)
