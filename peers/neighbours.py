@@ -82,4 +82,4 @@ def clipped(done: Screened) -> tuple[str, ...]:
 
 
 def _sizes(bounds: Bounds) -> Bounds:
-    return replace(bounds, opposed=0, copies=False, drifted=0)
+    return replace(bounds, opposed=0, copies=False, drifted=None)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from quadratic import cohort
 
 from computation.federation.screening import NO_BOUNDS, Bounds
+from computation.federation.screening.paths import Paths
 from computation.settings import Settings
 from peers import closing
 from peers.engines import virtual
@@ -33,9 +34,12 @@ def mixed(attack, bounds, graph="complete", rounds=15, seed=0):
 
     def steps(peer):
         peer.refused = lambda sender, fault: told.setdefault(sender, fault)
-        peer.screened = lambda round, before, done: skipped.update(
-            {name: finding.scale for name, finding in done.findings.items() if finding.scale < 1}
-        )
+
+        def screened(round, before, done):
+            skipped.update({name: finding.scale for name, finding in done.findings.items() if finding.scale < 1})
+            assert done.state.paths == Paths()  # nobody's drift is added up where there is no centre
+
+        peer.screened = screened
         yield from Mixing("doubly", graph, bounds=bounds)(peer)
         ended[peer.name] = (yield from closing.last_mean(peer, rounds, bounds)).values, peer.clock()
 

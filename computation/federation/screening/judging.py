@@ -134,7 +134,7 @@ def _drifted(
 ) -> tuple[Paths, dict[str, float], tuple[str, ...]]:
     if seen.sketches is None:
         return paths, {}, ()
-    return drift.judge(seen.sites, out, seen.tables[LEARNT], seen.sketches, paths, bounds.drifted)
+    return drift.judge(seen.sites, out, seen.tables[LEARNT], seen.sketches, paths, bounds.drifted or 0.0)
 
 
 def _told(judged: Judged, cosines: Mapping[str, float], drifts: Mapping[str, float], out: Mapping[str, str]) -> Judged:

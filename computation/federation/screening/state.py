@@ -34,8 +34,9 @@ class Bounds:
         Rounds' worth of pointing against the others' above which a site's updates are left out.
     copies : bool
         Whether values that were there before, and updates of nothing, are left out.
-    drifted : float
-        How far to one side of the others', in usual distances of two updates a round, a site's are led at most.
+    drifted : float, optional
+        How far to one side of the others', in usual distances of two updates a round, a site's are led at most; 0 is no
+        bound. None where drift means nothing, and is not even measured: wherever there is no centre.
     """
 
     clip: float
@@ -44,12 +45,17 @@ class Bounds:
     rounds: int
     opposed: float = 0.0
     copies: bool = False
-    drifted: float = 0.0
+    drifted: float | None = None
 
     @property
     def any(self) -> bool:
-        """Whether there is something to judge by, drift aside, which is judged at a centre alone."""
+        """Whether there is something to judge by, drift aside."""
         return self.copies or max(self.clip, self.refuse, self.suspect, self.opposed) > 0
+
+    @property
+    def follows(self) -> bool:
+        """Whether drift is measured: with a bound of its own, or beside others, to be seen."""
+        return self.drifted is not None and (self.any or self.drifted > 0)
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:

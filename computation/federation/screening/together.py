@@ -93,7 +93,7 @@ def _sketched(
     seen: Sequence[Contribution], where: slice, state: State, bounds: Bounds
 ) -> tuple[State, sketching.Sketches | None]:
     """Return the state with a seed for sketches, from what all offer before anybody knows it, and room for them."""
-    if not ((bounds.any or bounds.drifted) and len(seen) >= drift.FEWEST):
+    if not (bounds.follows and len(seen) >= drift.FEWEST):
         return state, None
     if not state.paths.seed:
         digests = (values for _, values in copies.marked(seen, where).values())
