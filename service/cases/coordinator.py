@@ -127,9 +127,9 @@ def _expect_draft(run: Run) -> None:
         raise Conflict("run_state", f"the run is {run.state}; what sites were asked for does not change any more")
 
 
-def _expect_seen(run: Run, *digests: str) -> None:
+def _expect_seen(run: Run, seen: str, sent: str = "") -> None:
     """Refuse to go on from what somebody else has changed meanwhile; what was sent twice is no such change."""
-    if digests[0] and run.digest not in digests:
+    if seen and run.digest not in (seen, sent):
         raise Conflict("changed", "the draft was changed since that page was opened; look at it again, then go on")
 
 

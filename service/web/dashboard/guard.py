@@ -70,10 +70,7 @@ def expect_own_page(request: Request, secret: str, given: str) -> None:
     Forbidden
         If the browser says that it comes from elsewhere, or it lacks the stamp of the page's cookie.
     """
-    # What a proxy makes of the host does not matter to a browser that says by itself where a form comes from.
-    kind, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-    elsewhere = kind not in ("same-origin", "none") if kind else bool(origin) and not _is_own(request, origin)
-    if elsewhere or not is_stamped(secret, given):
+    if _is_own(request) is False or not is_stamped(secret, given):
         raise Forbidden("form", "the form is old or came from elsewhere; go back, load the page again, and send it")
 
 
@@ -84,12 +81,16 @@ def is_stamped(secret: str, given: str) -> bool:
 
 def is_own_page(request: Request) -> bool:
     """Tell whether the browser says that a form comes from a page of this service, whatever its stamp is."""
+    return _is_own(request) is True
+
+
+def _is_own(request: Request) -> bool | None:
+    """Tell whether a form comes from a page of this service; None where the browser does not say."""
+    # What a proxy makes of the host does not matter to a browser that says by itself where a form comes from.
     kind, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-    return kind == "same-origin" if kind else _is_own(request, origin)
-
-
-def _is_own(request: Request, origin: str) -> bool:
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+    if kind:
+        return None if kind == "none" else kind == "same-origin"
+    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() if origin else None
 
 
 def inside(path: str) -> str:
