@@ -27,6 +27,7 @@ from service.client.address import Address
 from service.client.backoff import Backoff
 from service.client.bearer import Bearer
 from service.client.link import Link
+from service.client.way import way, why
 from service.place import Place
 from service.protocol.identifiers import is_identifier
 from service.protocol.records import ENDED
@@ -63,11 +64,14 @@ def login(options: argparse.Namespace) -> None:
     address = Address.parse(options.url)
     body = {"name": options.name, "password": asked("password")}
     try:
-        with httpx.Client(trust_env=not address.local, timeout=30.0) as http:
+        found = way(httpx.URL(address.base), address.local)
+        with httpx.Client(transport=found, trust_env=False, timeout=30.0) as http:
             answer = http.post(address.url("/v1/auth/login"), json=body)
         table = parse_json(answer.content[:65536])
-    except (httpx.HTTPError, ValueError) as error:
-        raise ServiceError(f"the service does not answer ({type(error).__name__}); is the URL right?") from None
+    except httpx.HTTPError as error:
+        raise ServiceError(f"the service cannot be reached ({why(error)}); is the URL right?") from None
+    except ValueError:
+        raise ServiceError("the service's answer is no JSON; is the URL that of a service of this product?") from None
     refresh = table.get("refresh") if isinstance(table, dict) else None
     if answer.status_code != 200 or not is_text(refresh, 4096) or not refresh:
         detail = table.get("detail") if isinstance(table, dict) else None

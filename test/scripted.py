@@ -45,12 +45,19 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def _wrap(made, server, context):
+    """Speak TLS from now on."""
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    made.url = made.url.replace("http:", "https:")
+
+
 @contextmanager
 def scripted():
     made = Scripted()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.scripted, server.daemon_threads = made, True
     made.url = f"http://127.0.0.1:{server.server_port}"
+    made.wrap = lambda context: _wrap(made, server, context)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

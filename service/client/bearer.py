@@ -13,6 +13,7 @@ from computation.checks import is_number, is_text, parse_json
 from computation.errors import IdentityError
 from service.client.address import Address
 from service.client.credentials import Credentials
+from service.client.way import way
 
 __all__ = ["Bearer"]
 
@@ -122,9 +123,9 @@ class Bearer:
 
     def _ask(self, url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for a token, with nothing of the secret in any error."""
-        local = Address.parse(url).local
+        found = way(httpx.URL(url), Address.parse(url).local)
         with (
-            httpx.Client(trust_env=not local, timeout=30.0) as http,
+            httpx.Client(transport=found, trust_env=False, timeout=30.0) as http,
             http.stream("POST", url, json=dict(body), headers={"Accept-Encoding": "identity", **headers}) as answer,
         ):
             if answer.status_code >= 500 or answer.status_code == 429:

@@ -6,6 +6,7 @@ read, or from the environment.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ def _private(path: Path) -> bytes:
 
 
 def _parsed(content: bytes) -> Credentials:
-    text = content.strip()
+    text = content.removeprefix(codecs.BOM_UTF8).strip()  # as some editors begin every file
     if not text.startswith(b"{"):
         return Credentials(token=_secret("token", text.decode("ascii", "replace")))
     try:

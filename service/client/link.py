@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -20,6 +19,7 @@ from computation.errors import IdentityError, ServiceError
 from service.client.address import Address
 from service.client.backoff import Backoff
 from service.client.bearer import Bearer
+from service.client.way import way, why
 
 __all__ = ["Link", "Refused"]
 
@@ -85,8 +85,8 @@ class Link:
 
     def close(self) -> None:
         """Let go of connections."""
-        for way in self._ways.values():
-            way.close()
+        for one in self._ways.values():
+            one.close()
 
     def get(self, path: str, *, seconds: float = 0.0, **query: str | int) -> dict[str, Any]:
         """Return what the service says under one of its paths.
@@ -178,7 +178,7 @@ class Link:
             except _Later as later:
                 what, pause = f"the service says {later.status}", later.pause
             except httpx.HTTPError as error:
-                what = f"the service at {self.address.base} cannot be reached ({type(error).__name__})"
+                what = f"the service at {self.address.base} cannot be reached ({why(error)})"
             if not lost:
                 self._told(f"{what}; asking again")
             lost = True
@@ -196,10 +196,10 @@ class Link:
             return answer.status_code, _bounded(answer, most)
 
     def _way(self, url: httpx.URL) -> httpx.HTTPTransport:
-        """Return the way to a host: through the institution's proxy if there is one, except to this machine."""
+        """Return the way to a host, which is found once."""
         where = f"{url.scheme}://{url.host}"
         if where not in self._ways:
-            self._ways[where] = httpx.HTTPTransport(proxy=None if self.address.local else _proxy(url))
+            self._ways[where] = way(url, self.address.local)
         return self._ways[where]
 
 
@@ -222,13 +222,6 @@ def _bounded(answer: httpx.Response, most: int) -> bytes:
             raise ServiceError(f"the service's answer has more than {most} bytes; wanted less: tell its administrator")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _proxy(url: httpx.URL) -> str | None:
-    """Return the proxy that this machine's environment or system names for a URL."""
-    named = getproxies()
-    found = None if proxy_bypass(url.host) else named.get(url.scheme) or named.get("all")
-    return found if not found or "://" in found else f"http://{found}"
 
 
 def _pause(text: str) -> float:

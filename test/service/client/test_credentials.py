@@ -20,8 +20,13 @@ def written(path, content, mode=0o600):
     return path
 
 
-@pytest.mark.parametrize("content", [SECRET, f"  {SECRET}\n", {"token": SECRET}])
+@pytest.mark.parametrize("content", [SECRET, f"  {SECRET}\n", f"{SECRET}\r\n", {"token": SECRET}])
 def test_a_file_holds_a_token(tmp_path, content):
+    assert credentials.read(written(tmp_path / "token", content), {}).token == SECRET
+
+
+@pytest.mark.parametrize("content", [f"\ufeff{SECRET}\r\n", f'\ufeff{{"token": "{SECRET}"}}\r\n'])
+def test_a_file_may_have_been_saved_by_an_editor_that_marks_its_bytes(tmp_path, content):
     assert credentials.read(written(tmp_path / "token", content), {}).token == SECRET
 
 
