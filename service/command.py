@@ -40,7 +40,9 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM; with it other addresses are allowed")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM")
-    parser.add_argument("--behind-proxy", default="", metavar="ADDRESS", help="of a proxy that has the TLS")
+    parser.add_argument(
+        "--behind-proxy", default="", metavar="ADDRESS", help="from which a proxy connects; it has the TLS"
+    )
     text = "be no centre: a site's own pages, about the scans and runs below this folder, on this machine alone"
     parser.add_argument("--site", type=Path, metavar="FOLDER", help=text)
     parser.set_defaults(run=_serve)

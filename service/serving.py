@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from starlette.applications import Starlette
 
 from computation.errors import ServiceError
 from computation.isolation import variables
+from service.behind import Behind, networks
 from service.client.address import is_local
 from service.logs import to_file
 from service.place import Place
@@ -48,7 +50,7 @@ class Wanted:
     certificate, key : Path or None
         Of TLS, in PEM.
     proxy : str
-        Address of the proxy before the service, which has the TLS; empty where there is none.
+        Addresses of the proxy before the service, which has the TLS, as for `behind.networks`; empty for none.
     site : Path or None
         Folder below which a site's scans and runs are, where its own pages are wanted and no centre.
     """
@@ -86,11 +88,28 @@ class Wanted:
                 raise ServiceError("a file of TLS is not there; wanted the certificate and its key, in PEM", str(path))
         if self.proxy and self.certificate:
             raise ServiceError("both TLS and a proxy were named; wanted one of them to have the TLS")
+        if self.certificate and self.key:
+            _expect_pair(self.certificate, self.key)
+        if self.proxy:
+            networks(self.proxy)
         if not (self.local or self.certificate or self.proxy):
             raise ServiceError(
                 f"{self.host} is not this machine alone, and there is no TLS: whoever listens has the passwords. "
                 "Add --tls-certificate and --tls-key, or --behind-proxy ADDRESS where a proxy has the TLS"
             )
+
+
+def _expect_pair(certificate: Path, key: Path) -> None:
+    """Refuse files that TLS cannot be had with, before anybody is told that the service is there."""
+
+    def nobody() -> str:
+        raise ServiceError("the key of TLS has a passphrase, which nobody is there to type; wanted one without")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, nobody)
+    except OSError as error:  # `ssl.SSLError` is one
+        text = "the files of TLS are no certificate and its key; wanted both in PEM, readable, the certificate's chain"
+        raise ServiceError(f"{text} with its own first", str(error)) from None
 
 
 def serve(wanted: Wanted, tell: Callable[[str], object] = lambda line: None) -> None:
@@ -160,8 +179,9 @@ def _listening(wanted: Wanted) -> Iterator[socket.socket]:
             door.bind(where[4])
             door.listen(2048)
         except OSError as error:
-            text = f"port {wanted.port} of {wanted.host} cannot be had ({error.strerror}); end what uses it, or --port"
-            raise ServiceError(text, str(error)) from None
+            why = "ports below 1024 are the system's" if isinstance(error, PermissionError) else "end what uses it"
+            text = f"port {wanted.port} of {wanted.host} cannot be had ({error.strerror}); {why}, or name another with"
+            raise ServiceError(f"{text} --port", str(error)) from None
         yield door
 
 
@@ -174,12 +194,11 @@ def _worker(place: Place) -> Kept:
 
 def _config(app: Starlette, wanted: Wanted) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        Behind(app, wanted.proxy) if wanted.proxy else app,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(wanted.proxy),
-        forwarded_allow_ips=wanted.proxy or None,
+        proxy_headers=False,
         ssl_certfile=wanted.certificate,
         ssl_keyfile=wanted.key,
         timeout_graceful_shutdown=_FAREWELL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ __all__ = ["Rule", "Throttle", "Throttled"]
 
 #: Milliseconds after which failures are forgotten.
 _FORGOTTEN = 3_600_000
+#: Bits of an address of IPv6 that whoever has it did not choose.
+_NETWORK = 64
 
 
 class Throttled(TooMany):
@@ -82,8 +85,20 @@ class Throttle:
 
 
 def _keys(name: str, address: str) -> dict[str, Rule]:
+    address = _neighbours(address)
     parts = {"both": (name.casefold(), address), "name": (name.casefold(),), "address": (address,)}
     return {_digest(kind, *parts[kind]): rule for kind, rule in _RULES.items()}
+
+
+def _neighbours(address: str) -> str:
+    """Return what one is counted by: of IPv6, whose addresses anybody has 2**64 of, the network."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((int(found), _NETWORK), strict=False))
 
 
 def _digest(*parts: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="THE SERVICE IS NOT TESTED: its extra is not installed")
 
+from certified import certified
+
 from computation import cli
 from service import asking, serving
 from service.client.credentials import TOKEN
@@ -124,12 +126,27 @@ def test_serve_refuses_an_address_at_which_passwords_could_be_read(tmp_path, cap
 
 
 def test_a_proxy_or_tls_opens_other_addresses(tmp_path):
-    pem = tmp_path / "pem"
-    pem.touch()
+    pem = certified(tmp_path)
     serving.Wanted(tmp_path, "0.0.0.0", proxy="10.0.0.1").check()
     serving.Wanted(tmp_path, "0.0.0.0", certificate=pem, key=pem).check()
     with pytest.raises(Exception, match="one of them"):
         serving.Wanted(tmp_path, "0.0.0.0", certificate=pem, key=pem, proxy="10.0.0.1").check()
+
+
+def test_files_of_tls_that_do_not_fit_are_told_before_the_address_is(tmp_path, capsys):
+    one, other = certified(tmp_path), certified(tmp_path, "127.0.0.2")
+    closed = certified(tmp_path, "127.0.0.3", passphrase=b"secret")
+    (tmp_path / "text").write_text("no pem")
+    for key, why in ((other, "wanted both in PEM"), (tmp_path / "text", "wanted both in PEM"), (closed, "passphrase")):
+        pair = ("--tls-certificate", closed if key is closed else one, "--tls-key", key)
+        status, text = said(capsys, "serve", "--data", tmp_path / "data", "--port", "0", *pair)
+        assert status == 2 and why in text and "https://" not in text, text
+
+
+def test_a_proxy_by_its_name_is_refused_since_none_would_be_known_by_it(tmp_path, capsys):
+    for name in ("localhost", "*"):
+        status, text = said(capsys, "serve", "--data", tmp_path / "data", "--port", "0", "--behind-proxy", name)
+        assert status == 2 and "from which the proxy connects" in text
 
 
 def test_a_port_that_is_in_use_and_a_folder_that_is_served_already_are_told(tmp_path, capsys):

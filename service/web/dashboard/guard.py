@@ -90,7 +90,10 @@ def _is_own(request: Request) -> bool | None:
     kind, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
     if kind:
         return None if kind == "none" else kind == "same-origin"
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() if origin else None
+    try:
+        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() if origin else None
+    except ValueError:  # no URL at all
+        return False
 
 
 def inside(path: str) -> str:

@@ -1,7 +1,5 @@
 """Proxies and certificates as machines name them: what cannot be is one sentence, and what fails says of what."""
 
-import datetime
-import ipaddress
 import random
 import ssl
 from contextlib import contextmanager
@@ -11,9 +9,7 @@ import pytest
 pytest.importorskip("httpx", reason="THE SERVICE IS NOT TESTED: its extra is not installed")
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certified import certified
 from scripted import scripted
 
 from computation.errors import ServiceError
@@ -33,25 +29,6 @@ def nothing_named(monkeypatch):
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-
-
-def certified(folder, name="127.0.0.1", days=1):
-    """Write a certificate that signs itself, with its key; return the file."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
-    named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    made = (
-        x509.CertificateBuilder(named, named, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=9))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path = folder / f"{name}-{days}.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *form) + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 @contextmanager

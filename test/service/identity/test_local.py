@@ -161,6 +161,24 @@ def test_one_name_from_many_addresses_and_many_names_from_one_are_slowed_down(lo
         local.login("Ada", SOUND, "192.0.2.1")
 
 
+def test_of_ipv6_a_network_counts_as_one_since_everybody_has_all_of_its_addresses(local, ada):
+    for host in range(5):
+        with pytest.raises(IdentityError):
+            local.login("ada", "wrong", f"2001:db8:1:2::{host:x}")
+    with pytest.raises(Throttled):
+        local.login("ada", SOUND, "2001:db8:1:2:ffff::1")
+    assert local.login("ada", SOUND, "2001:db8:1:3::1")
+
+
+def test_an_old_address_counts_alike_however_it_is_spelt(local, ada):
+    for host in range(5):
+        with pytest.raises(IdentityError):
+            local.login("ada", "wrong", ("::ffff:" if host % 2 else "") + "192.0.2.7")
+    with pytest.raises(Throttled):
+        local.login("ada", SOUND, "192.0.2.7")
+    assert local.login("ada", SOUND, "::ffff:192.0.2.8")
+
+
 def test_names_that_do_not_exist_wait_like_others(local, ada):
     def tried(name):
         texts = []

@@ -87,6 +87,8 @@ def test_a_form_from_elsewhere_does_nothing(office, path):
         {"Origin": "https://evil.example"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://["},
+        {"Origin": "http://testserver", "Host": "["},
     ):
         answer = browser.client.post(path, data={"stamp": stamp, **fields}, headers=headers)
         assert answer.status_code == 403, (path, headers)
