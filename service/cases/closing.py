@@ -70,7 +70,7 @@ def _claim(desk: Desk, id: str, owner: str, lease: int) -> Claim | None:
     step = desk.store.step(id, run.step) if run and run.step >= 0 else None
     if run is None or step is None or run.state not in ("running", "paused") or not step.active:
         return None
-    if step.state == "aggregating" and step.attempt >= MOST_ATTEMPTS and step.lease <= now:
+    if step.state == "aggregating" and step.attempt >= MOST_ATTEMPTS and not to.is_held(step, now):
         _fail(desk, run, step, "attempts", f"the centre failed {step.attempt} times at step {step.number}")
         return None
     frozen = step.frozen
@@ -117,6 +117,9 @@ def _counting(desk: Desk, step: Step) -> tuple[tuple[Update, ...], set[str]]:
 def _closes(desk: Desk, run: Run, step: Step, committed: set[str], waited: set[str], now: int) -> bool:
     """Tell whether an open step is to be closed; past its deadline, extend it or fail its run."""
     what = to.closing(run, step, committed, waited, now)
+    if what == "wait" and run.state == "running" and to.is_overdrawn(step, run.wanted, now):
+        desk.store.write(Replace(to.shortened(step, run.wanted, now)))
+        desk.ring(run.id)
     if what == "extend":
         later = to.extended(step, run.wanted, now)
         desk.store.write(Replace(later), event(desk, run.id, "extended", "service", step.number, sites=len(committed)))

@@ -25,6 +25,8 @@ __all__ = [
     "first",
     "froze",
     "invite",
+    "is_held",
+    "is_overdrawn",
     "joined",
     "lengthened",
     "moved",
@@ -33,9 +35,13 @@ __all__ = [
     "refuse_if_ended",
     "resume",
     "resumed",
+    "shortened",
     "start",
     "touched",
 ]
+
+#: Milliseconds that no lease lasts longer than, whoever gives it.
+_LONGEST_LEASE = 120_000
 
 #: From which states a run may come to each.
 _FROM: Mapping[RunState, tuple[RunState, ...]] = {
@@ -183,6 +189,22 @@ def extended(step: Step, wanted: Spec, now: int) -> Step:
     return moved(step, deadline=now + 1000 * wanted.deadline, extended=step.extended + 1)
 
 
+def shortened(step: Step, wanted: Spec, now: int) -> Step:
+    """Let a step that is overdrawn wait for as long as steps do, from now on."""
+    return moved(step, deadline=now + 1000 * wanted.deadline)
+
+
+def is_held(step: Step, now: int) -> bool:
+    """Tell whether a step is being aggregated, or waits for its next attempt; one of before the clock was set back is
+    not: whoever holds it still is fenced by its attempt."""
+    return step.state == "aggregating" and 0 < step.lease - now <= _LONGEST_LEASE
+
+
+def is_overdrawn(step: Step, wanted: Spec, now: int) -> bool:
+    """Tell whether an open step would wait for longer than steps do, since the clock was set back."""
+    return step.state == "open" and step.deadline > now + 1000 * wanted.deadline
+
+
 def claimed(step: Step, owner: str, now: int, lease: int, frozen: tuple[tuple[str, str], ...] = ()) -> Step:
     """Give a worker a step that is to be closed, or that another has abandoned: no more commits come into it.
 
@@ -193,7 +215,7 @@ def claimed(step: Step, owner: str, now: int, lease: int, frozen: tuple[tuple[st
     Conflict
         If another worker holds it, or nothing is left to do.
     """
-    if step.state != "open" and (step.state != "aggregating" or step.lease > now):
+    if step.state != "open" and (step.state != "aggregating" or is_held(step, now)):
         raise Conflict("claimed", f"the step is {step.state}, attempt {step.attempt}; wanted one that nobody holds")
     mine = {"owner": owner, "attempt": step.attempt + 1, "lease": now + lease}
     return moved(step, state="aggregating", frozen=step.frozen or frozen, **mine)

@@ -72,6 +72,34 @@ def test_an_abandoned_claim_is_taken_over_after_its_lease_with_the_same_list(des
     assert (second.step.attempt, second.step.frozen, second.updates) == (2, first.step.frozen, first.updates)
 
 
+def test_a_clock_that_is_set_back_leaves_no_abandoned_claim_for_longer(desk, opened, tmp_path):
+    """A machine that starts with a clock far ahead sets it right when the network is there."""
+    run, made = opened
+    commit(made, 1)
+    first = closing.claim(desk, run, "a", LEASE)
+    desk.clock.pass_(-3600)
+    second = closing.claim(desk, run, "b", LEASE)
+    assert (second.step.attempt, second.step.frozen) == (2, first.step.frozen)
+    assert closing.claim(desk, run, "c", LEASE) is None
+    result = answered(desk, second, tmp_path)
+    with pytest.raises(Conflict):
+        closing.publish(desk, first, *result)
+    closing.publish(desk, second, *result)
+
+
+def test_a_clock_that_is_set_back_lets_no_step_wait_longer_than_steps_do(desk, worker, opened):
+    run, made = opened
+    commit(made[:2], 1)
+    desk.clock.pass_(-86_400)
+    assert worker.look() == 0
+    assert desk.store.step(run, 1).deadline == desk.clock() + 100_000
+    desk.clock.pass_(99)
+    assert worker.look() == 0
+    desk.clock.pass_(1)
+    assert worker.look() == 1
+    assert [site for site, _ in desk.store.step(run, 1).frozen] == ["local0", "local1"]
+
+
 def test_a_renewed_claim_holds(desk, opened):
     run, made = opened
     commit(made, 1)
