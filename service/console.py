@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -43,7 +44,7 @@ def admin(options: argparse.Namespace) -> None:
     """Make the first administrator of a data folder."""
     accounts = Place(options.data).accounts()
     accounts.first_administrator(options.name, asked("password", twice=True))
-    say(f"{options.name} is the administrator; now: coinstac-meshnet serve --data {options.data}")
+    say(f"{options.name} is the administrator; now: coinstac-meshnet serve --data {shlex.quote(str(options.data))}")
 
 
 def site(options: argparse.Namespace) -> None:
@@ -51,12 +52,16 @@ def site(options: argparse.Namespace) -> None:
     address = Address.parse(options.url)
     if options.credentials.exists():
         raise IdentityError("there is a file of that name already; name another one", str(options.credentials))
-    accounts = Place(options.data).accounts()
+    place = Place(options.data)
+    place.expect_founded()
+    accounts = place.accounts()
     known = accounts.records.account_named(options.name)
     account = known or accounts.add(options.name, {"site"})
     _, token = accounts.add_credential(account.sub, options.credentials.name[:64])
     written(options.credentials, {"server": address.base, "token": token})
     say(f"{options.name} is a site; its credentials are in {options.credentials}: give them to that site, and no other")
+    if address.local:
+        say("they are for this machine alone; --url names the address by which another one reaches the service")
 
 
 def login(options: argparse.Namespace) -> None:

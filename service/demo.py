@@ -45,6 +45,7 @@ def demo(options: argparse.Namespace) -> None:
         If the demo's scans cannot be made.
     """
     address, place = Address.parse(options.url), Place(options.data)
+    place.expect_founded()
     desk, who = place.desk(place.bell()), _administrator(place)
     say("building the two demo sites from a template; they are not people")
     try:
@@ -65,7 +66,7 @@ def demo(options: argparse.Namespace) -> None:
 def _administrator(place: Place) -> Principal:
     found = place.accounts().administrators
     if not found:
-        raise ServiceError("the service has no administrator; make one first: coinstac-meshnet service admin NAME")
+        raise ServiceError(f"the service has no administrator; make one first: {place.founding}")
     return Principal(found[0].sub, found[0].roles, found[0].name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,23 @@ class Place:
         """What a site's machine was asked to do last."""
         return self.folder / "order.json"
 
+    @property
+    def founding(self) -> str:
+        """The command that makes the first administrator, in the words of a shell: it is to be typed."""
+        return f"coinstac-meshnet service admin NAME --data {shlex.quote(str(self.folder))}"
+
+    def expect_founded(self) -> None:
+        """Refuse a folder in which no service is: an account there would be one of nowhere.
+
+        Raises
+        ------
+        ServiceError
+            Saying how to name the right one, or how to begin.
+        """
+        if not self._people.is_file():
+            text = "there is no service in that folder; name the one that `serve` has with --data, or begin one"
+            raise ServiceError(f"{text}: {self.founding}", str(self.folder.absolute()))
+
     def bell(self) -> Bell:
         """Return what rings in all processes of this folder."""
         return Bell(self._made() / "bells")
@@ -64,7 +82,8 @@ class Place:
 
     def local(self) -> Local:
         """Open the accounts; errors as for `desk`."""
-        return Local(Records(self._made() / "identity.sqlite"))
+        self._made()
+        return Local(Records(self._people.absolute()))
 
     def accounts(self) -> Accounts:
         """Open the accounts to change them; errors as for `desk`."""
@@ -75,6 +94,10 @@ class Place:
         accounts = self.accounts()
         with closing(accounts.records):
             return bool(accounts.administrators)
+
+    @property
+    def _people(self) -> Path:
+        return self.folder / "identity.sqlite"
 
     @contextmanager
     def held(self) -> Iterator[None]:

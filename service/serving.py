@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ from computation.errors import ServiceError
 from computation.isolation import variables
 from service.behind import Behind, networks
 from service.client.address import is_local
+from service.heads import Heads
 from service.logs import to_file
 from service.place import Place
 from service.site.root import Root
@@ -142,9 +142,7 @@ def serve(wanted: Wanted, tell: Callable[[str], object] = lambda line: None) -> 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         tell(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         if not place.has_administrator():
-            # What was typed, in the words of a shell: it is to be typed again.
-            data = shlex.quote(str(wanted.data))
-            tell(f"nobody can log in yet; in another terminal: coinstac-meshnet service admin NAME --data {data}")
+            tell(f"nobody can log in yet; in another terminal: {place.founding}")
         uvicorn.Server(_config(app, wanted)).run(sockets=[door])
 
 
@@ -195,6 +193,7 @@ def _worker(place: Place) -> Kept:
 def _config(app: Starlette, wanted: Wanted) -> uvicorn.Config:
     return uvicorn.Config(
         Behind(app, wanted.proxy) if wanted.proxy else app,
+        http=Heads,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -67,6 +67,7 @@ def test_two_passwords_that_differ_change_nothing(monkeypatch):
 
 
 def test_a_sites_credentials_are_written_once_for_their_owner_alone(tmp_path, capsys):
+    Place(tmp_path / "data").accounts()
     given = ("service", "site", "clinic", "--data", tmp_path / "data", "--credentials", tmp_path / "clinic.json")
     status, text = said(capsys, *given)
     held = json.loads((tmp_path / "clinic.json").read_text())
@@ -83,6 +84,29 @@ def test_a_sites_credentials_are_written_once_for_their_owner_alone(tmp_path, ca
 def join(tmp_path, *more):
     (tmp_path / "site.db").touch()
     return "join", "http://127.0.0.1:1", "--data", tmp_path / "site.db", "--output", tmp_path / "out", *more
+
+
+def test_no_account_is_made_where_no_service_is(tmp_path, capsys):
+    """Typed in another folder, the command made a second service there, and credentials that nobody knows."""
+    data = tmp_path / "not this one"
+    for given in (("site", "clinic", "--credentials", tmp_path / "clinic.json"), ("demo", "--output", tmp_path)):
+        status, text = said(capsys, "service", *given, "--data", data)
+        assert status == 2 and "there is no service in that folder" in text
+        assert f"service admin NAME --data '{data}'" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_that_are_told_can_be_typed(tmp_path, capsys, piped):
+    data = tmp_path / "our service"
+    assert f"serve --data '{data}'" in said(capsys, "service", "admin", "root", "--data", data)[1]
+
+
+@pytest.mark.parametrize(("url", "alone"), [("http://127.0.0.1:8000", True), ("https://centre.example", False)])
+def test_credentials_for_this_machine_alone_are_said_to_be(tmp_path, capsys, url, alone):
+    Place(tmp_path).accounts()
+    given = ("--data", tmp_path, "--credentials", tmp_path / "clinic.json", "--url", url)
+    status, text = said(capsys, "service", "site", "clinic", *given)
+    assert status == 0 and ("--url" in text) is alone
 
 
 def test_join_refuses_what_cannot_be_before_anything_is_sent(tmp_path, capsys, monkeypatch):
