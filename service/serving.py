@@ -23,6 +23,7 @@ from service.client.address import is_local
 from service.heads import Heads
 from service.logs import to_file
 from service.place import Place
+from service.room import Server, make_room
 from service.site.root import Root
 from service.site.work import Work
 from service.supervision import Kept
@@ -128,6 +129,7 @@ def serve(wanted: Wanted, tell: Callable[[str], object] = lambda line: None) -> 
         If the address or the data folder cannot be had, or another process has it.
     """
     wanted.check()
+    make_room()
     place = Place(wanted.data)
     with ExitStack() as stack:
         # Whatever this process and its worker write, nobody else reads.
@@ -143,7 +145,7 @@ def serve(wanted: Wanted, tell: Callable[[str], object] = lambda line: None) -> 
         tell(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         if not place.has_administrator():
             tell(f"nobody can log in yet; in another terminal: {place.founding}")
-        uvicorn.Server(_config(app, wanted)).run(sockets=[door])
+        Server(_config(app, wanted)).run(sockets=[door])
 
 
 def _centre(wanted: Wanted, place: Place, stack: ExitStack) -> Starlette:
