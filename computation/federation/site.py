@@ -19,6 +19,7 @@ from computation.errors import (
     ConsensusError,
     DeviceError,
     MessageError,
+    ResumeError,
     ScanError,
     StoreError,
 )
@@ -142,6 +143,7 @@ class SiteRun:
     def _open(self) -> None:
         self.given = given(self.folders.base, self.member)
         self.store = open_store(self.given.database, classes=self.settings.classes)
+        self.scans = self.store.identity()
         self.preparation = brought.preparation(self.store)
         self.threshold = Threshold(self.settings.min_scans, *brought.labelled_counts(self.store))
 
@@ -479,6 +481,7 @@ class SiteRun:
             "journal": self.tracker.position,
             "ended": self.ended,
             "counted": self.threshold.record(),
+            "scans": self.scans,
             "offer": self.offer.as_json() if self.offer else None,
         }
         return arrays, values
@@ -488,6 +491,13 @@ class SiteRun:
         self.tracker.go_on(values["journal"])
         self._read(values["inputs"])
         self._open()
+        # Of a run that another version began it is not known.
+        if values.get("scans", self.scans) != self.scans:
+            raise ResumeError(
+                "the scan database is not the one with which this site joined, and its counts would tell the "
+                "difference; put that one back, or take part in another run",
+                str(self.given.database),
+            )
         self.threshold.restore(values["counted"])
         self.plan = Plan.parse(values["plan"]) if values["plan"] else None
         self.origin.go_on(self.plan, values["said"])

@@ -1,13 +1,14 @@
 """Voxel counts of a few people are those people's tissue volumes: they do not leave a site, and that is told."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from consortium import consortium
+from consortium import consortium, database
 
 from computation import local
-from computation.errors import StoreError
+from computation.errors import ResumeError, StoreError
 from computation.federation.withholding import Threshold
 from computation.tracking import notices, read
 from computation.training.metrics import Counts
@@ -49,6 +50,35 @@ def test_counts_of_fewer_scans_than_the_owner_allows_stay_and_the_others_choose_
     for client in ("local0", "local1", "remote"):
         page = (loop.folder("output", client) / "index.html").read_text()
         assert "local0 counts no &#x27;valid&#x27; scan: it has fewer than 3 labelled ones" in page
+
+
+@pytest.mark.parametrize(("seed", "scans"), [(0, (2, 4, 3)), (0, (2, 3, 2)), (0, (1, 3, 3)), (7, (2, 3, 3))])
+def test_a_site_goes_on_with_the_scans_with_which_it_joined_and_no_others(tmp_path, seed, scans):
+    """Counts of one scan more than in the round before are that person's volumes."""
+    loop = consortium(tmp_path, changes=FEW, scans=[(2, 3, 3)] * 2)
+    other = database(tmp_path / "other" / "site.db", seed=seed, scans=scans)
+
+    def replace(loop, client, iteration):
+        if (client, iteration) == ("local0", 3):
+            shutil.copy(other, loop.folder("input", client) / "site.db")
+            loop.restart(client)
+
+    with pytest.raises(ResumeError, match="not the one with which this site joined"):
+        loop.run(replace)
+
+
+def test_the_same_scans_in_another_file_are_the_same(tmp_path):
+    loop = consortium(tmp_path, changes=FEW, scans=[(2, 3, 3)] * 2)
+
+    def copy(loop, client, iteration):
+        if client != "remote" and iteration > 1:
+            path = loop.folder("input", client) / "site.db"
+            shutil.copy(path, path.with_suffix(".copy"))
+            path.with_suffix(".copy").replace(path)
+            loop.restart(client)
+
+    unbroken = consortium(tmp_path / "unbroken", changes=FEW, scans=[(2, 3, 3)] * 2).run()
+    assert loop.run(copy) == unbroken
 
 
 def test_no_message_and_no_file_at_the_centre_has_a_count_of_such_a_site(tmp_path):

@@ -271,6 +271,9 @@ class SqliteStore(OpenFile):
             raise ScanFault(Fault.UNREADABLE, f"{self._path}: scan {scan.key}: its row is gone or malformed")
         return tuple(row[:-1]), str(row[-1])
 
+    def _seals(self) -> list[tuple[Any, ...]]:
+        return list(self._connect().rows("SELECT scan, sha256 FROM scans ORDER BY scan"))
+
     def _unpack(self, volume: Volume, block: int, size: Triple, crc32: object, data: object) -> bytes:
         if not isinstance(data, bytes) or not isinstance(crc32, int):
             raise ScanFault(Fault.CORRUPT, "cells of the wrong type")

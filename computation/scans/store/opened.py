@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,30 @@ class OpenFile(ABC):
     @abstractmethod
     def read_label(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.generic]:
         """Read the labels of a sub-volume; see `read`."""
+
+    @abstractmethod
+    def scans(self, split: str | None = None) -> tuple[Scan, ...]:
+        """Return the scans, or those of one part of the split, sorted by key."""
+
+    def identity(self) -> str:
+        """Return a digest of which scans there are and, where the file says so, of what is in them.
+
+        It tells whether a file of the same name is the same database, and stays on its owner's machine.
+
+        Raises
+        ------
+        StoreError
+            If the file is damaged.
+        """
+        try:
+            return hashlib.sha256(repr((self.scans(), self._seals())).encode("utf-8", "surrogatepass")).hexdigest()
+        except schema.DAMAGE as error:
+            text = "the scan database is damaged; restore it or import again"
+            raise StoreError(text, f"{self._path}: {error}") from error
+
+    def _seals(self) -> list[tuple[Any, ...]]:
+        """Return each scan's key and the digest of its voxels, where the file has them."""
+        return []
 
     def close(self) -> None:
         """Close the file for all threads."""

@@ -44,6 +44,9 @@ class Store(Protocol):
     def read_label(self, scan: Scan, origin: Triple, size: Triple) -> NDArray[np.generic]:
         """Read the labels of a sub-volume."""
 
+    def identity(self) -> str:
+        """Return a digest of which scans there are and what is in them; it stays on its owner's machine."""
+
     def close(self) -> None:
         """Close the file for all threads."""
 
