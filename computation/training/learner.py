@@ -51,6 +51,7 @@ class Learner:
     def __init__(
         self, architecture: Architecture, settings: Settings, rounds: int, *, device: torch.device | None = None
     ) -> None:
+        _keep_memory()
         self.architecture, self.settings, self.rounds = architecture, settings, rounds
         self.device = device or torch.device("cpu")
         self.dtype: np.dtype[Any] = payload.dtype_of(settings.precision)
@@ -168,3 +169,12 @@ class Learner:
         self._optimiser.load_state({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
         if self.digest() != values.get("digest"):
             raise ResumeError("the checkpoint's model does not have the digest that it names; start the run again")
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what a step frees, up to tens of megabytes, for the next one.
+
+    glibc gives it back to the system until it has once seen a larger piece freed, which then counts as usual (`mallopt`
+    calls this dynamic); a process that does not train frees none. Without, each step asks for its pages anew.
+    """
+    np.empty(2**25 - 2**16, np.uint8)

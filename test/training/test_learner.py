@@ -1,6 +1,9 @@
 """The centre's replica: one vector, stepped like every site's."""
 
 import dataclasses
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -148,3 +151,28 @@ def test_a_strange_state_is_refused():
             make_learner().load_state(broken, values)
     with pytest.raises(ResumeError, match="digest"):
         make_learner().load_state(arrays, {"digest": "0" * 64})
+
+
+STEPS = """
+import resource
+import numpy as np
+from computation.model import architecture
+from computation.settings import Settings
+from computation.training.learner import Learner
+
+settings = Settings(model="meshnet-10x30", norm="batch")
+learner = Learner(architecture.from_settings(settings), settings, 100)
+gradient = np.full(learner.manifest.size, 1e-3, learner.dtype)
+for round in range(1, 31):
+    if round == 11:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    learner.apply_gradient(gradient, round)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="NOT TESTED: how memory is kept, which is glibc's here")
+def test_a_step_takes_the_memory_of_the_one_before():
+    # A process of its own: what has trained here before has settled it already.
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True, timeout=120)
+    assert int(done.stdout) < 20 * 100, "pages that twenty steps had to ask the system for"
