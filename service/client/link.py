@@ -114,14 +114,20 @@ class Link:
     def post(
         self,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         key: str = "",
         *,
         seconds: float = 0.0,
         query: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
-        """Ask the service to do something; parameters and errors as for `get`, and an idempotency key."""
+        """Ask the service to do something; parameters and errors as for `get`, and an idempotency key.
+
+        The body is plain JSON values, or their text where somebody has made it already.
+        """
         headers = {"Idempotency-Key": key} if key else {}
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+            return self._asked("POST", path, seconds, params=query, content=body, headers=headers)
         return self._asked("POST", path, seconds, params=query, json=dict(body or {}), headers=headers)
 
     def once(self, path: str, body: Mapping[str, Any]) -> None:
