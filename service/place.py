@@ -78,7 +78,8 @@ class Place:
             If they cannot be read or written, or are of a newer version.
         """
         store = SqliteStore(self._made() / "service.sqlite")
-        return Desk(store, Files(self.folder / "files", small=store.shelf), ring=bell, ready=bell.work)
+        files = Files(self.folder / "files", small=store.shelf)
+        return Desk(store, files, ring=bell, ready=bell.work, together=store.together)
 
     def local(self) -> Local:
         """Open the accounts; errors as for `desk`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import nullcontext
 
 SOUND = "correct horse battery"
 
@@ -42,7 +43,8 @@ class House:
 
         self.clock, self.bell = Hand(), Bell()
         small = getattr(store, "shelf", None)
-        self.desk = Desk(store, Files(folder / "files", small=small), self.clock, self.bell)
+        together = getattr(store, "together", nullcontext)
+        self.desk = Desk(store, Files(folder / "files", small=small), self.clock, self.bell, together=together)
         self.local = Local(Records(), self.clock, cheap())
         self.served = Served(self.desk, self.local, local=self.local, bell=self.bell)
         self.app = application(self.served)

@@ -176,7 +176,10 @@ def _commit(desk: Desk, at: Seat, number: int, content: Content) -> tuple[Update
         if step.version != seen:
             _examine(desk, at, step, content, wanted)
             seen = step.version
-        desk.store.write(Create(wanted), Hold(step), *_consent(desk, at, number), _told(desk, at, wanted))
+        changes: list[Change] = [Create(wanted), Hold(step), *_consent(desk, at, number), _told(desk, at, wanted)]
+        with desk.together():
+            _keep(desk, wanted, content)
+            desk.store.write(*changes)
         if len(desk.store.updates(run, number)) >= len(step.expected):
             (desk.ready or desk.ring)(run)
         return wanted, True
@@ -264,7 +267,7 @@ def _expect_taking_part(at: Seat, number: int) -> None:
 
 
 def _examine(desk: Desk, at: Seat, step: Step, content: Content, wanted: Update) -> None:
-    """Hold message and files against the step, byte by byte; what came inline is kept."""
+    """Hold message and files against the step, byte by byte."""
     try:
         if content.base != step.base:
             text = "the update answers another result than the run's last one; take the run's results in order"
@@ -276,6 +279,10 @@ def _examine(desk: Desk, at: Seat, step: Step, content: Content, wanted: Update)
     except Refusal as why:
         _told_once(desk, at, "refused", step.number, why.code)
         raise
+
+
+def _keep(desk: Desk, wanted: Update, content: Content) -> None:
+    """Keep the files that came inline."""
     for file in wanted.files:
         if file.name in content.inline:
             desk.blobs.write(file.key, content.inline[file.name])

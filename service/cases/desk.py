@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -86,6 +87,8 @@ class Desk:
         does may get lost.
     ready : callable, optional
         Told the id of a run of whose step everything has come, which only workers have to know; `ring` by default.
+    together : callable
+        Returns a context in which a thread's changes of records and small files are one, where one place keeps both.
     """
 
     store: Store
@@ -93,6 +96,7 @@ class Desk:
     clock: Callable[[], int] = milliseconds
     ring: Callable[[str], None] = _nobody
     ready: Callable[[str], None] | None = None
+    together: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from service.blobs.base import Signed
 from service.cases.desk import Desk, Seat, content_key, newest, seat
 from service.identity.principal import Principal
-from service.protocol import Event, File, Forbidden, Membership, Presence, Run, Step, Unknown
+from service.protocol import Event, File, Forbidden, Membership, Presence, Result, Run, Step, Unknown
 from service.store.base import Page
 
 __all__ = [
+    "Fetched",
     "Member",
+    "answered",
     "content",
     "ending",
     "events",
+    "files",
     "link",
     "members",
     "own",
@@ -164,30 +167,33 @@ class Fetched:
     content: bytes | None
 
 
-def answered(
-    desk: Desk, who: Principal, id: str, number: int, inline: int = 0, together: int = 0
-) -> tuple[Run, Step, tuple[Fetched, ...]]:
-    """Return a step, and the files of its result where it is published.
-
-    Those of at most `inline` bytes come with their content, as many as have at most `together` bytes.
+def answered(desk: Desk, who: Principal, id: str, number: int) -> tuple[Run, Step]:
+    """Return a run and a step, whose result the caller may have where it is published.
 
     Raises
     ------
     Unknown
         If there is no such step.
     Forbidden
-        If it has files, and the caller has not accepted the run.
+        If it has a result, and the caller has not accepted the run.
     """
     at = seat(desk, who, id)
     found = _step(desk, at, number)
-    if found.result is None:
-        return at.run, found, ()
-    _expect_accepted(at)
-    files, left = [], together
-    for file in found.result.files:
-        files.append(_fetched(desk, id, file, file.size <= min(inline, left)))
-        left -= file.size if files[-1].content is not None else 0
-    return at.run, found, tuple(files)
+    if found.result is not None:
+        _expect_accepted(at)
+    return at.run, found
+
+
+def files(desk: Desk, id: str, result: Result, inline: int = 0, together: int = 0) -> tuple[Fetched, ...]:
+    """Return the files of a result that `answered` returned.
+
+    Those of at most `inline` bytes come with their content, as many as have at most `together` bytes.
+    """
+    found, left = [], together
+    for file in result.files:
+        found.append(_fetched(desk, id, file, file.size <= min(inline, left)))
+        left -= file.size if found[-1].content is not None else 0
+    return tuple(found)
 
 
 def _fetched(desk: Desk, id: str, file: File, whole: bool) -> Fetched:

@@ -172,10 +172,10 @@ class Local:
 
     def _site_principal(self, token: str) -> Principal:
         """Return a site; its credential lies on a disk for years, so whatever else its account may do, it may not."""
-        credential = self.records.credential_of(tokens.digest(token))
-        if credential is None or credential.revoked:
+        held = self.records.credential_of(tokens.digest(token))
+        if held is None or held[0].revoked or held[1].disabled:
             raise IdentityError(_UNKNOWN)
-        account = self._active(credential.sub)
+        credential, account = held
         return Principal(account.sub, account.roles & {"site"}, account.name, credential.made, machine=True)
 
     def _lasting(self, session: Session | None) -> Session:

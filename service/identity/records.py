@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -161,10 +161,7 @@ class Records:
 
     def _accounts(self, where: str, *values: Any) -> tuple[Account, ...]:
         rows = self._all(f"SELECT sub, name, roles, password, disabled, made FROM accounts {where}", *values)
-        return tuple(
-            Account(sub, name, frozenset(roles.split()), password, bool(disabled), made)
-            for sub, name, roles, password, disabled, made in rows
-        )
+        return tuple(map(_account, rows))
 
     # Sessions
 
@@ -211,9 +208,15 @@ class Records:
         """Return a credential, revoked or not."""
         return next(iter(self._credentials("WHERE id = ?", identity)), None)
 
-    def credential_of(self, token: str) -> Credential | None:
-        """Return the credential whose token has this digest."""
-        return next(iter(self._credentials("WHERE token = ?", token)), None)
+    def credential_of(self, token: str) -> tuple[Credential, Account] | None:
+        """Return the credential whose token has this digest, and whose it is: every request of a site asks for both."""
+        columns = "id, credentials.made, revoked, sub, name, roles, password, disabled, accounts.made, label"
+        row = self._one(f"SELECT {columns} FROM credentials JOIN accounts USING (sub) WHERE token = ?", token)
+        if row is None:
+            return None
+        identity, made, revoked, *account, label = row
+        holder = _account(account)
+        return Credential(identity, holder.sub, label, token, made, bool(revoked)), holder
 
     def credentials(self, sub: str) -> tuple[Credential, ...]:
         """Return somebody's credentials in the order in which they were made."""
@@ -259,6 +262,11 @@ class Records:
     def _one(self, sql: str, *values: Any) -> Any:
         with self._lock, _told(), closing(self._base.execute(sql, values)) as cursor:
             return cursor.fetchone()
+
+
+def _account(row: Sequence[Any]) -> Account:
+    sub, name, roles, password, disabled, made = row
+    return Account(sub, name, frozenset(roles.split()), password, bool(disabled), made)
 
 
 def _account_row(account: Account) -> tuple[Any, ...]:

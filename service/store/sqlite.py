@@ -12,7 +12,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,11 +77,13 @@ def _schema() -> Iterator[str]:
     yield 'CREATE TABLE IF NOT EXISTS "file" ("key" TEXT NOT NULL PRIMARY KEY, "content" BLOB NOT NULL) STRICT'
 
 
+@lru_cache
 def _upsert(kind: str, verb: str) -> str:
     names = [f'"{name}"' for name in _columns(kind)]
     return f'{verb} INTO "{kind}" ({", ".join(names)}) VALUES ({", ".join("?" * len(names))})'
 
 
+@lru_cache
 def _where(kind: str) -> str:
     return " AND ".join(f'"{name}" = ?' for name in _KEYS[kind])
 
@@ -161,18 +164,39 @@ class SqliteStore:
         return version
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let all that this thread changes inside happen or nothing; others are kept out from the first change on."""
+        with _Changes() as changes:
+            self._local.changes = changes
+            try:
+                yield
+            finally:
+                self._local.changes = None
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection for changes that all happen or none."""
+        changes: _Changes | None = getattr(self._local, "changes", None)
+        if changes is None:
+            with self._begun() as connection:
+                yield connection
+            return
+        with _broken():
+            if changes.connection is None:
+                changes.connection = changes.enter_context(self._begun())
+            if not changes.connection.in_transaction:
+                raise sqlite3.OperationalError("a change before this one has failed, and took all of them back")
+            with _taken_back(changes.connection):
+                yield changes.connection
+
+    @contextmanager
+    def _begun(self) -> Iterator[sqlite3.Connection]:
         with _broken(), self._alone():
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _taken_back(connection):
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -301,6 +325,12 @@ class SqliteStore:
         self._local = threading.local()
 
 
+class _Changes(ExitStack):
+    """The changes of `together`, and the connection with which they are made, once there is one."""
+
+    connection: sqlite3.Connection | None = None
+
+
 class Shelf:
     """Small files in the same SQLite file, by key; a change of one is on the disk before any later row is."""
 
@@ -353,6 +383,17 @@ def _make(connection: sqlite3.Connection, change: Change, kind: str, key: Sequen
         connection.execute(_upsert(kind, "INSERT OR REPLACE"), _values(change.record, kind, key, text))
     elif isinstance(change, Drop):
         connection.execute(f'DELETE FROM "{kind}" WHERE {_where(kind)}', key)
+
+
+@contextmanager
+def _taken_back(connection: sqlite3.Connection) -> Iterator[None]:
+    """Take back what was changed, if anything fails."""
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 @contextmanager

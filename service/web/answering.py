@@ -17,10 +17,10 @@ from starlette.responses import Response
 
 from service.clock import now
 from service.identity.principal import Principal
-from service.protocol import canonical, identifier
+from service.protocol import identifier
 from service.web import bodies, problems
 from service.web.costly import Costly
-from service.web.operations import Call, Operation, Reply
+from service.web.operations import Call, Encoded, Operation, Reply, encode
 from service.web.problems import Problem
 from service.web.served import Served
 from service.web.waiting import Waiting
@@ -101,9 +101,9 @@ class Answering:
         if not seconds or self.waiting.full:
             return _response(request, await run(once))
         until, waited = time.monotonic() + seconds, False
-        with self.waiting.of(str(request.path_params["run"])) as event:
+        with self.waiting.of(str(request.path_params["run"])) as ear:
             while True:
-                event.clear()
+                ear.clear()
                 reply = await run(once)
                 response, left = _response(request, reply), until - time.monotonic()
                 old = reply.pending or response.status_code == 304
@@ -112,7 +112,7 @@ class Answering:
                 waited = True
                 if reply.later:
                     once = partial(self._again, reply.later, token)
-                await self.waiting.ring(event, left)
+                await ear.wait(left)
 
     def _again(self, later: Callable[[Principal], Reply], token: str) -> Reply:
         return later(self.served.verifier.verify(token))
@@ -129,7 +129,7 @@ def _response(request: Request, reply: Reply) -> Response:
     headers = {"Cache-Control": "no-store", **reply.headers}
     if reply.body is None:
         return Response(status_code=reply.status, headers=headers)
-    content = canonical(reply.body).encode()
+    content = (reply.body if isinstance(reply.body, Encoded) else encode(reply.body)).content
     if request.method in ("GET", "HEAD") and reply.status == 200:
         # The client may keep it, but asks each time: whether it may still see it is decided anew.
         headers = {**headers, "Cache-Control": "private, no-cache", "ETag": _tag(content)}

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -33,6 +34,7 @@ from service.web.answering import Answering, told
 from service.web.operations import Operation
 from service.web.problems import Problem
 from service.web.served import Served
+from service.web.straight import Straight
 from service.web.waiting import Waiting
 
 __all__ = ["application", "pages_alone"]
@@ -68,7 +70,7 @@ def application(served: Served, pages: Sequence[BaseRoute] = (), streams: bool =
         yield
         waiting.close()
 
-    made = _made([*routes, *pages], lifespan)
+    made = _made([*routes, *pages], lifespan, [Middleware(Straight, routes=routes)])
     made.state.served, made.state.waiting = served, waiting
     return made
 
@@ -78,8 +80,11 @@ def pages_alone(pages: Sequence[BaseRoute]) -> Starlette:
     return _made(pages)
 
 
-def _made(routes: Sequence[BaseRoute], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    made = Starlette(routes=list(routes), lifespan=lifespan, exception_handlers={HTTPException: _nowhere})
+def _made(
+    routes: Sequence[BaseRoute], lifespan: Lifespan[Starlette] | None = None, middleware: Sequence[Middleware] = ()
+) -> Starlette:
+    handlers = {HTTPException: _nowhere}
+    made = Starlette(routes=list(routes), middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
     made.router.redirect_slashes = False
     return made
 

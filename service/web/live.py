@@ -62,9 +62,9 @@ async def lines(served: Served, waiting: Waiting, request: Request, token: str, 
         The cursor.
     """
     run, begun, spoke = request.path_params["run"], time.monotonic(), time.monotonic()
-    with waiting.of(run) as event:
+    with waiting.of(run) as ear:
         while time.monotonic() - begun < _LONGEST and not await request.is_disconnected():
-            event.clear()
+            ear.clear()
             try:
                 found, cursor, ended = await run_in_threadpool(_page, served, token, run, after)
             except ServiceError:
@@ -80,7 +80,7 @@ async def lines(served: Served, waiting: Waiting, request: Request, token: str, 
             if time.monotonic() - spoke > _KEEP_ALIVE:
                 spoke = time.monotonic()
                 yield ": still here\n\n"
-            await waiting.ring(event, _KEEP_ALIVE)
+            await ear.wait(_KEEP_ALIVE)
 
 
 def _page(served: Served, token: str, run: str, after: str) -> tuple[list[dict[str, object]], str, bool]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.identity.principal import Principal
-from service.web.served import LONGEST_WAIT, Served
+from service.protocol import canonical
 from service.web.shapes import Schema
 
-__all__ = ["Call", "Operation", "Reply", "page_query", "ref"]
+if TYPE_CHECKING:
+    from service.web.served import Served
+
+__all__ = ["LONGEST_WAIT", "Call", "Encoded", "Operation", "Reply", "encode", "page_query", "ref"]
+
+#: Seconds for which a request may wait for news.
+LONGEST_WAIT = 25
 
 #: Bytes of a body, unless its operation says otherwise.
 _LARGEST_BODY = 256 * 1024
@@ -62,13 +68,38 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A JSON value as the bytes that are sent, so that it is encoded once for several answers.
+
+    Attributes
+    ----------
+    content : bytes
+        As `encode` made them.
+    """
+
+    content: bytes = field(repr=False)
+
+
+def encode(body: Any) -> Encoded:
+    """Return plain JSON values in their canonical form; an object's own values may have been encoded before."""
+    if not isinstance(body, dict) or not any(isinstance(value, Encoded) for value in body.values()):
+        return Encoded(canonical(body).encode())
+    parts = [canonical(name).encode() + b":" + _encoded(body[name]).content for name in sorted(body)]
+    return Encoded(b"{" + b",".join(parts) + b"}")
+
+
+def _encoded(value: Any) -> Encoded:
+    return value if isinstance(value, Encoded) else encode(value)
+
+
+@dataclass(frozen=True)
 class Reply:
     """What is answered.
 
     Attributes
     ----------
     body : object
-        Plain JSON values; None for nothing.
+        Plain JSON values, or what `encode` takes or made; None for nothing.
     status : int
         HTTP's.
     headers : mapping of str

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.bell import Bell
 from service.cases.desk import Desk
 from service.identity.local import Local
 from service.identity.principal import Verifier
+from service.web.operations import LONGEST_WAIT
+from service.web.recent import Recent
 
-__all__ = ["LONGEST_WAIT", "Served"]
-
-#: Seconds for which a request may wait for news.
-LONGEST_WAIT = 25
+__all__ = ["Served"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Served:
         Says that something has happened; without it whoever waits looks every two seconds.
     longest_wait : int
         Seconds that `?wait=` may hold a request; 0 on Lambda, where waiting costs.
+    recent : Recent
+        Results that were shown a moment ago.
     """
 
     desk: Desk
@@ -38,3 +39,4 @@ class Served:
     local: Local | None = None
     bell: Bell | None = None
     longest_wait: int = LONGEST_WAIT
+    recent: Recent = field(default_factory=Recent, compare=False, repr=False)

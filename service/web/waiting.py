@@ -1,20 +1,59 @@
-"""Requests that wait for news of a run: an event wakes them, and no thread is held meanwhile."""
+"""Requests that wait for news of a run: a ring wakes them, and no thread is held meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from service.bell import Bell, Listener
 
-__all__ = ["Waiting"]
+__all__ = ["Ear", "Waiting"]
 
 #: Seconds after which a ring that got lost is made up for.
 _LOOK_AGAIN = 2.0
 #: Requests that may wait at once; those beyond are answered without waiting.
 _MOST = 2000
+
+
+class Ear:
+    """One request's, which hears of one run; of one event loop, as all of this.
+
+    Not `asyncio.wait_for` with an event: that begins a task for each wait.
+    """
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake whoever waits, or else the next who does."""
+        self._rung = True
+        if self._waiting is not None:
+            _release(self._waiting)
+
+    def clear(self) -> None:
+        """Forget what has rung: whoever looks now sees what it was for."""
+        self._rung = False
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it rings, at most so many seconds, and never so long that a lost ring matters."""
+        if self._rung:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        late = loop.call_later(min(seconds, _LOOK_AGAIN), _release, self._waiting)
+        try:
+            await self._waiting
+        finally:
+            late.cancel()
+            self._waiting = None
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Waiting:
@@ -29,7 +68,7 @@ class Waiting:
     def __init__(self, bell: Bell | None) -> None:
         self._bell = bell
         self._heard: tuple[asyncio.AbstractEventLoop, Listener] | None = None
-        self._events: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._ears: defaultdict[str, set[Ear]] = defaultdict(set)
         self._count = 0
 
     @property
@@ -38,25 +77,19 @@ class Waiting:
         return self._count >= _MOST
 
     @contextmanager
-    def of(self, run: str) -> Iterator[asyncio.Event]:
-        """Lend an event that is set whenever something happens in a run."""
+    def of(self, run: str) -> Iterator[Ear]:
+        """Lend what hears whenever something happens in a run."""
         self._listen()
-        event = asyncio.Event()
-        self._events[run].add(event)
+        ear = Ear()
+        self._ears[run].add(ear)
         self._count += 1
         try:
-            yield event
+            yield ear
         finally:
             self._count -= 1
-            self._events[run].discard(event)
-            if not self._events[run]:
-                del self._events[run]
-
-    @staticmethod
-    async def ring(event: asyncio.Event, seconds: float) -> None:
-        """Wait until an event is set, at most so many seconds, and never so long that a lost ring matters."""
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(event.wait(), min(seconds, _LOOK_AGAIN))
+            self._ears[run].discard(ear)
+            if not self._ears[run]:
+                del self._ears[run]
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -69,8 +102,8 @@ class Waiting:
 
     def _wake(self, listener: Listener) -> None:
         for run in listener.heard():
-            for event in self._events.get(run, ()):
-                event.set()
+            for ear in self._ears.get(run, ()):
+                ear.ring()
 
     def close(self) -> None:
         """Hear no more."""

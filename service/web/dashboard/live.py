@@ -69,9 +69,9 @@ class _Streams:
         self._open += 1
         try:
             yield "retry: 2000\n\n"
-            with self._waiting.of(run) as event:
+            with self._waiting.of(run) as ear:
                 while loop.time() < ends:
-                    event.clear()
+                    ear.clear()
                     found = await run_in_threadpool(self._look, ask, run)
                     if not found:
                         return
@@ -82,7 +82,7 @@ class _Streams:
                     elif loop.time() - spoke > _SIGN:
                         spoke = loop.time()
                         yield ": still here\n\n"
-                    await Waiting.ring(event, _SIGN)
+                    await ear.wait(_SIGN)
         finally:
             self._open -= 1
 

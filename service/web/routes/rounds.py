@@ -17,10 +17,11 @@ from service.cases.committing import Content
 from service.cases.desk import Desk
 from service.cases.reading import Fetched
 from service.identity.principal import Principal
-from service.protocol import File, Gone, Malformed, Run, Step
+from service.protocol import File, Gone, Malformed, Result, Run, Step
 from service.protocol.records import ENDED
 from service.web import views
-from service.web.operations import Call, Operation, Reply, page_query, ref
+from service.web.operations import Call, Encoded, Operation, Reply, encode, page_query, ref
+from service.web.served import Served
 from service.web.shapes import Schema
 
 __all__ = ["OPERATIONS", "result_file"]
@@ -68,7 +69,7 @@ def commit(call: Call) -> Reply:
     content = _content(call, call.body["base"])
     update, new = committing.commit(call.served.desk, call.who, call.run, call.number, content)
     reply = Reply(views.update(update), 201 if new else 200)
-    later = partial(_followed, reply, call.served.desk, call.run, call.number, call.query["inline"])
+    later = partial(_followed, reply, call.served, call.run, call.number, call.query["inline"])
     # To what was committed before the centre may have answered before; then nothing more rings.
     return replace(reply, pending=True, later=later) if new else later(call.who)
 
@@ -86,7 +87,7 @@ def _content(call: Call, base: str) -> Content:
 
 def result(call: Call) -> Reply:
     """Return what the centre answered to a step, or say that it has not yet."""
-    run, found, shown = _result(call.served.desk, call.who, call.run, call.number, call.query["inline"])
+    run, found, shown = _result(call.served, call.who, call.run, call.number, call.query["inline"])
     if shown is not None:
         return Reply(shown)
     if _over(run, found):
@@ -95,21 +96,26 @@ def result(call: Call) -> Reply:
     return Reply({"number": found.number, "state": found.state}, 202, {"Retry-After": _AGAIN}, pending=True)
 
 
-def _followed(reply: Reply, desk: Desk, id: str, number: int, inline: int, who: Principal) -> Reply:
+def _followed(reply: Reply, served: Served, id: str, number: int, inline: int, who: Principal) -> Reply:
     """Return the answer to a commit, with the result of its step where there is one."""
-    run, found, shown = _result(desk, who, id, number, inline)
+    run, found, shown = _result(served, who, id, number, inline)
     if shown is not None:
         return replace(reply, body={**reply.body, "result": shown})
     return replace(reply, pending=not _over(run, found))
 
 
-def _result(
-    desk: Desk, who: Principal, id: str, number: int, inline: int
-) -> tuple[Run, Step, dict[str, object] | None]:
-    run, found, files = reading.answered(desk, who, id, number, inline, _MOST_TOGETHER)
+def _result(served: Served, who: Principal, id: str, number: int, inline: int) -> tuple[Run, Step, Encoded | None]:
+    run, found = reading.answered(served.desk, who, id, number)
     if found.result is None:
         return run, found, None
-    return run, found, {**views.result(found, found.result), "files": [_file(one) for one in files]}
+    key = id, number, found.result.digest, inline
+    make = partial(_published, served.desk, id, found, found.result, inline)
+    return run, found, served.recent.get(key, served.desk.clock(), make)
+
+
+def _published(desk: Desk, id: str, step: Step, result: Result, inline: int) -> Encoded:
+    files = [_file(one) for one in reading.files(desk, id, result, inline, _MOST_TOGETHER)]
+    return encode({**views.result(step, result), "files": files})
 
 
 def _over(run: Run, step: Step) -> bool:

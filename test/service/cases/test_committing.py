@@ -514,7 +514,7 @@ def test_models_are_for_those_who_have_accepted(desk, worker, invited):
 def test_twelve_pairs_at_the_same_instant_lose_nothing(tmp_path):
     """What the original lost twelve times of twelve."""
     store = SqliteStore(tmp_path / "service.db")
-    desk = Desk(store, Files(tmp_path / "files", small=store.shelf))
+    desk = Desk(store, Files(tmp_path / "files", small=store.shelf), together=store.together)
     with Worker(desk, tmp_path / "work") as worker:
         run, made = plain(desk, 2, settings={"epochs": 12})
         worker.work(run)

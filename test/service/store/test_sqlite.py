@@ -11,7 +11,7 @@ from full_disk import small_files
 
 from service.protocol import Run, Session, identifier
 from service.protocol.transitions import moved
-from service.store.base import Create, Replace, StoreBroken
+from service.store.base import Contended, Create, Replace, StoreBroken
 from service.store.sqlite import SqliteStore
 
 A = identifier(1_000)
@@ -157,3 +157,49 @@ def test_twenty_writers_wait_for_each_other(tmp_path):
         thread.join()
     assert not failures
     assert len(store.runs("", 1000)[0]) == 200
+
+
+def test_rows_and_files_that_are_changed_together_are_all_there_or_none(tmp_path):
+    store, other = (SqliteStore(tmp_path / "service.db") for _ in range(2))
+    with pytest.raises(Contended), store.together():
+        assert store.shelf.put("a", b"one")
+        store.write(Create(RUN))
+        store.write(Replace(moved(moved(RUN))))
+    assert store.shelf.get("a") is None and store.run(A) is None
+    with store.together():
+        assert store.shelf.put("a", b"one")
+        store.write(Create(RUN))
+        assert other.run(A) is None and other.shelf.get("a") is None
+    assert store.shelf.get("a") == b"one" and store.run(A) == RUN
+    store.write(Replace(moved(RUN)))  # each by itself again
+    assert other.run(A) == moved(RUN)
+
+
+def test_of_changes_together_none_is_kept_whose_failure_nobody_minded(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+    with pytest.raises(StoreBroken), store.together():
+        store.shelf.put("a", b"one")
+        with pytest.raises(Contended):
+            store.write(Replace(moved(RUN)))
+        with pytest.raises(StoreBroken, match="cannot be read or written"):
+            store.shelf.put("b", b"two")
+    assert (store.shelf.get("a"), store.shelf.get("b")) == (None, None)
+    assert store.shelf.put("a", b"one")
+
+
+def test_threads_that_change_things_together_wait_for_each_other(tmp_path):
+    store = SqliteStore(tmp_path / "service.db")
+
+    def change(number):
+        for count in range(20):
+            with store.together():
+                assert store.shelf.put(f"{number}/{count}", b"")
+                store.write(Create(Session(f"{number}/{count}", "anna", "sealed", 1, 2)))
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    made = [f"{number}/{count}" for number in range(8) for count in range(20)]
+    assert all(store.session(one) and store.shelf.get(one) == b"" for one in made)

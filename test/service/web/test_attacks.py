@@ -106,6 +106,23 @@ def test_a_commit_that_waits_brings_the_result_of_its_step(running):
     assert "content" not in again.json()["result"]["files"][0]
 
 
+def test_what_one_site_was_just_shown_nobody_sees_who_is_out_since(running):
+    running.both()
+    path = f"{running.path}/rounds/1/result?inline=100000"
+    north, south, cleo = (running.house.client(name) for name in ("north", "south", "cleo"))
+    shown = north.get(path)
+    assert shown.status_code == 200 and south.get(path).content == shown.content
+    assert cleo.get(path).status_code == 404
+    running.carl("DELETE", f"{running.path}/members/south")
+    assert south.get(path).status_code == 404
+    running.house.local.accounts.change(running.house.subjects["north"], disabled=True)
+    assert north.get(path).status_code == 401
+    fetch = shown.json()["files"][0]["fetch"]
+    running.house.clock.forward(600)
+    fresh = running.carl.get(path).json()["files"][0]["fetch"]
+    assert fresh["expires"] == fetch["expires"] + 600_000
+
+
 def test_a_commit_counts_though_its_run_is_aborted_while_it_waits(running):
     (answer,) = while_waiting(running, "north", then=lambda: running.carl.post(f"{running.path}/abort"))
     assert answer.status_code == 201 and "result" not in answer.json()

@@ -99,7 +99,7 @@ def test_hundreds_wait_and_others_are_served_meanwhile(house, run):
         return {answer.status_code for answer in await asyncio.gather(*asked)}
 
     assert asyncio.run(course()) == {410}
-    assert house.app.state.waiting._count == 0 and not house.app.state.waiting._events
+    assert house.app.state.waiting._count == 0 and not house.app.state.waiting._ears
 
 
 def test_when_too_many_wait_the_next_is_answered_at_once(house, run, monkeypatch):
