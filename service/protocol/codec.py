@@ -71,7 +71,7 @@ def _read(kind: type[R], text: str) -> R:
     return kind(**values)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=48)
 def _known(name: str, text: str) -> Any:
     return _read(KINDS[name], text)
 
