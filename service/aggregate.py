@@ -18,11 +18,12 @@ from computation.coinstac.carried import Answer, Carried
 from computation.errors import ServiceError
 from computation.federation import initial
 from computation.wire.payload import PREFIX
+from service.blobs.base import SMALL
 from service.cases import closing, starting
-from service.cases.closing import Claim
+from service.cases.closing import Claim, Made
 from service.cases.desk import Desk, content_key
-from service.protocol import File, Result, Stored, canonical
-from service.protocol.course import Course, follow
+from service.protocol import File, Stored, canonical
+from service.protocol.course import follow
 from service.state import LARGEST, Memory, restore
 
 __all__ = ["Centre"]
@@ -57,7 +58,7 @@ class Centre:
         shutil.rmtree(folder, ignore_errors=True)
         if before:
             restore(folder, before, lambda key: desk.blobs.read(key, LARGEST))
-        self._memory, self._done = Memory(folder), list[str]()
+        self._memory, self._along = Memory(folder), dict[str, bytes]()
         self._carried = Carried(remote.create(run), folder, _NAME)
 
     @property
@@ -70,17 +71,8 @@ class Centre:
         self._carried.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def answer(self, claim: Claim) -> tuple[Result, Course | None, int]:
-        """Let the handler answer a claimed step, and keep all that its publication will speak of.
-
-        Returns
-        -------
-        Result
-            To be published.
-        Course or None
-            What comes next; None at the end.
-        int
-            Bytes of a payload, where this step says so; else 0.
+    def answer(self, claim: Claim) -> Made:
+        """Let the handler answer a claimed step, and keep what its publication will speak of, unless it is small.
 
         Raises
         ------
@@ -89,15 +81,17 @@ class Centre:
         ServiceError
             If an update, or what this keeps, cannot be read or written.
         """
+        self._along = {}
         if claim.step.phase == "join":
             self._start_from_uploaded(claim)
         answer = self._carried.call(claim.step.number + 1, *self._arrived(claim))
         files = self._keep_all(answer.files)
         papers = self._papers() if answer.success else ()
-        state = "" if answer.success else self._remember()
-        made = closing.result(self._desk, canonical(answer.output), files, papers, state, answer.success)
+        state, done = ("", []) if answer.success else self._remember()
+        result = closing.result(self._desk, canonical(answer.output), files, papers, state, answer.success)
         course = None if answer.success else follow(claim.step, answer.output)
-        return made, course, _payload(answer) if claim.step.phase == "join" else 0
+        payload = _payload(answer) if claim.step.phase == "join" else 0
+        return Made(result, course, payload, self._along, done)
 
     def _start_from_uploaded(self, claim: Claim) -> None:
         """Give the handler the model that the coordinator uploaded, where the spec names one and it did."""
@@ -121,25 +115,26 @@ class Centre:
 
     def _keep(self, name: str, content: bytes) -> File:
         sha256 = hashlib.sha256(content).hexdigest()
-        self._desk.blobs.write(content_key(self._run, sha256), content)
+        self._write(content_key(self._run, sha256), content)
         return File(name, len(content), sha256)
 
     def _papers(self) -> tuple[File, ...]:
         paths = [self._carried.output / name for name in _PAPERS]
         return tuple(self._keep(path.name, path.read_bytes()) for path in paths if path.is_file())
 
-    def _remember(self) -> str:
+    def _write(self, key: str, content: bytes) -> None:
+        """Keep a file now, while the claim is renewed, or with the publication where that takes no time."""
+        if len(content) > SMALL:
+            self._desk.blobs.write(key, content)
+        else:
+            self._along[key] = content
+
+    def _remember(self) -> tuple[str, list[str]]:
+        """Keep the state; return its key, and those of the states that nobody needs once it is published."""
         blob, lengths = self._memory.pack()
         key = f"runs/{self._run}/state/{hashlib.sha256(blob).hexdigest()}"
-        self._desk.blobs.write(key, blob)
-        self._done = self._memory.keep(key, lengths)
-        return key
-
-    def tidy(self) -> None:
-        """Delete the states that nobody needs any more; once the newest is published."""
-        for key in self._done:
-            self._desk.blobs.delete(key)
-        self._done = []
+        self._write(key, blob)
+        return key, self._memory.keep(key, lengths)
 
 
 def _payload(answer: Answer) -> int:

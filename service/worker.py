@@ -87,19 +87,22 @@ class Worker:
         return sum(self.work(step.run) for step in list(active(self._desk)))
 
     def work(self, run: str) -> int:
-        """Do what is to be done in one run, until there is nothing more; return the steps published."""
-        published = 0
+        """Do what is to be done in one run; return the steps published.
+
+        After one there is nothing more until a site commits or a deadline passes, and both are told of.
+        """
         while (claim := closing.claim(self._desk, run, self.name, self._lease)) is not None:
-            published += self._publish(claim)
-        return published
+            if self._publish(claim):
+                return 1
+        return 0
 
     def _publish(self, claim: Claim) -> bool:
         run, number = claim.run.id, claim.step.number
         try:
             with self._renewing(claim):
                 centre = self._centre(claim)
-                made, course, payload = centre.answer(claim)
-            closing.publish(self._desk, claim, made, course, payload)
+                made = centre.answer(claim)
+            closing.publish(self._desk, claim, made)
         except Conflict as error:
             log.warning("run %s step %d attempt %d: %s", run, number, claim.step.attempt, error.public)
             self._cool(run)
@@ -110,7 +113,8 @@ class Worker:
             self._cool(run)
             closing.stumble(self._desk, claim, public_text(error), passing=_may_pass(error))
             return False
-        self._tidy(claim, centre, course is None)
+        if made.course is None:
+            self._cool(run)
         return True
 
     def _centre(self, claim: Claim) -> Centre:
@@ -130,19 +134,6 @@ class Worker:
     def _cool(self, run: str) -> None:
         if centre := self._warm.pop(run, None):
             centre.close()
-
-    def _tidy(self, claim: Claim, centre: Centre, last: bool) -> None:
-        """Delete single updates, which are nobody's business once they are in a result, and states that are old."""
-        run = claim.run.id
-        try:
-            self._desk.blobs.delete_under(f"runs/{run}/steps" + ("" if last else f"/{claim.step.number:010d}"))
-            centre.tidy()
-            if last:
-                self._desk.blobs.delete_under(f"runs/{run}/state")
-        except MeshNetError as error:
-            log.warning("run %s step %d: what is not needed stays: %s", run, claim.step.number, error.public)
-        if last:
-            self._cool(run)
 
     @contextmanager
     def _renewing(self, claim: Claim) -> Iterator[None]:

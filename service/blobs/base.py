@@ -15,7 +15,10 @@ from typing import Protocol
 
 from computation.errors import ServiceError
 
-__all__ = ["BlobError", "BlobExists", "BlobMissing", "Blobs", "Signed", "check_key"]
+__all__ = ["SMALL", "BlobError", "BlobExists", "BlobMissing", "Blobs", "Signed", "check_key"]
+
+#: Bytes up to which a file is small: keeping one takes no time to speak of, and it may lie with the records.
+SMALL = 256 * 1024
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,15}")
 

@@ -12,20 +12,18 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import urlencode
 
 from computation.files import plain
-from service.blobs.base import BlobError, BlobExists, BlobMissing, Signed, check_key
+from service.blobs.base import SMALL, BlobError, BlobExists, BlobMissing, Signed, check_key
 from service.protocol import Conflict, Forbidden, Gone, Malformed, TooLarge
 
 __all__ = ["Files", "Incoming", "Small"]
 
-#: Bytes up to which a file is small.
-_SMALL = 256 * 1024
 _TYPE = "application/octet-stream"
 
 
@@ -46,6 +44,10 @@ class Small(Protocol):
 
     def delete_under(self, prefix: str) -> None:
         """Forget all files whose keys begin with this and a '/'."""
+        ...
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do something when what was changed so far is kept."""
         ...
 
 
@@ -163,7 +165,7 @@ class Files:
 
     def write(self, key: str, content: bytes) -> None:
         """See `Blobs`."""
-        if self._small and len(content) <= _SMALL:
+        if self._small and len(content) <= SMALL:
             if self._path(key).exists() or not self._small.put(key, content):
                 self._expect_same(key, content)
             return
@@ -204,17 +206,24 @@ class Files:
 
     def delete(self, key: str) -> None:
         """See `Blobs`."""
+        path = self._path(key)
         if self._small:
-            self._small.delete(check_key(key))
-        with _failing():
-            self._path(key).unlink(missing_ok=True)
+            self._small.delete(key)
+        self._then(lambda: _unlink(path))
 
     def delete_under(self, prefix: str) -> None:
         """See `Blobs`."""
+        path = self._path(prefix)
         if self._small:
-            self._small.delete_under(check_key(prefix))
-        with _failing(), suppress(FileNotFoundError):
-            shutil.rmtree(self._path(prefix))
+            self._small.delete_under(prefix)
+        self._then(lambda: _unlink_under(path))
+
+    def _then(self, act: Callable[[], None]) -> None:
+        """Take nothing from the disk before the records that need it no more are kept."""
+        if self._small:
+            self._small.then(act)
+        else:
+            act()
 
     def _path(self, key: str) -> Path:
         return self._folder / "content" / check_key(key)
@@ -227,7 +236,7 @@ class Files:
 
     def _place(self, key: str, partial: Path, file: BinaryIO, size: int) -> bool:
         """Give a whole file its key, if that is free; tell whether it was."""
-        if self._small and size <= _SMALL:
+        if self._small and size <= SMALL:
             file.seek(0)
             return self._small.put(check_key(key), file.read())
         os.fsync(file.fileno())
@@ -310,6 +319,16 @@ def _removed(path: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             path.unlink()
+
+
+def _unlink(path: Path) -> None:
+    with _failing():
+        path.unlink(missing_ok=True)
+
+
+def _unlink_under(folder: Path) -> None:
+    with _failing(), suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _sync(folder: Path) -> None:

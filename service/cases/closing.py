@@ -6,16 +6,23 @@ has the next attempt and the same frozen list, and the one before can publish no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from service.cases.desk import Desk, again, event
+from computation.errors import MeshNetError
+from service.cases.desk import Desk, again, event, updates_key
 from service.protocol import Conflict, File, Membership, Result, Run, Step, Update, digest_of
 from service.protocol import transitions as to
 from service.protocol.course import Course
 from service.store.base import Change, Create, Replace
 
-__all__ = ["MOST_ATTEMPTS", "Claim", "claim", "publish", "renew", "result", "stumble"]
+__all__ = ["MOST_ATTEMPTS", "Claim", "Made", "claim", "publish", "renew", "result", "stumble"]
+
+#: The run, the step and everybody's part in it, as they were at one moment.
+_Seen = tuple[Run, Step, tuple[Membership, ...]]
+
+log = logging.getLogger(__name__)
 
 #: Attempts at one step before its run fails, whatever they fail of; and of what fails the same way each time.
 MOST_ATTEMPTS, _MOST_DEFINITE = 10, 2
@@ -33,11 +40,39 @@ class Claim:
         As they were claimed.
     updates : tuple of Update
         Those of the frozen list, by site.
+    members : tuple of Membership
+        Everybody in the run.
     """
 
     run: Run
     step: Step
     updates: tuple[Update, ...]
+    members: tuple[Membership, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a centre made of a claim.
+
+    Attributes
+    ----------
+    result : Result
+        To be published.
+    course : Course or None
+        What comes next; None where the run has succeeded.
+    payload : int
+        Bytes of a payload, where this step says so; else 0.
+    files : mapping of bytes
+        Small files that the result speaks of, by their keys, to be kept with it; larger ones are kept already.
+    done : sequence of str
+        Keys of files that nobody needs once it is published.
+    """
+
+    result: Result
+    course: Course | None
+    payload: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    done: Sequence[str] = ()
 
 
 def claim(desk: Desk, run: str, owner: str, lease: int) -> Claim | None:
@@ -73,16 +108,17 @@ def _claim(desk: Desk, id: str, owner: str, lease: int) -> Claim | None:
     if step.state == "aggregating" and step.attempt >= MOST_ATTEMPTS and not to.is_held(step, now):
         _fail(desk, run, step, "attempts", f"the centre failed {step.attempt} times at step {step.number}")
         return None
+    members, found = desk.store.memberships(id), desk.store.updates(id, step.number)
     frozen = step.frozen
     if step.state == "open":
-        counting, waited = _counting(desk, step)
+        counting, waited = _counting(step, members, found)
         if not _closes(desk, run, step, {one.site for one in counting}, waited, now):
             return None
         # Where everybody has committed nothing can be added; who leaves or comes back meanwhile changes the version.
         frozen = _listed(counting) if len(counting) == len(waited) else ()
     held = to.claimed(step, owner, now, lease, frozen)
     desk.store.write(Replace(held), *_retold(desk, held))
-    return _held(desk, run, held)
+    return _claimed(run, held, found, members) if held.frozen else _frozen(desk, run, held)
 
 
 def _retold(desk: Desk, step: Step) -> list[Change]:
@@ -91,27 +127,33 @@ def _retold(desk: Desk, step: Step) -> list[Change]:
     return [again] if step.attempt > 1 else []
 
 
-def _held(desk: Desk, run: Run, step: Step) -> Claim | None:
-    """Fix the list of what counts, if that is still to be done: nothing can be added to a step that is not open."""
-    if not step.frozen:
-        counting, _ = _counting(desk, step)
-        if not counting:
-            _fail(desk, run, step, "quorum", f"all sites have left in step {step.number}")
-            return None
-        step = to.froze(step, _listed(counting))
-        desk.store.write(Replace(step))
+def _claimed(run: Run, step: Step, found: Iterable[Update], members: tuple[Membership, ...]) -> Claim:
     counted = dict(step.frozen)
-    return Claim(run, step, tuple(one for one in desk.store.updates(run.id, step.number) if one.site in counted))
+    return Claim(run, step, tuple(one for one in found if one.site in counted), members)
+
+
+def _frozen(desk: Desk, run: Run, step: Step) -> Claim | None:
+    """Fix the list of what counts, now that nothing can be added: the step is not open any more."""
+    members, found = desk.store.memberships(run.id), desk.store.updates(run.id, step.number)
+    counting, _ = _counting(step, members, found)
+    if not counting:
+        _fail(desk, run, step, "quorum", f"all sites have left in step {step.number}")
+        return None
+    step = to.froze(step, _listed(counting))
+    desk.store.write(Replace(step))
+    return _claimed(run, step, found, members)
 
 
 def _listed(updates: Iterable[Update]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((one.site, one.digest) for one in updates))
 
 
-def _counting(desk: Desk, step: Step) -> tuple[tuple[Update, ...], set[str]]:
+def _counting(
+    step: Step, members: Iterable[Membership], found: Iterable[Update]
+) -> tuple[tuple[Update, ...], set[str]]:
     """Return the updates of those who still take part, and who does."""
-    sites = {one.site for one in desk.store.memberships(step.run) if one.state == "accepted"} & set(step.expected)
-    return tuple(one for one in desk.store.updates(step.run, step.number) if one.site in sites), sites
+    sites = {one.site for one in members if one.state == "accepted"} & set(step.expected)
+    return tuple(one for one in found if one.site in sites), sites
 
 
 def _closes(desk: Desk, run: Run, step: Step, committed: set[str], waited: set[str], now: int) -> bool:
@@ -154,19 +196,15 @@ def result(
     return Result(message, files, papers, state, told, last, desk.clock())
 
 
-def publish(desk: Desk, claim: Claim, made: Result, course: Course | None, payload: int = 0) -> Run:
-    """Publish what the centre answered, and open the next step or end the run.
+def publish(desk: Desk, claim: Claim, made: Made) -> Run:
+    """Publish what the centre answered, open the next step or end the run, and forget what is in the result now.
 
     Parameters
     ----------
     desk, claim : Desk, Claim
         The desk, and what this worker claimed.
-    made : Result
-        The answer; its blobs are there.
-    course : Course or None
-        What comes next; None where the run has succeeded.
-    payload : int
-        Bytes of a payload, where this step said so.
+    made : Made
+        The answer.
 
     Returns
     -------
@@ -178,27 +216,56 @@ def publish(desk: Desk, claim: Claim, made: Result, course: Course | None, paylo
     Conflict
         If the claim is not this worker's any more.
     """
+    seen: _Seen | None = (claim.run, claim.step, claim.members)
 
     def once() -> Run:
-        run, step = _still(desk, claim)
-        if step.state == "published":
-            return _expect_same(run, step, made)
-        closed = to.published(step, claim.step.owner, claim.step.attempt, made)
-        members = [one for one in desk.store.memberships(run.id) if one.role == "site"]
-        judged = [to.answered(one, closed, run.wanted.inactive_after) for one in members]
-        missing = [new for new, old in zip(judged, members, strict=True) if new is not old]
-        after, following = _after(desk, run, closed, course, payload, judged)
-        desk.store.write(
-            Replace(after),
-            Replace(closed),
-            *(Create(one) for one in following),
-            *(Replace(one) for one in missing),
-            *_told(desk, after, closed, missing),
-        )
-        desk.ring(run.id)
+        nonlocal seen
+        # What the claim saw mostly still holds: whatever changes it changes the version of the run or of the step.
+        now, seen = seen or _seen(desk, claim), None
+        with desk.together():
+            for key, content in made.files.items():
+                desk.blobs.write(key, content)
+            after = _published(desk, claim, made, *now)
+            _forget(desk, claim, made)
+        desk.ring(after.id)
         return after
 
     return again(once)
+
+
+def _seen(desk: Desk, claim: Claim) -> _Seen:
+    return *_still(desk, claim), desk.store.memberships(claim.run.id)
+
+
+def _published(desk: Desk, claim: Claim, made: Made, run: Run, step: Step, members: tuple[Membership, ...]) -> Run:
+    """Write what a publication says, unless that has been done."""
+    if step.state == "published":
+        return _expect_same(run, step, made.result)
+    closed = to.published(step, claim.step.owner, claim.step.attempt, made.result)
+    sites = [one for one in members if one.role == "site"]
+    judged = [to.answered(one, closed, run.wanted.inactive_after) for one in sites]
+    missing = [new for new, old in zip(judged, sites, strict=True) if new is not old]
+    after, following = _after(desk, run, closed, made, judged)
+    desk.store.write(
+        Replace(after),
+        Replace(closed),
+        *(Create(one) for one in following),
+        *(Replace(one) for one in missing),
+        *_told(desk, after, closed, missing),
+    )
+    return after
+
+
+def _forget(desk: Desk, claim: Claim, made: Made) -> None:
+    """Delete single updates, which are nobody's business once they are in a result, and states that are old."""
+    run, number = claim.run.id, claim.step.number
+    try:
+        for key in made.done:
+            desk.blobs.delete(key)
+        for prefix in (updates_key(run, number),) if made.course else (f"runs/{run}/steps", f"runs/{run}/state"):
+            desk.blobs.delete_under(prefix)
+    except MeshNetError as error:
+        log.warning("run %s step %d: what is not needed stays: %s", run, number, error.public)
 
 
 def _still(desk: Desk, claim: Claim) -> tuple[Run, Step]:
@@ -216,10 +283,8 @@ def _expect_same(run: Run, step: Step, made: Result) -> Run:
     return run
 
 
-def _after(
-    desk: Desk, run: Run, closed: Step, course: Course | None, payload: int, members: list[Membership]
-) -> tuple[Run, list[Step]]:
-    now = desk.clock()
+def _after(desk: Desk, run: Run, closed: Step, made: Made, members: list[Membership]) -> tuple[Run, list[Step]]:
+    now, course = desk.clock(), made.course
     if course is None:
         return to.ended(run, "completed", now), []
     joined = set(dict(closed.frozen)) if closed.number == 0 else {one.site for one in members}
@@ -239,7 +304,7 @@ def _after(
     planned = {
         "rounds": course.rounds or run.rounds,
         "manifest": course.manifest or run.manifest,
-        "payload": payload or run.payload,
+        "payload": made.payload or run.payload,
     }
     return to.moved(run, step=following.number, changed=now, **planned), [following]
 

@@ -27,6 +27,7 @@ __all__ = [
     "newest",
     "seat",
     "update_key",
+    "updates_key",
 ]
 
 T = TypeVar("T")
@@ -224,4 +225,9 @@ def content_key(run: str, sha256: str) -> str:
 
 def update_key(run: str, step: int, site: str, name: str) -> str:
     """Return the key of a file of an update."""
-    return f"runs/{run}/steps/{step:010d}/{site}/{name}"
+    return f"{updates_key(run, step)}/{site}/{name}"
+
+
+def updates_key(run: str, step: int) -> str:
+    """Return what the keys of all files of all updates of a step begin with."""
+    return f"runs/{run}/steps/{step:010d}"

@@ -9,7 +9,7 @@ from service.cases.desk import Desk, again, event, newest, seat
 from service.identity.principal import Principal
 from service.protocol import PRESENCES, Conflict, Malformed, Membership, Presence
 from service.protocol import transitions as to
-from service.store.base import Change, Put, Replace
+from service.store.base import Change, Hold, Put, Replace
 
 __all__ = ["decline", "heartbeat", "leave", "rejoin"]
 
@@ -62,8 +62,9 @@ def rejoin(desk: Desk, who: Principal, run: str) -> Membership:
         if member.state != "inactive":
             raise Conflict("membership", f"this site is {member.state}; wanted one that was away")
         back, step = to.moved(member, state="accepted", missed=0), newest(desk, at.run)
-        opened: list[Change] = [Replace(to.joined(step, site))] if step.state == "open" else []
-        desk.store.write(Replace(back), *opened, event(desk, run, "rejoined", site, step.number))
+        # Whoever publishes must see, before the next step is opened, that there is somebody more to be waited for.
+        told = to.joined(step, site) if step.state == "open" else to.touched(step)
+        desk.store.write(Hold(at.run), Replace(back), Replace(told), event(desk, run, "rejoined", site, step.number))
         desk.ring(run)
         return back
 

@@ -9,14 +9,16 @@ Small files may lie in the same file, see `Shelf`: what a row speaks of is then 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from computation.errors import ServiceError
 from service.logged import begin_log, made_private
 from service.protocol.codec import KINDS, dump, kind_of, load
 from service.protocol.records import Answer, Event, Membership, Presence, Record, Run, Session, Step, Update, Upload
@@ -25,6 +27,8 @@ from service.store.base import Change, Contended, Create, Drop, Hold, Page, Put,
 __all__ = ["Shelf", "SqliteStore"]
 
 R = TypeVar("R", bound=Record)
+
+log = logging.getLogger(__name__)
 
 #: "CXSV": tells this file from other SQLite files.
 _APPLICATION = 0x43585356
@@ -172,6 +176,19 @@ class SqliteStore:
                 yield
             finally:
                 self._local.changes = None
+        for act in changes.following:
+            try:
+                act()
+            except ServiceError as error:
+                log.warning("what was to follow a change has failed: %s", error.public)
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do something when what this thread has changed so far is kept, which may be at the end of `together`."""
+        changes: _Changes | None = getattr(self._local, "changes", None)
+        if changes is None:
+            act()
+        else:
+            changes.following.append(act)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -326,9 +343,13 @@ class SqliteStore:
 
 
 class _Changes(ExitStack):
-    """The changes of `together`, and the connection with which they are made, once there is one."""
+    """The changes of `together`, the connection with which they are made, once there is one, and what follows them."""
 
     connection: sqlite3.Connection | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.following: list[Callable[[], None]] = []
 
 
 class Shelf:
@@ -347,6 +368,10 @@ class Shelf:
         with self._store.transaction() as connection:
             made = connection.execute('INSERT OR IGNORE INTO "file" ("key", "content") VALUES (?, ?)', (key, content))
             return made.rowcount == 1
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do something when what was changed so far is kept."""
+        self._store.then(act)
 
     def delete(self, key: str) -> None:
         """Forget a file, if it is there."""

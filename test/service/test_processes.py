@@ -42,9 +42,9 @@ def work(data, folder, run, moment, number):
         Centre._keep_all = lambda self, files: at("answered", claim=claim) or keep(self, files)
         return answer(self, claim)
 
-    def published(desk, claim, *made):
+    def published(desk, claim, made):
         at("kept", claim=claim)
-        publish(desk, claim, *made)
+        publish(desk, claim, made)
         at("published", claim=claim)
 
     Centre.answer, closing.publish = answered, published

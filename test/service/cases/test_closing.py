@@ -122,17 +122,17 @@ def test_whoever_lost_its_claim_publishes_nothing(desk, opened, tmp_path):
     desk.clock.pass_(61)
     second = closing.claim(desk, run, "b", LEASE)
     with pytest.raises(Conflict) as caught:
-        closing.publish(desk, first, *made_by_first)
+        closing.publish(desk, first, made_by_first)
     assert caught.value.code == "fenced"
     assert reading.run(desk, ROOT, run).step == 1
-    result, course, payload = answered(desk, second, tmp_path)
-    closing.publish(desk, second, result, course, payload)
+    made_by_second = answered(desk, second, tmp_path)
+    closing.publish(desk, second, made_by_second)
     # Too late, the first comes again: the same bytes are published, so it is content.
-    assert made_by_first[0].digest == result.digest
-    assert closing.publish(desk, first, *made_by_first).step == 2
-    other = replace(made_by_first[0], digest="0" * 64)
+    assert made_by_first.result.digest == made_by_second.result.digest
+    assert closing.publish(desk, first, made_by_first).step == 2
+    other = replace(made_by_first, result=replace(made_by_first.result, digest="0" * 64))
     with pytest.raises(Conflict):
-        closing.publish(desk, first, other, course, payload)
+        closing.publish(desk, first, other)
     assert kinds(desk, run).count("published") == 2
 
 
@@ -141,7 +141,7 @@ def test_two_attempts_come_to_the_same_bytes(desk, opened, tmp_path):
     commit(made, 1)
     results = []
     for owner in "abc":
-        results.append(answered(desk, closing.claim(desk, run, owner, LEASE), tmp_path)[0])
+        results.append(answered(desk, closing.claim(desk, run, owner, LEASE), tmp_path).result)
         desk.clock.pass_(61)
     assert len({(one.digest, one.message, one.files) for one in results}) == 1
 
@@ -152,7 +152,7 @@ def test_a_publication_whose_answer_was_lost_can_be_repeated(desk, opened, tmp_p
     claim = closing.claim(desk, run, "a", LEASE)
     answer = answered(desk, claim, tmp_path)
     for _ in range(3):
-        assert closing.publish(desk, claim, *answer).step == 2
+        assert closing.publish(desk, claim, answer).step == 2
     assert kinds(desk, run).count("published") == 2
     assert len(desk.store.steps(run, "", 9)[0]) == 3
 
@@ -164,7 +164,7 @@ def test_an_abort_while_the_centre_computes_publishes_nothing(desk, opened, tmp_
     answer = answered(desk, claim, tmp_path)
     coordinator.abort(desk, ANNA, run)
     with pytest.raises(Conflict):
-        closing.publish(desk, claim, *answer)
+        closing.publish(desk, claim, answer)
     closing.stumble(desk, claim, "too late")
     assert reading.run(desk, ROOT, run).state == "aborted"
     assert closing.claim(desk, run, "b", LEASE) is None
@@ -176,7 +176,7 @@ def test_a_pause_while_the_centre_computes_is_kept(desk, worker, opened, tmp_pat
     claim = closing.claim(desk, run, "a", LEASE)
     coordinator.pause(desk, ANNA, run)
     answer = answered(desk, claim, tmp_path)
-    after = closing.publish(desk, claim, *answer)
+    after = closing.publish(desk, claim, answer)
     assert (after.state, after.step) == ("paused", 2)
     clock = desk.clock
     clock.pass_(1000)
@@ -192,7 +192,7 @@ def test_a_run_that_has_been_forgotten_publishes_nothing(desk, opened, tmp_path)
     answer = answered(desk, claim, tmp_path)
     desk.store.forget(run)
     with pytest.raises(Conflict):
-        closing.publish(desk, claim, *answer)
+        closing.publish(desk, claim, answer)
 
 
 def test_a_deadline_closes_with_the_quorum(desk, worker, opened):
@@ -362,7 +362,7 @@ def test_what_fails_once_leaves_the_same_result(desk, worker, opened, monkeypatc
     def once(self, claim):
         result = answer(self, claim)
         if not failed:
-            failed.append(result[0].digest)
+            failed.append(result.result.digest)
             raise OSError(28, "no space")
         return result
 
