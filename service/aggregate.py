@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from computation.wire.payload import PREFIX
 from service.blobs.base import SMALL
 from service.cases import closing, starting
 from service.cases.closing import Claim, Made
-from service.cases.desk import Desk, content_key
+from service.cases.desk import Desk, content_key, state_key
 from service.protocol import File, Stored, canonical
 from service.protocol.course import follow
 from service.state import LARGEST, Memory, restore
@@ -87,7 +88,7 @@ class Centre:
         answer = self._carried.call(claim.step.number + 1, *self._arrived(claim))
         files = self._keep_all(answer.files)
         papers = self._papers() if answer.success else ()
-        state, done = ("", []) if answer.success else self._remember()
+        state, done = ("", ()) if answer.success else self._remember(claim)
         result = closing.result(self._desk, canonical(answer.output), files, papers, state, answer.success)
         course = None if answer.success else follow(claim.step, answer.output)
         payload = _payload(answer) if claim.step.phase == "join" else 0
@@ -129,12 +130,14 @@ class Centre:
         else:
             self._along[key] = content
 
-    def _remember(self) -> tuple[str, list[str]]:
-        """Keep the state; return its key, and those of the states that nobody needs once it is published."""
-        blob, lengths = self._memory.pack()
-        key = f"runs/{self._run}/state/{hashlib.sha256(blob).hexdigest()}"
-        self._write(key, blob)
-        return key, self._memory.keep(key, lengths)
+    def _remember(self, claim: Claim) -> tuple[str, Sequence[str]]:
+        """Keep the state; return its key, and those of what nobody needs once it is published."""
+        # Each attempt has a state of its own: the times in its journal are its own.
+        name = f"{state_key(self._run)}/{claim.step.number:010d}-{secrets.token_hex(8)}"
+        kept = self._memory.keep(self.iteration, name)
+        for key, blob in kept.blobs.items():
+            self._write(key, blob)
+        return kept.key, kept.done
 
 
 def _payload(answer: Answer) -> int:

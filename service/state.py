@@ -1,15 +1,18 @@
-"""What the centre must remember between two steps, as a blob from which any other worker goes on.
+"""What the centre must remember between two steps, as blobs from which any other worker goes on.
 
-A blob is a JSON header, with its length in eight bytes before it, and the files' bytes one after the other. What only
-grows, such as the journal, is kept whole now and then and in pieces in between: a blob names the one before it, and
-only holds what was added since. So the blob of a round is a checkpoint and a few lines, however long the run is.
+A blob is a JSON header, with its length in eight bytes before it, and the files' bytes one after the other. What is
+written anew in each step, such as the checkpoint, is a blob that the next step's takes the place of. What only grows,
+such as the journal, is kept whole now and then and in pieces in between: each holds what was added since the one
+before, and names it. So a round keeps a checkpoint and a few lines, however long the run is.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from computation.coinstac.claim import FILE as CLAIM
 from computation.errors import ServiceError
 from computation.federation.keys import FILE as KEY
 from computation.files import replacing
+from computation.training import checkpoint
 from service.protocol import canonical
 
-__all__ = ["LARGEST", "Memory", "restore"]
+__all__ = ["LARGEST", "Kept", "Memory", "restore"]
 
 #: Bytes of one blob, far beyond any model's.
 LARGEST = 2**30
@@ -28,12 +32,31 @@ _LENGTH = struct.Struct("<Q")
 _GROWING = ("output/journal.jsonl", "output/metrics.csv", "output/run.log")
 #: The record of `Carried`, what tells the handler that the folder is its own, and the key with which the centre signs.
 _SMALL = ("carried.json", f"output/{CLAIM}", f"output/checkpoints/{KEY}")
-#: Blobs in a row that are not whole: so many must at most be read to go on.
+#: Pieces in a row: so many must at most be read to go on.
 _MOST_PIECES = 31
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a step leaves behind.
+
+    Attributes
+    ----------
+    key : str
+        Of the blob from which one goes on.
+    blobs : mapping of bytes
+        By key.
+    done : tuple of str
+        Keys that nobody needs once the step is published.
+    """
+
+    key: str
+    blobs: Mapping[str, bytes]
+    done: tuple[str, ...]
+
+
 class Memory:
-    """What was kept of one folder, so that the next blob need not hold it again.
+    """What was kept of one folder, so that it need not be kept again.
 
     Parameters
     ----------
@@ -42,44 +65,49 @@ class Memory:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._kept: dict[str, int] = {}
+        self._folder = str(folder)
+        self._lengths: dict[str, int] = {}
         self._chain: list[str] = []
+        self._before = ""
 
-    @property
-    def _whole(self) -> bool:
-        """Whether the next blob names none before it."""
-        return not 0 < len(self._chain) <= _MOST_PIECES
+    def keep(self, iteration: int, name: str) -> Kept:
+        """Return the folder's state after an iteration, as blobs whose keys begin with a name that no others have."""
+        whole = not 0 < len(self._chain) <= _MOST_PIECES
+        done = [self._before] if self._before else []
+        if whole:
+            done += self._chain
+            self._lengths, self._chain = {}, []
+        pieces = self._packed(_GROWING, self._chain[-1] if self._chain else "")
+        self._chain.append(f"{name}-lines")
+        newest = self._packed((*_SMALL, f"output/checkpoints/{checkpoint.name(iteration)}"), self._chain[-1])
+        self._before = name
+        return Kept(name, {self._chain[-1]: pieces, name: newest}, tuple(done))
 
-    def pack(self) -> tuple[bytes, dict[str, int]]:
-        """Return the folder's state as a blob, and how long the growing files then are; for `keep`."""
-        whole = self._whole
-        files, pieces, lengths = [], [], {}
-        for path in self._paths():
-            name = path.relative_to(self._folder).as_posix()
-            start = 0 if whole else self._kept.get(name, 0)
-            with path.open("rb") as file:
-                file.seek(start)
-                piece = file.read()
+    def _packed(self, names: tuple[str, ...], before: str) -> bytes:
+        """Return a blob of files, without what is kept of them."""
+        files, pieces = [], []
+        for name in names:
+            start = self._lengths.get(name, 0)
+            piece = _read(f"{self._folder}/{name}", start)
+            if piece is None:
+                continue
             if name in _GROWING:
-                lengths[name] = start + len(piece)
+                self._lengths[name] = start + len(piece)
             files.append([name, start, len(piece)])
             pieces.append(piece)
-        header = canonical({"before": "" if whole else self._chain[-1], "files": files}).encode()
-        return b"".join([_LENGTH.pack(len(header)), header, *pieces]), lengths
+        header = canonical({"before": before, "files": files}).encode()
+        return b"".join([_LENGTH.pack(len(header)), header, *pieces])
 
-    def _paths(self) -> list[Path]:
-        newest = sorted((self._folder / "output" / "checkpoints").glob("checkpoint-*.bin"))[-1:]
-        named = [self._folder / name for name in (*_SMALL, *_GROWING)]
-        return [*(path for path in named if path.is_file()), *newest]
 
-    def keep(self, key: str, lengths: Mapping[str, int]) -> list[str]:
-        """Note that a blob is kept under a key, and return those that nobody needs any more."""
-        whole = self._whole
-        done = self._chain if whole else []
-        self._chain = [key] if whole else [*self._chain, key]
-        self._kept = dict(lengths)
-        return done
+def _read(path: str, start: int) -> bytes | None:
+    """Return what a file holds from a place on; None where there is none."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        file.seek(start)
+        return file.read()
 
 
 def restore(folder: Path, key: str, read: Callable[[str], bytes]) -> None:

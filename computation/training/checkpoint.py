@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from computation.errors import ResumeError, unwritable
 from computation.files import replacing
 
-__all__ = ["iterations", "load", "save"]
+__all__ = ["iterations", "load", "name", "save"]
 
 _MAGIC = b"CXCHKP\x00\x01"
 _HEAD = struct.Struct("<8sQ32s")
@@ -40,6 +40,11 @@ _NAME = re.compile(r"checkpoint-(\d{8,})\.bin")
 _DTYPES = {name: np.dtype(name) for name in ("<f4", "<f8", "<i8", "|u1")}
 
 Array = NDArray[Any]
+
+
+def name(iteration: int) -> str:
+    """Return the name of an iteration's file."""
+    return f"checkpoint-{iteration:08d}.bin"
 
 
 def save(
@@ -71,13 +76,13 @@ def save(
     ResumeError
         If the folder is full or may not be written; the checkpoints that are there stay as they are.
     """
-    packed = {name: np.ascontiguousarray(array, _DTYPES[array.dtype.str]) for name, array in arrays.items()}
-    listed = [[name, array.dtype.str, list(array.shape)] for name, array in packed.items()]
+    packed = {label: np.ascontiguousarray(array, _DTYPES[array.dtype.str]) for label, array in arrays.items()}
+    listed = [[label, array.dtype.str, list(array.shape)] for label, array in packed.items()]
     header = json.dumps(
         {"iteration": iteration, "values": values, "arrays": listed}, separators=(",", ":"), allow_nan=False
     ).encode()
     pieces = [header, *(array.reshape(-1).view(np.uint8).data for array in packed.values())]
-    path = folder / f"checkpoint-{iteration:08d}.bin"
+    path = folder / name(iteration)
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +118,7 @@ def _prune(folder: Path, newest: int, keep: int) -> None:
     stay = set(sorted(stay)[-keep:])
     for iteration in found:
         if iteration not in stay:
-            (folder / f"checkpoint-{iteration:08d}.bin").unlink(missing_ok=True)
+            (folder / name(iteration)).unlink(missing_ok=True)
 
 
 def iterations(folder: Path) -> tuple[int, ...]:
@@ -147,7 +152,7 @@ def load(folder: Path, iteration: int) -> tuple[dict[str, Array], dict[str, Any]
     ResumeError
         If it is missing, truncated, altered, or of another iteration.
     """
-    path = folder / f"checkpoint-{iteration:08d}.bin"
+    path = folder / name(iteration)
     try:
         blob = path.read_bytes()
     except OSError as error:
@@ -180,8 +185,8 @@ def _parse(blob: bytes, iteration: int) -> tuple[dict[str, Array], dict[str, Any
     if header["iteration"] != iteration:
         raise ValueError(f"of iteration {int(header['iteration'])}")
     arrays, start = {}, length
-    for name, dtype, shape in header["arrays"]:
+    for label, dtype, shape in header["arrays"]:
         count = math.prod(shape)
-        arrays[str(name)] = np.frombuffer(body, _DTYPES[dtype], count, start).reshape(shape).copy()
+        arrays[str(label)] = np.frombuffer(body, _DTYPES[dtype], count, start).reshape(shape).copy()
         start += count * _DTYPES[dtype].itemsize
     return arrays, dict(header["values"])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from computation.errors import MeshNetError
-from service.cases.desk import Desk, again, event, updates_key
+from service.cases.desk import Desk, again, event, state_key, updates_key
 from service.protocol import Conflict, File, Membership, Result, Run, Step, Update, digest_of
 from service.protocol import transitions as to
 from service.protocol.course import Course
@@ -262,7 +262,7 @@ def _forget(desk: Desk, claim: Claim, made: Made) -> None:
     try:
         for key in made.done:
             desk.blobs.delete(key)
-        for prefix in (updates_key(run, number),) if made.course else (f"runs/{run}/steps", f"runs/{run}/state"):
+        for prefix in [updates_key(run, number)] if made.course else [updates_key(run, -1), state_key(run)]:
             desk.blobs.delete_under(prefix)
     except MeshNetError as error:
         log.warning("run %s step %d: what is not needed stays: %s", run, number, error.public)

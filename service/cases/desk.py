@@ -26,6 +26,7 @@ __all__ = [
     "milliseconds",
     "newest",
     "seat",
+    "state_key",
     "update_key",
     "updates_key",
 ]
@@ -223,11 +224,16 @@ def content_key(run: str, sha256: str) -> str:
     return f"runs/{run}/content/{sha256}"
 
 
+def state_key(run: str) -> str:
+    """Return what the keys of all that a run's centre remembers begin with."""
+    return f"runs/{run}/state"
+
+
 def update_key(run: str, step: int, site: str, name: str) -> str:
     """Return the key of a file of an update."""
     return f"{updates_key(run, step)}/{site}/{name}"
 
 
 def updates_key(run: str, step: int) -> str:
-    """Return what the keys of all files of all updates of a step begin with."""
-    return f"runs/{run}/steps/{step:010d}"
+    """Return what the keys of all files of a step's updates begin with; below 0, of all steps'."""
+    return f"runs/{run}/steps" if step < 0 else f"runs/{run}/steps/{step:010d}"
