@@ -4,8 +4,9 @@ import errno
 import os
 
 import pytest
+from full_disk import small_files
 
-from computation.files import following, replacing, succession
+from computation.files import follow, overwrite, replacing, succession
 
 
 def test_the_new_file_takes_the_old_one_s_place(tmp_path):
@@ -43,22 +44,22 @@ def whole(path):
 
 def test_a_file_that_follows_another_leaves_a_whole_one_at_every_moment(tmp_path, monkeypatch):
     path, seen = tmp_path / "file", []
-    for name in ("rename", "replace", "unlink"):
-        move = getattr(type(path), name)
+    for where, name in ((type(path), "rename"), (type(path), "replace"), (os, "ftruncate")):
+        move = getattr(where, name)
 
-        def moved(self, *given, move=move, **named):
-            made = move(self, *given, **named)
+        def moved(*given, move=move):
+            made = move(*given)
             seen.append(whole(path))
             return made
 
-        monkeypatch.setattr(type(path), name, moved)
-    for text in ("one", "two", "three"):
-        with following(path) as partial:
-            partial.write_text(text)
-    assert [one.read_text() for one in succession(path)] == ["three", "two", "one"]
+        monkeypatch.setattr(where, name, moved)
+    for text in ("one", "two", "three", "four"):
+        follow(path, text.encode())
+    assert [one.read_text() for one in succession(path)] == ["four", "three", "one"]
     assert set(tmp_path.iterdir()) == set(succession(path))
-    # Never nothing, and never the one before the last.
-    assert seen == ["one", "one", "two", "two", "two", "three"]
+    # Never nothing, and never the one before the last: written, moved; written, moved aside, moved; and so on.
+    third = ["two", "two", "two", "three"]
+    assert seen == [None, "one", "one", "one", "two", *third, "three", "three", "three", "four"]
 
 
 def test_of_a_file_that_follows_one_is_on_the_disk_that_is_some_seconds_old(tmp_path, monkeypatch):
@@ -66,26 +67,40 @@ def test_of_a_file_that_follows_one_is_on_the_disk_that_is_some_seconds_old(tmp_
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.fstat(number).st_size), sync(number)))
     for length in range(1, 31):
-        with following(path) as partial:
-            partial.write_text("x" * length)
+        follow(path, b"x" * length)
         os.utime(path, (length, length))  # one is written every second
     assert synced == [1, 11, 21]
     assert [len(one.read_text()) for one in succession(path)] == [30, 29, 21]
     os.utime(succession(path)[2], (1e6, 1e6))  # a clock that was put back
-    with following(path) as partial:
-        partial.write_text("new")
+    follow(path, b"new")
     assert len(synced) == 4
 
 
 def test_who_was_killed_between_two_moves_goes_on(tmp_path):
     path = tmp_path / "file"
     for text in ("one", "two"):
-        with following(path) as partial:
-            partial.write_text(text)
+        follow(path, text.encode())
     path.unlink()
-    with pytest.raises(OSError, match="full"), following(path):
-        raise OSError(errno.ENOSPC, "full")
+    with small_files(1), pytest.raises(OSError, match="large"):
+        follow(path, b"half")
     assert whole(path) == "one"
-    with following(path) as partial:
-        partial.write_text("three")
+    follow(path, b"three")
     assert whole(path) == "three"
+
+
+def test_a_file_is_written_over_whatever_its_length_was(tmp_path):
+    path = tmp_path / "file"
+    for pieces in ([b"abc", b"", memoryview(b"defg")], [b"xy"], [], [b"longer than ever"]):
+        overwrite(path, pieces)
+        assert path.read_bytes() == b"".join(pieces)
+
+
+def test_what_a_full_disk_cuts_off_goes_and_a_link_is_not_followed(tmp_path):
+    path, other = tmp_path / "file", tmp_path / "other"
+    with small_files(100), pytest.raises(OSError, match="large"):
+        overwrite(path, [b"x" * 99, b"yy"])
+    assert not path.exists()
+    other.write_text("mine")
+    path.symlink_to(other)
+    overwrite(path, [b"theirs"])
+    assert (other.read_text(), path.read_text(), path.is_symlink()) == ("mine", "theirs", False)

@@ -19,7 +19,7 @@ from computation.checks import is_plain_name, parse_json
 from computation.coinstac.node import Service
 from computation.coinstac.server import REQUEST_LIMIT, Responder
 from computation.errors import MeshNetError, MessageError, unwritable
-from computation.files import following, plain, replacing, succession
+from computation.files import follow, overwrite, plain, replacing, succession
 from computation.locks import locked
 from computation.wire.payload import PREFIX
 
@@ -94,6 +94,8 @@ class Carried:
     ) -> None:
         self._mode, self._largest = service.mode, largest
         self._folder, self._output = folder.absolute(), (output or folder / "output").absolute()
+        self._transfer, self._record = self._folder / "transfer", self._folder / _RECORD
+        self._places = {name: str(self._folder / name) for name in _FOLDERS} | {"output": str(self._output)}
         self._client, self._respond = client, Responder(lambda mode: service)
         self._held = ExitStack()
         with _written("run"):
@@ -225,9 +227,8 @@ class Carried:
             )
 
     def _request(self, iteration: int, message: Mapping[str, Any], cache: Mapping[str, Any], missed: bool) -> str:
-        places = {name: str(self._folder / name) for name in _FOLDERS} | {"output": str(self._output)}
         state: dict[str, Any] = {"clientId": self._client, "iteration": iteration, "missed": missed}
-        state |= {f"{name}Directory": place for name, place in places.items()}
+        state |= {f"{name}Directory": place for name, place in self._places.items()}
         data = {"input": message, "cache": cache, "state": state}
         try:
             text = json.dumps({"mode": self._mode, "data": data}, allow_nan=False)
@@ -239,7 +240,7 @@ class Carried:
 
     def _arrivals(self, message: Mapping[str, Any], files: Mapping[str, Any]) -> dict[Path, Mapping[str, bytes]]:
         """Return what is to be put into which folder, all of it checked before any of it is written."""
-        base = self._folder / "base"
+        base = self.base
         if self._mode == "local":
             check_files("the centre", files, self._largest)
             return {base: files}
@@ -254,12 +255,12 @@ class Carried:
 
     def _clear(self) -> None:
         """Remove what a call that failed or was lost has left for others."""
-        for path in (self._folder / "transfer").iterdir():
+        for path in self._transfer.iterdir():
             path.unlink()
 
     def _collected(self) -> dict[str, bytes]:
         files = {}
-        for path in sorted((self._folder / "transfer").iterdir()):
+        for path in sorted(self._transfer.iterdir()):
             try:
                 with plain(path) as file:
                     # Python makes room for all that is asked for, whatever there is.
@@ -272,8 +273,8 @@ class Carried:
 
     def _keep(self, iteration: int, caches: list[dict[str, Any]]) -> None:
         text = json.dumps({"side": self._side, "iteration": iteration, "caches": caches})
-        with _written("run"), following(self._folder / _RECORD) as partial:
-            partial.write_text(text, encoding="utf-8")
+        with _written("run"):
+            follow(self._record, text.encode())
         self.iteration, self._caches = iteration, caches
 
 
@@ -306,13 +307,14 @@ def check_files(who: str, files: Any, largest: int = LARGEST) -> None:
 
 
 def _put(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.mkdir(exist_ok=True)
+    """Write what came over what came before; what is cut off by a crash is put once more, or fails its checksum."""
     for name, content in files.items():
-        # Some file systems wait for the disk where a new file takes the place of an old one.
-        (folder / name).unlink(missing_ok=True)
-        # Under the prefix until it is whole: what a crash leaves behind is then nobody's file.
-        with replacing(folder / name, folder / f"{PREFIX}partial-{os.getpid()}") as partial:
-            partial.write_bytes(content)
+        path = folder / name
+        try:
+            overwrite(path, [content])
+        except FileNotFoundError:
+            folder.mkdir()
+            overwrite(path, [content])
 
 
 def _read_reply(text: str) -> dict[str, Any]:

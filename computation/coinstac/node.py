@@ -147,6 +147,7 @@ class Service:
         self.mode = mode
         self._phases, self._begin, self._examine = phases, begin, examine
         self._iteration = 0
+        self._saved, self._row = 0, 0  # the last checkpoint of this process, and how many it saved in a row
         self._token = ""
         self._node: _Node
         self._run: Run
@@ -197,4 +198,6 @@ class Service:
     def _save(self, folders: Folders, iteration: int) -> None:
         arrays, state = self._run.record()
         values = {"run": self._run.name, "position": self._node.position(), "state": state}
-        checkpoint.save(folders.checkpoints, iteration, arrays, values, keep=self._run.keep)
+        row, keep = self._row if iteration == self._saved + 1 else 0, self._run.keep
+        checkpoint.save(folders.checkpoints, iteration, arrays, values, keep=keep, follows=row >= keep)
+        self._saved, self._row = iteration, row + 1

@@ -23,6 +23,7 @@ import os
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from computation.errors import ResumeError, unwritable
-from computation.files import replacing
+from computation.files import overwrite
 
 __all__ = ["iterations", "load", "name", "save"]
 
 _MAGIC = b"CXCHKP\x00\x01"
 _HEAD = struct.Struct("<8sQ32s")
 _NAME = re.compile(r"checkpoint-(\d{8,})\.bin")
+#: What is written until it is whole; between two that follow each other, the one that fell out.
+_SPARE = "checkpoint.spare"
 _DTYPES = {name: np.dtype(name) for name in ("<f4", "<f8", "<i8", "|u1")}
 
 Array = NDArray[Any]
@@ -48,7 +51,13 @@ def name(iteration: int) -> str:
 
 
 def save(
-    folder: Path, iteration: int, arrays: Mapping[str, Array], values: Mapping[str, Any], *, keep: int = 2
+    folder: Path,
+    iteration: int,
+    arrays: Mapping[str, Array],
+    values: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    follows: bool = False,
 ) -> Path:
     """Write one checkpoint and remove those beyond the `keep` newest.
 
@@ -65,6 +74,9 @@ def save(
         Plain JSON values, finite.
     keep : int
         How many to keep, this one included.
+    follows : bool
+        Whether the `keep` iterations before were saved by the caller, and nothing else since. Then it is known what
+        there is, and what falls out is set aside, to be written over by the next one: a new file costs ten times that.
 
     Returns
     -------
@@ -81,13 +93,18 @@ def save(
     header = json.dumps(
         {"iteration": iteration, "values": values, "arrays": listed}, separators=(",", ":"), allow_nan=False
     ).encode()
-    pieces = [header, *(array.reshape(-1).view(np.uint8).data for array in packed.values())]
-    path = folder / name(iteration)
+    pieces: list[bytes | memoryview] = [header, *(array.reshape(-1).view(np.uint8).data for array in packed.values())]
+    path, spare = folder / name(iteration), folder / _SPARE
     try:
-        if not folder.is_dir():
+        if not follows:
             folder.mkdir(parents=True, exist_ok=True)
-        _write(path, [_HEAD.pack(_MAGIC, len(header), _digest(pieces)), *pieces])
-        _prune(folder, iteration, keep)
+        overwrite(spare, [_HEAD.pack(_MAGIC, len(header), _digest(pieces)), *pieces])
+        spare.rename(path)
+        if follows:
+            with suppress(FileNotFoundError):
+                (folder / name(iteration - keep)).rename(spare)
+        else:
+            _prune(folder, iteration, keep)
     except OSError as error:
         raise ResumeError(f"a checkpoint cannot be written: {unwritable('output')}", str(error)) from error
     return path
@@ -98,18 +115,6 @@ def _digest(pieces: list[Any]) -> bytes:
     for piece in pieces:
         sha.update(piece)
     return sha.digest()
-
-
-def _write(path: Path, pieces: list[Any]) -> None:
-    with replacing(path, path.with_suffix(".partial")) as partial, partial.open("wb", buffering=0) as file:
-        for piece in pieces:
-            _write_all(file.fileno(), piece)
-
-
-def _write_all(handle: int, piece: Any) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
 
 
 def _prune(folder: Path, newest: int, keep: int) -> None:

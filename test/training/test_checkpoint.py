@@ -126,6 +126,20 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_and_no_half_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.bin"]
 
 
+def test_those_that_follow_each_other_are_whole_and_take_the_place_of_the_one_that_fell_out(tmp_path):
+    for iteration in range(1, 9):
+        long = {"model": np.full(1000 - 100 * iteration, iteration, np.float32)}
+        checkpoint.save(tmp_path, iteration, long, VALUES, keep=3, follows=iteration > 3)
+        for one in range(max(1, iteration - 2), iteration + 1):
+            assert (checkpoint.load(tmp_path, one)[0]["model"] == one).all()
+    assert checkpoint.iterations(tmp_path) == (6, 7, 8)
+    assert len(list(tmp_path.iterdir())) == 4
+    # Whoever does not know what is there looks, and sets nothing aside.
+    checkpoint.save(tmp_path, 9, ARRAYS, VALUES, keep=3)
+    assert checkpoint.iterations(tmp_path) == (7, 8, 9)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_foreign_files_stay(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for iteration in range(5):
@@ -138,12 +152,14 @@ import sys, numpy
 from pathlib import Path
 from computation.training import checkpoint
 for iteration in range(1, 10**6):
-    checkpoint.save(Path(sys.argv[1]), iteration, {"model": numpy.full(20_000, iteration, numpy.float32)}, {}, keep=2)
+    arrays = {"model": numpy.full(20_000, iteration, numpy.float32)}
+    checkpoint.save(Path(sys.argv[1]), iteration, arrays, {}, keep=2, follows=iteration > int(sys.argv[2]))
 """
 
 
-def test_a_killed_writer_leaves_whole_checkpoints_only(tmp_path):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
+@pytest.mark.parametrize("alone", [2, 10**6], ids=["each over an older one", "each anew"])
+def test_a_killed_writer_leaves_whole_checkpoints_only(tmp_path, alone):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(alone)])
     try:
         deadline = time.monotonic() + 60
         while len(checkpoint.iterations(tmp_path)) < 2 and time.monotonic() < deadline:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from full_disk import small_files
 
-from service.blobs.base import BlobError, BlobMissing
+from service.blobs.base import SMALL, BlobError, BlobMissing
 from service.blobs.files import Files
 from service.protocol import Conflict, Forbidden, Gone, Malformed, TooLarge
 from service.store.sqlite import SqliteStore
@@ -174,3 +174,24 @@ def test_a_full_disk_leaves_no_trace(files, tmp_path):
         files.write("runs/a", content)
     assert traces(tmp_path / "files") == []
     files.write("runs/a", content)
+
+
+def test_what_lies_in_the_folder_goes_only_when_the_records_are_kept(tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    files = Files(tmp_path / "files", small=store.shelf)
+    large = b"x" * (SMALL + 1)
+    for key in ("runs/x/a", "runs/x/steps/b"):
+        files.write(key, large)
+
+    def forgotten():
+        files.delete("runs/x/a")
+        files.delete_under("runs/x/steps")
+
+    with pytest.raises(KeyError), store.together():
+        forgotten()
+        raise KeyError
+    assert traces(tmp_path / "files") == ["a", "b"]
+    with store.together():
+        forgotten()
+        assert files.read("runs/x/a", len(large)) == large
+    assert traces(tmp_path / "files") == []

@@ -3,6 +3,7 @@
 import pytest
 from places import ANNA, ROOT, Plain, plain, spec
 
+from service.aggregate import Centre
 from service.cases import closing, coordinator, reading, site
 from service.protocol import Conflict, Gone, Refusal
 
@@ -148,6 +149,38 @@ def test_a_site_that_comes_back_while_the_step_is_claimed_is_in_the_next(desk, w
     assert [name for name, _ in desk.store.step(run, 2).frozen] == ["local0", "local1"]
     desk.clock.pass_(61)
     worker.look()
+    assert desk.store.step(run, 3).expected == ("local0", "local1", "local2")
+
+
+def test_a_site_that_comes_back_while_the_step_is_published_is_in_the_next(desk, worker, interposed, tmp_path):
+    run, made = plain(desk, 3, deadline=100, quorum=2, inactive_after=1)
+    worker.work(run)
+    for one in made[:2]:
+        one.commit(1)
+    desk.clock.pass_(100)
+    worker.look()
+    for one in made[:2]:
+        one.commit(2)
+    claim = closing.claim(desk, run, "w", LEASE)
+    centre = Centre(desk, run, tmp_path / "centre", desk.store.step(run, 1).result.state)
+    answer = centre.answer(claim)
+    centre.close()
+    interposed(lambda: site.rejoin(desk, made[2].who, run))
+    closing.publish(desk, claim, answer)
+    assert desk.store.step(run, 3).expected == ("local0", "local1", "local2")
+
+
+def test_who_comes_back_between_two_steps_looks_again(desk, worker, interposed):
+    run, made = plain(desk, 3, deadline=100, quorum=2, inactive_after=1)
+    worker.work(run)
+    for number in (1, 2):
+        for one in made[:2]:
+            one.commit(number)
+        if number == 1:
+            desk.clock.pass_(100)
+            worker.look()
+    interposed(lambda: worker.work(run))
+    site.rejoin(desk, made[2].who, run)
     assert desk.store.step(run, 3).expected == ("local0", "local1", "local2")
 
 

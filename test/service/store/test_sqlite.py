@@ -9,6 +9,7 @@ import threading
 import pytest
 from full_disk import small_files
 
+from service.blobs.base import BlobError
 from service.protocol import Run, Session, identifier
 from service.protocol.transitions import moved
 from service.store.base import Contended, Create, Replace, StoreBroken
@@ -203,3 +204,41 @@ def test_threads_that_change_things_together_wait_for_each_other(tmp_path):
         thread.join()
     made = [f"{number}/{count}" for number in range(8) for count in range(20)]
     assert all(store.session(one) and store.shelf.get(one) == b"" for one in made)
+
+
+def test_what_is_done_together_happens_at_once_or_not_at_all(tmp_path):
+    store, other = SqliteStore(tmp_path / "service.db"), SqliteStore(tmp_path / "service.db")
+    store.shelf.put("runs/x/old", b"old")
+    done = []
+    with store.together():
+        store.write(Create(RUN))
+        store.shelf.put("runs/x/new", b"new")
+        store.shelf.delete_under("runs/x/none")
+        store.shelf.delete("runs/x/old")
+        store.shelf.then(lambda: done.append(other.run(A)))
+        assert (store.run(A), other.run(A), done) == (RUN, None, [])
+    assert done == [RUN]
+    assert (other.shelf.get("runs/x/new"), other.shelf.get("runs/x/old")) == (b"new", None)
+    with pytest.raises(Contended), store.together():
+        store.shelf.delete("runs/x/new")
+        store.shelf.then(lambda: done.append("never"))
+        store.write(Create(RUN))
+    assert (other.run(A), other.shelf.get("runs/x/new"), done) == (RUN, b"new", [RUN])
+    store.shelf.then(lambda: done.append("at once"))
+    store.write(Replace(moved(RUN, changed=3)))  # nothing of the one that failed is held
+    assert done == [RUN, "at once"] and other.run(A).changed == 3
+
+
+def test_what_fails_after_things_done_together_undoes_none(tmp_path, caplog):
+    store = SqliteStore(tmp_path / "service.db")
+    done = []
+
+    def fails():
+        raise BlobError("a folder that cannot be removed")
+
+    with store.together():
+        store.write(Create(RUN))
+        store.then(fails)
+        store.then(lambda: done.append("next"))
+    assert store.run(A) == RUN and done == ["next"]
+    assert "a folder that cannot be removed" in caplog.text
