@@ -24,7 +24,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -214,28 +213,33 @@ def _record(state: Mapping[str, Any], where: str, error: BaseException) -> None:
 
 
 class _Worker:
-    """One thread that answers texts in the order in which they came."""
+    """One thread that answers texts in the order in which they came; made and asked in an event loop."""
 
     def __init__(self, answer: Callable[[bytes | str], str]) -> None:
-        self._answer = answer
-        self._calls: queue.SimpleQueue[tuple[bytes | str, Future[str]]] = queue.SimpleQueue()
+        self._answer, self._loop = answer, asyncio.get_running_loop()
+        self._calls: queue.SimpleQueue[tuple[bytes | str, asyncio.Future[str]]] = queue.SimpleQueue()
         self.busy = False
         # A daemon: a signal must end the process even while a handler computes.
         threading.Thread(target=self._work, name="computation", daemon=True).start()
 
     def submit(self, text: bytes | str) -> asyncio.Future[str]:
-        future: Future[str] = Future()
+        future = self._loop.create_future()
         self._calls.put((text, future))
-        return asyncio.wrap_future(future)
+        return future
 
     def _work(self) -> None:
         while True:
             text, future = self._calls.get()
-            if future.set_running_or_notify_cancel():
-                self.busy = True
-                reply = self._answer(text)
-                self.busy = False
-                future.set_result(reply)
+            self.busy = True
+            reply = self._answer(text)
+            self.busy = False
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                self._loop.call_soon_threadsafe(_give, future, reply)
+
+
+def _give(future: asyncio.Future[str], reply: str) -> None:
+    if not future.done():
+        future.set_result(reply)
 
 
 class _Service:
