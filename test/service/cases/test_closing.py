@@ -83,8 +83,8 @@ def test_a_clock_that_is_set_back_leaves_no_abandoned_claim_for_longer(desk, ope
     assert closing.claim(desk, run, "c", LEASE) is None
     result = answered(desk, second, tmp_path)
     with pytest.raises(Conflict):
-        closing.publish(desk, first, *result)
-    closing.publish(desk, second, *result)
+        closing.publish(desk, first, result)
+    closing.publish(desk, second, result)
 
 
 def test_a_clock_that_is_set_back_lets_no_step_wait_longer_than_steps_do(desk, worker, opened):
