@@ -99,7 +99,8 @@ def overwrite(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     Parameters
     ----------
     path : Path
-        The file. It is whole only when this returns, so it must be nobody's until then. A link in its place goes.
+        The file. It is whole only when this returns, so it must be nobody's until then. What is no plain file goes, and
+        so does one that has a second name: somebody's copy of it, as backups make them, stays what it was.
     pieces : iterable of bytes or memoryview
         What it is to hold.
 
@@ -121,14 +122,19 @@ def overwrite(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 
 
 def _opened(path: Path) -> int:
-    how = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    how = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        return os.open(path, how, 0o666)
+        handle = os.open(path, how, 0o666)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
             raise
-        path.unlink()
-        return os.open(path, how, 0o666)
+    else:
+        about = os.fstat(handle)
+        if stat.S_ISREG(about.st_mode) and about.st_nlink == 1:
+            return handle
+        os.close(handle)
+    path.unlink()
+    return os.open(path, how | os.O_EXCL, 0o666)
 
 
 def _write_all(handle: int, piece: memoryview) -> int:

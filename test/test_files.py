@@ -95,6 +95,16 @@ def test_a_file_is_written_over_whatever_its_length_was(tmp_path):
         assert path.read_bytes() == b"".join(pieces)
 
 
+def test_a_second_name_keeps_what_it_holds_and_a_pipe_is_not_waited_for(tmp_path):
+    path, backup, pipe = tmp_path / "file", tmp_path / "backup", tmp_path / "pipe"
+    path.write_text("a round ago")
+    os.link(path, backup)
+    os.mkfifo(pipe)
+    overwrite(path, [b"now"])
+    overwrite(pipe, [b"now"])
+    assert (backup.read_text(), path.read_text(), pipe.read_text()) == ("a round ago", "now", "now")
+
+
 def test_what_a_full_disk_cuts_off_goes_and_a_link_is_not_followed(tmp_path):
     path, other = tmp_path / "file", tmp_path / "other"
     with small_files(100), pytest.raises(OSError, match="large"):
