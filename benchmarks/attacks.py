@@ -48,6 +48,7 @@ OFF = {
 #: The rule and the screening of a run: all robust rules with the product's screening and, as one must ask for, drift's.
 ARMS: dict[str, dict[str, Any]] = {
     "mean": {},
+    "mean without drift": {"drifted_above": 0},
     "off": OFF,
     "median": {"rule": "median"},
     "trimmed mean": {"rule": "trimmed-mean"},

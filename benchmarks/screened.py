@@ -38,12 +38,13 @@ STEPS = {"gradient-mean": 1, "fedavg": 4}
 KNOWING = ("ALIE", "ALIE less", "inner product", "mimic")
 #: What is refused before anything is screened, and what needs a training of its own.
 ELSEWHERE = ("NaN", "Inf", "labels")
+SCREENED = [attack for attack in ATTACKS if attack not in ELSEWHERE]
 FIFTH = "site4"
 
 
 @dataclass
 class Case:
-    """One attack, and what screening found so far."""
+    """One attack, and what screening found so far: of the attacker, or where there is none of whoever is refused."""
 
     attack: str
     state: screening.State = field(default_factory=screening.State)
@@ -65,7 +66,7 @@ class Case:
         """Screen one round with this attack in it."""
         done = screening.screen(self._attacked(offers, origin), origin, parts, self.state, BOUNDS)
         self.state = done.state
-        self.told.append(done.refused.get(self.attacker, ""))
+        self.told.append(done.refused.get(self.attacker or next(iter(done.refused), ""), ""))
         self.honest += sum(site != self.attacker for site in done.refused)
         accounts = (value for site, value in done.state.opposed.items() if site != self.attacker)
         self.account = max([self.account, *accounts])
@@ -97,6 +98,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--effects", nargs="+", default=["none", "scanner", "unequal"], choices=effects.EFFECTS)
     parser.add_argument("--strategies", nargs="+", default=list(STEPS), choices=STEPS)
+    parser.add_argument("--attacks", nargs="+", default=SCREENED, choices=SCREENED)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
@@ -119,7 +121,7 @@ def _rows(options: argparse.Namespace, work: Path, effect: str, strategy: str) -
             batches=options.rounds * steps,
             watch=Watch(f"{effect} {strategy}"),
         )
-        cases = [Case(attack) for attack in ATTACKS if attack not in ELSEWHERE]
+        cases = [Case(attack) for attack in options.attacks]
         _train(training, cases)
     finally:
         bench.close()
