@@ -33,9 +33,11 @@ _SMALL = frozenset(
         "ee" + "ff" * 30 + "7f",
     )
 )
+#: What is written as it is, most of what messages hold.
+_AS_IT_IS = frozenset((str, bool, type(None)))
 _LISTS = (list, tuple)
-#: Made once: this runs for each message of each node.
-_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+#: Made once: this runs for each message of each node. What holds itself, `_plain` has failed at before.
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 #: Without those that are taken for others.
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -122,12 +124,10 @@ def _text(value: Any) -> bytes:
 
 def _plain(value: Any) -> Any:
     """Return a JSON value in which equal numbers are written alike."""
-    if isinstance(value, str):  # as most are
-        return value
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: item if type(item) in _AS_IT_IS else _plain(item) for key, item in value.items()}
     if isinstance(value, _LISTS):
-        return [_plain(item) for item in value]
+        return [item if type(item) in _AS_IT_IS else _plain(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _EXACT:

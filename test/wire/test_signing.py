@@ -83,6 +83,31 @@ def test_the_text_is_the_same_after_a_journey_through_javascript(value):
     assert digest_of(arrived) == digest_of(value)
 
 
+def _plain(value):
+    """Return a value in which equal numbers are one number, as the module's text says it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+    return value
+
+
+@settings(deadline=None, max_examples=200)
+@given(value=VALUES)
+def test_the_text_is_that_of_sorted_names_and_plain_numbers(value):
+    wanted = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+    assert statement("message", value) == f'["coinstac-meshnet message",{wanted}]'.encode("ascii")
+
+
+def test_what_holds_itself_is_no_statement():
+    value = []
+    value.append(value)
+    with pytest.raises(RecursionError):
+        statement("message", value)
+
+
 def test_different_values_have_different_texts():
     values = [None, True, False, 0, 1, 1.5, -1, "", "1", "true", [], [1], [[1]], [1, 1], {}, {"1": 1}, {"a": None}]
     assert len({statement("message", value) for value in values}) == len(values)

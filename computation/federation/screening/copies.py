@@ -11,10 +11,7 @@ left to learn: so twins and updates of nothing are left out from the eighth roun
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from computation.federation.screening.state import Mark
 from computation.strategies.base import Contribution
@@ -67,7 +64,7 @@ def found(
         As `twins` returned it.
     """
     empty = {site for site in marks if not norms[site] > 0}
-    known = _known(past)
+    known = _known(past, {values for _, values in marks.values()})
     # On the same model, as after a void round, a site without chance in it offers the same again.
     stale = {site for site, (model, values) in marks.items() if known.get(values, {model}) != {model}} - empty
     if {*empty, *stale, *alike, *alike.values()} == set(marks):
@@ -96,30 +93,31 @@ def counted(
     return barren, out
 
 
-def _known(past: Mapping[str, tuple[Mark, ...]]) -> dict[str, set[str]]:
-    """Return the models on which values were offered, by the values."""
+def _known(past: Mapping[str, tuple[Mark, ...]], wanted: Container[str]) -> dict[str, set[str]]:
+    """Return the models on which wanted values were offered, by the values."""
     known: dict[str, set[str]] = {}
     for table in past.values():
         for model, values in table:
-            known.setdefault(values, set()).add(model)
+            if values in wanted:
+                known.setdefault(values, set()).add(model)
     return known
 
 
-def twins(sites: Sequence[str], between: NDArray[np.float64]) -> dict[str, str]:
+def twins(sites: Sequence[str], between: Sequence[Sequence[float]]) -> dict[str, str]:
     """Return the sites whose update is that of a site before them by name, but for its size, and which that is.
 
     Parameters
     ----------
     sites : sequence of str
         Sorted.
-    between : numpy.ndarray
+    between : sequence of sequence of float
         Cosines between all updates, in the order of the sites.
     """
     found: dict[str, str] = {}
     for place, site in enumerate(sites):
-        near = np.flatnonzero(between[place, :place] > _ALIKE)
-        if near.size:
-            found[site] = found.get(sites[near[0]], sites[near[0]])
+        first = next((one for one in range(place) if between[place][one] > _ALIKE), None)
+        if first is not None:
+            found[site] = found.get(sites[first], sites[first])
     return found
 
 

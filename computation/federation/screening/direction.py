@@ -14,10 +14,8 @@ their updates, and each points against the others': what the median site has of 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from statistics import median, median_high
 
-import numpy as np
-from numpy.typing import NDArray
+from computation.federation.screening import medians
 
 __all__ = ["along", "judge"]
 
@@ -33,7 +31,7 @@ _FEWEST = 3
 def judge(
     sites: Sequence[str],
     out: Container[str],
-    between: NDArray[np.float64],
+    between: Sequence[Sequence[float]],
     past: Mapping[str, float],
     bound: float,
 ) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -47,7 +45,7 @@ def judge(
         Whose updates there are.
     out : container of str
         Sites that are left out for another reason: they judge nobody, and their accounts stay.
-    between : numpy.ndarray
+    between : sequence of sequence of float
         Cosines between all updates, in the order of the sites.
     past : mapping of float
         Accounts before the round.
@@ -58,7 +56,10 @@ def judge(
     most, gone, accounts = (len(cohort) - 1) // 2, list[str](), dict(past)
     while len(cohort) >= _FEWEST:
         shown = {place: _to_others(between[place], cohort, place) for place in cohort}
-        accounts |= {sites[place]: _account(place, shown, past.get(sites[place], 0.0), bound) for place in cohort}
+        usual = sorted(shown.values())
+        accounts |= {
+            sites[place]: _account(own, usual, past.get(sites[place], 0.0), bound) for place, own in shown.items()
+        }
         worst = max(cohort, key=lambda place: accounts[sites[place]])
         if not 0 < bound < accounts[sites[worst]] or len(gone) == most:
             break
@@ -67,18 +68,18 @@ def judge(
     return accounts, tuple(gone)
 
 
-def along(sites: Sequence[str], out: Container[str], between: NDArray[np.float64]) -> dict[str, float]:
+def along(sites: Sequence[str], out: Container[str], between: Sequence[Sequence[float]]) -> dict[str, float]:
     """Return the median of each site's cosines to the updates of the others that count; 0 where there is none."""
     cohort = [place for place, site in enumerate(sites) if site not in out]
     return {site: _to_others(between[place], cohort, place) for place, site in enumerate(sites)}
 
 
-def _to_others(cosines: NDArray[np.float64], cohort: Sequence[int], own: int) -> float:
-    others = [float(cosines[place]) for place in cohort if place != own]
-    return median_high(others) if others else 0.0
+def _to_others(cosines: Sequence[float], cohort: Sequence[int], own: int) -> float:
+    return medians.high(sorted([cosines[place] for place in cohort if place != own]))
 
 
-def _account(place: int, shown: Mapping[int, float], before: float, bound: float) -> float:
-    usual = min(0.0, median(cosine for other, cosine in shown.items() if other != place))
-    after = before + usual - shown[place] - _ALLOWED
+def _account(own: float, everybody: Sequence[float], before: float, bound: float) -> float:
+    """Return an account after a round in which a site's update pointed so far along with the others', as all did."""
+    usual = min(0.0, medians.mean(medians.without(everybody, (own,))))
+    after = before + usual - own - _ALLOWED
     return min(max(after, 0.0), _MOST * bound)

@@ -20,11 +20,11 @@ alone, so nobody is left out for it unless the owner asks.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from statistics import median, median_high, median_low
 
 import numpy as np
 from numpy.typing import NDArray
 
+from computation.federation.screening import medians
 from computation.federation.screening.paths import Paths, apart
 
 __all__ = ["FEWEST", "judge"]
@@ -87,7 +87,7 @@ def judge(
 def _held(between: list[list[float]], cohort: Sequence[int]) -> tuple[int, NDArray[np.float64]]:
     """Return who is in the middle, and what each way from there is multiplied by; -1 where all are in one place."""
     usual = {place: _drift(between, place, cohort) for place in cohort}
-    unit = median_low(usual.values())
+    unit = medians.low(sorted(usual.values()))
     if not unit > 0:
         return -1, np.zeros(0)
     middle = min(cohort, key=lambda place: usual[place])
@@ -103,7 +103,7 @@ def _gone(between: list[list[float]], bound: float) -> list[int]:
         if not drifts[worst] > bound:
             break
         others = [one for one in cohort if one != worst]
-        usual = median(median_high(_to_others(between, one, others)) for one in others)
+        usual = medians.mean(sorted(medians.high(_to_others(between, one, others)) for one in others))
         if not drifts[worst] > _TIMES * usual:
             break
         gone.append(worst)
@@ -112,8 +112,9 @@ def _gone(between: list[list[float]], bound: float) -> list[int]:
 
 
 def _drift(between: list[list[float]], own: int, cohort: Sequence[int]) -> float:
-    return median_low(_to_others(between, own, cohort))
+    return medians.low(_to_others(between, own, cohort))
 
 
 def _to_others(between: list[list[float]], own: int, cohort: Sequence[int]) -> list[float]:
-    return [between[own][other] for other in cohort if other != own]
+    row = between[own]
+    return sorted([row[other] for other in cohort if other != own])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def judge(seen: Measured, state: State, bounds: Bounds) -> Judgement:
     """
     sizes = {part: _sizes(seen.sites, table) for part, table in seen.tables.items()}
     between = measuring.cosines(seen.tables[LEARNT])
-    known = {part: _members(state.pasts.get(part, {}), state) for part in seen.tables}
+    known = {part: _members(state.pasts.get(part, {}), state.excluded) for part in seen.tables}
     judged: Judged = {
         part: norms.judge(sizes[part], known[part], bounds, seen.least.get(part, 0.0)) for part in seen.tables
     }
@@ -106,23 +106,18 @@ def judge(seen: Measured, state: State, bounds: Bounds) -> Judgement:
     out |= dict.fromkeys(drifted, "drifted")
     judged = _told(judged, direction.along(seen.sites, out, between), drifts, out)
     pasts = {part: norms.remembered(sizes[part], known[part], judged[part]) for part in judged}
-    after = replace(
-        state,
-        pasts={**state.pasts, **pasts},
-        opposed=accounts,
-        marks=copies.remembered(seen.marks, state.marks),
-        barren=barren,
-        paths=paths,
-    )
-    return Judgement(judged, out, _counted(after, out, seen.sites, bounds), alike)
+    refused, excluded = _counted(state, out, seen.sites, bounds)
+    marks = copies.remembered(seen.marks, state.marks)
+    after = State({**state.pasts, **pasts}, refused, excluded, accounts, marks, barren, paths)
+    return Judgement(judged, out, after, alike)
 
 
 def _sizes(sites: Sequence[str], table: NDArray[Any]) -> dict[str, float]:
     return dict(zip(sites, measuring.norms(table), strict=True))
 
 
-def _members(pasts: Mapping[str, Past], state: State) -> dict[str, Past]:
-    return {site: past for site, past in pasts.items() if site not in state.excluded}
+def _members(pasts: Mapping[str, Past], excluded: Container[str]) -> dict[str, Past]:
+    return {site: past for site, past in pasts.items() if site not in excluded}
 
 
 def _outliers(judged: Judged) -> dict[str, str]:
@@ -147,9 +142,11 @@ def _told(judged: Judged, cosines: Mapping[str, float], drifts: Mapping[str, flo
     return {part: {site: told(site, finding) for site, finding in table.items()} for part, table in judged.items()}
 
 
-def _counted(state: State, out: Mapping[str, str], seen: Sequence[str], bounds: Bounds) -> State:
-    """Count refusals in a row, and exclude where they are too many; who sent nothing, or is a twin, keeps its count."""
+def _counted(
+    state: State, out: Mapping[str, str], seen: Sequence[str], bounds: Bounds
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return refusals in a row, and who is out for too many; who sent nothing, or is a twin, keeps its count."""
     judged = [site for site in seen if out.get(site) != "twin"]
     refused = {**state.refused, **{site: state.refused.get(site, 0) + 1 if site in out else 0 for site in judged}}
     gone = [site for site, times in refused.items() if bounds.rounds and times >= bounds.rounds]
-    return replace(state, refused=refused, excluded=tuple(sorted({*state.excluded, *gone})))
+    return refused, tuple(sorted({*state.excluded, *gone}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ __all__ = ["cosines", "norms", "products"]
 
 #: Values taken at a time: the blocks of a few sites stay in the second-level cache.
 _BLOCK = 8_192
+#: Values of all pairs up to which one call of NumPy's for all of them is quicker than one for each row.
+_FEW = 16_384
 
 
 def products(
@@ -41,30 +44,47 @@ def products(
     """
     count = len(vectors)
     total = np.zeros((count, count))
-    away = np.empty((count, min(_BLOCK, origin.size)))
+    away, room = np.empty((2, count, min(_BLOCK, origin.size)))
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, origin.size, _BLOCK):
-            here = away[:, : min(_BLOCK, origin.size - start)]
+            near = origin[start : start + _BLOCK].astype(np.float64)
+            here = away[:, : near.size]
             for row, vector in zip(here, vectors, strict=True):
-                np.subtract(vector[start : start + _BLOCK], origin[start : start + _BLOCK], out=row, dtype=np.float64)
-            # Not `dot`: BLAS would share the block out to threads, for longer than it takes, and add in their order.
-            for place in range(count if rows is None else rows):
-                total[place, place:] += np.multiply(here[place:], here[place]).sum(axis=1)
-                total[place:, place] = total[place, place:]
+                row[:] = vector[start : start + _BLOCK]
+            if near.any():  # of gradients, nothing is taken off
+                here -= near
+            _add(total, here, room[:, : near.size], count if rows is None else rows)
             if each:
                 each(start, here)
+    for place in range(count if rows is None else rows):
+        total[place:, place] = total[place, place:]
     return total
+
+
+def _add(total: NDArray[np.float64], here: NDArray[np.float64], room: NDArray[np.float64], rows: int) -> None:
+    """Add a block's products to the first rows of a table, from the diagonal on; how, its bits do not show."""
+    # Not `dot`: BLAS would share the block out to threads, for longer than it takes, and add in their order.
+    if len(here) * here.size <= _FEW:
+        total[:rows] += np.add.reduce(here[:rows, None] * here, axis=2)
+        return
+    for place in range(rows):
+        total[place, place:] += np.add.reduce(np.multiply(here[place:], here[place], out=room[place:]), axis=1)
 
 
 def norms(table: NDArray[np.float64]) -> list[float]:
     """Return the Euclidean norms behind a table of inner products; one that float64 cannot hold is infinite."""
-    squares = np.diagonal(table)
-    return [float(norm) for norm in np.where(np.isfinite(squares), np.sqrt(squares), np.inf)]
+    return [math.sqrt(square) if math.isfinite(square) else math.inf for square in table.diagonal().tolist()]
 
 
-def cosines(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cosines behind a table of inner products; 0 where a vector is nothing or no number."""
-    lengths = np.sqrt(np.diagonal(table))
-    with np.errstate(all="ignore"):
-        found = table / lengths[:, None] / lengths
-    return np.clip(np.where(np.isfinite(found), found, 0.0), -1.0, 1.0)
+def cosines(table: NDArray[np.float64]) -> list[list[float]]:
+    """Return the cosines behind a table of inner products, row by row; 0 where a vector is nothing or no number."""
+    lengths = list(map(math.sqrt, table.diagonal().tolist()))
+    return [
+        [_cosine(product, one, other) for product, other in zip(row, lengths, strict=True)]
+        for row, one in zip(table.tolist(), lengths, strict=True)
+    ]
+
+
+def _cosine(product: float, one: float, other: float) -> float:
+    found = product / one / other if one and other else 0.0
+    return min(max(found, -1.0), 1.0) if math.isfinite(found) else 0.0

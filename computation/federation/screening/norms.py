@@ -13,9 +13,9 @@ without a past it is clipped, never refused, since nobody can say whose update i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import median, median_high
+from collections.abc import Mapping, Sequence
 
+from computation.federation.screening import medians
 from computation.federation.screening.state import Bounds, Finding, Past
 
 __all__ = ["judge", "remembered"]
@@ -26,6 +26,8 @@ _WINDOW, _HABIT = 16, 3
 _RECENT, _KNOWN = 3, 3
 #: A multiple that is larger, or is no number, is written down as this.
 _LARGEST = 1e9
+#: Of a site of which nothing is known.
+_NOTHING = Past()
 
 
 def judge(
@@ -44,50 +46,52 @@ def judge(
     least : float
         No update is measured by less.
     """
-    return {site: _finding(site, norms, pasts, bounds, least) for site in norms}
+    now = sorted(norm for norm in norms.values() if norm > 0)
+    late = sorted(norm for past in pasts.values() for norm in past.norms)
+    others = len({*norms, *pasts}) - 1
+    found = {}
+    for site, norm in norms.items():
+        own = pasts.get(site, _NOTHING)
+        measure = _of_others(now, late, norm, own)
+        if others < 2:
+            measure = max(measure, medians.mean(sorted(own.norms)))
+        found[site] = _finding(norm, max(measure, least) if others else 0.0, own, bounds, majority=others >= 2)
+    return found
 
 
-def _finding(site: str, norms: Mapping[str, float], pasts: Mapping[str, Past], bounds: Bounds, least: float) -> Finding:
-    others = [other for other in {*norms, *pasts} if other != site]
-    own = pasts.get(site, Past())
-    majority = len(others) >= 2
-    measure = _of_others(others, norms, pasts)
-    if not majority:
-        measure = max(measure, _median(own.norms))
-    measure = max(measure, least) if others else 0.0
+def _finding(norm: float, measure: float, own: Past, bounds: Bounds, *, majority: bool) -> Finding:
     if not measure > 0:
         return Finding()
-    multiple = norms[site] / measure
+    multiple = norm / measure
     multiple = multiple if multiple <= _LARGEST else _LARGEST
     known = len(own.norms) >= _KNOWN
     if (majority or known) and _above(multiple, bounds.refuse):
         return Finding(multiple, 0.0)
-    # Of a stranger once is enough: early updates differ little, and stay longest in an optimiser's moments.
-    habit = sorted((*own.multiples, multiple), reverse=True)[: _HABIT if known else 1][-1]
-    if majority and _above(habit, bounds.suspect) and _above(multiple, bounds.suspect / 2):
+    if majority and _above(multiple, bounds.suspect / 2) and _above(_habit(multiple, own, known), bounds.suspect):
         return Finding(multiple, 0.0)
     if _above(multiple, bounds.clip):
-        return Finding(multiple, bounds.clip * measure / norms[site])
+        return Finding(multiple, bounds.clip * measure / norm)
     return Finding(multiple)
+
+
+def _habit(multiple: float, own: Past, known: bool) -> float:
+    """Return the multiple that a site's updates have had often enough."""
+    # Of a stranger once is enough: early updates differ little, and stay longest in an optimiser's moments.
+    return sorted((*own.multiples, multiple), reverse=True)[: _HABIT if known else 1][-1]
 
 
 def _above(multiple: float, bound: float) -> bool:
     return bound > 0 and multiple > bound
 
 
-def _of_others(others: Iterable[str], norms: Mapping[str, float], pasts: Mapping[str, Past]) -> float:
-    """Return the larger of two medians: of the others' updates of this round, and of late.
+def _of_others(now: Sequence[float], late: Sequence[float], norm: float, own: Past) -> float:
+    """Return the larger of two medians without a site's own: of all updates of this round, and of late, both sorted.
 
     Of an even number the higher of the two in the middle: with three sites it takes both others to call one small. An
     update of nothing is no measure. Norms fall and rise together, so whichever median is larger errs on the safe side.
     """
-    now = [norms[other] for other in others if norms.get(other, 0.0) > 0]
-    late = [norm for other in others if other in pasts for norm in pasts[other].norms]
-    return max(median_high(now) if now else 0.0, _median(late))
-
-
-def _median(values: Sequence[float]) -> float:
-    return median(values) if values else 0.0
+    others = medians.without(now, (norm,) if norm > 0 else ())
+    return max(medians.high(others), medians.mean(medians.without(late, own.norms)))
 
 
 def remembered(
@@ -96,7 +100,7 @@ def remembered(
     """Return the pasts for the next round; what was left out is no measure of anything."""
     after = dict(pasts)
     for site, finding in findings.items():
-        past, counted = pasts.get(site, Past()), norms[site] * finding.scale
+        past, counted = pasts.get(site, _NOTHING), norms[site] * finding.scale
         multiples = (*past.multiples, finding.multiple)[1 - _WINDOW :]
         kept = (*past.norms, counted)[-_RECENT:] if finding.scale > 0 and 0 < counted < math.inf else past.norms
         after[site] = Past(multiples, kept)

@@ -55,11 +55,15 @@ class Paths:
             Inner products of the steps.
         """
         everybody = tuple(sorted({*self.sites, *sites}))
-        places = [everybody.index(site) for site in sites]
         sums, chance = self._of(everybody)
         sums, chance = _KEPT * sums, _KEPT**2 * chance
-        sums[places] += steps
-        chance[np.ix_(places, places)] += squares
+        if everybody == tuple(sites):  # as in most rounds
+            sums += steps
+            chance += squares
+        else:
+            places = [everybody.index(site) for site in sites]
+            sums[places] += steps
+            chance[np.ix_(places, places)] += squares
         packed = sums.astype(np.float32).tobytes(), chance.tobytes()
         return Paths(self.seed, everybody, *packed, self.rounds + 1)
 
@@ -85,9 +89,9 @@ class Paths:
         sums, chance = self._of(self.sites)
         pairs = _weight(self.rounds, _KEPT) ** 2 - _weight(self.rounds, _KEPT**2)
         # Not `dot`, as in `measuring`.
-        found = np.sqrt(apart(np.einsum("ik,jk->ij", sums, sums) - chance) / pairs)
+        found = np.sqrt(apart(np.einsum("ik,jk->ij", sums, sums) - chance) / pairs).tolist()
         places = [self.sites.index(site) for site in sites]
-        return [[float(found[one, other]) for other in places] for one in places]
+        return [[found[one][other] for other in places] for one in places]
 
     def as_json(self) -> dict[str, Any]:
         """Return the paths as plain JSON."""
@@ -103,7 +107,7 @@ class Paths:
 
 def apart(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the squared distances behind a table of inner products."""
-    squares = np.diagonal(table)
+    squares = table.diagonal()
     return np.maximum(squares[:, None] + squares - 2 * table, 0.0)
 
 

@@ -49,9 +49,10 @@ class Sketches:
 
     def take(self, start: int, block: NDArray[np.float64]) -> None:
         """Take in what begins at a place that is a multiple of `SIZE`, a row for each vector."""
-        turned = block * self._signs[start : start + block.shape[1]]
+        # Of small whole numbers, `multiply` would make floats anew for each row.
+        turned = block * self._signs[start : start + block.shape[1]].astype(np.float64)
         whole = turned.shape[1] // SIZE * SIZE
-        self.rows += turned[:, :whole].reshape(len(turned), -1, SIZE).sum(axis=1)
+        self.rows += np.add.reduce(turned[:, :whole].reshape(len(turned), -1, SIZE), axis=1)
         self.rows[:, : turned.shape[1] - whole] += turned[:, whole:]
 
 

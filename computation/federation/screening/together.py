@@ -76,13 +76,10 @@ def screen(
     least = {part: floor * _norm(origin[where]) for part, where in parts.items()} if floor else {}
     measured = Measured(sites, tables, marks, least, None if sketches is None else sketches.rows)
     done = judge(measured, state, bounds)
+    refused = {**done.out, **dict.fromkeys(done.state.excluded, "excluded")}
     return Screened(
         tuple(clipped(one, origin, parts, done.scales(one.site)) for one in seen if one.site not in done.out),
-        {
-            one.site: "excluded" if one.site in done.state.excluded else done.out[one.site]
-            for one in contributions
-            if one.site in {*done.out, *done.state.excluded}
-        },
+        {one.site: refused[one.site] for one in contributions if one.site in refused},
         {site: done.worst(site) for site in sites},
         done.state,
         done.twins,

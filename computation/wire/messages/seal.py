@@ -46,7 +46,8 @@ def is_sealed(message: Any, public: str, sender: str, charter: str = "") -> bool
     """Tell whether a foreign message carries the seal of this key, sender and run; for parameters see `sealed`."""
     if not isinstance(message, Mapping) or not is_text(message.get(_SIGNATURE), 2 * SIGNATURE_BYTES):
         return False
-    body = {name: value for name, value in message.items() if name != _SIGNATURE}
+    body = dict(message)
+    del body[_SIGNATURE]
     try:
         said = _said(sender, charter, body)
     except (ValueError, TypeError, OverflowError, RecursionError):  # nobody can have signed that

@@ -106,14 +106,14 @@ def test_a_minority_goes_at_most_and_an_account_is_bounded(sites, seed, before):
     between = np.clip(draw.normal(0, 1, (sites, sites)), -1, 1)
     between = np.where(np.eye(sites, dtype=bool), 1, (between + between.T) / 2)
     names = "abcdefghij"[:sites]
-    accounts, gone = direction.judge(names, {}, between, dict.fromkeys(names, before), BOUND)
+    accounts, gone = direction.judge(names, {}, between.tolist(), dict.fromkeys(names, before), BOUND)
     assert len(gone) <= (sites - 1) // 2
     assert all(0 <= account <= 2 * BOUND for account in accounts.values())
     assert all(accounts[site] > BOUND for site in gone)
 
 
 def test_who_is_out_already_judges_nobody():
-    turned = np.array([[1.0, 0.5, -1], [0.5, 1, -1], [-1, -1, 1]])
+    turned = [[1.0, 0.5, -1.0], [0.5, 1.0, -1.0], [-1.0, -1.0, 1.0]]
     accounts, gone = direction.judge("abc", {"c"}, turned, {"a": 9.0, "c": 1.0}, BOUND)
     assert gone == () and accounts == {"a": 9.0, "c": 1.0}
     assert direction.along("abc", {"c"}, turned) == {"a": 0.5, "b": 0.5, "c": -1}

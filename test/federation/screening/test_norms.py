@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import asdict, replace
+from statistics import median, median_high
 
 import numpy as np
 import pytest
@@ -43,6 +44,46 @@ def _rounds(table, bounds=BOUNDS, state=None):
         done.append(screen(offers, np.zeros(4, np.float32), {"parameters": slice(0, 4)}, state, bounds))
         state = done[-1].state
     return done
+
+
+SIZES = st.floats(0, 1e12) | st.sampled_from([0.0, 1.0, 2.0, math.inf])
+PASTS = st.builds(
+    Past,
+    st.lists(st.floats(0, 1e9), max_size=15).map(tuple),
+    st.lists(st.floats(1e-30, 1e12) | st.sampled_from([1.0, 2.0]), max_size=3).map(tuple),
+)
+
+
+def _by_definition(site, norms, pasts, bounds, least):
+    """Return what is made of one update as the module's text says it, with the library's medians of the others."""
+    others, own = [other for other in {*norms, *pasts} if other != site], pasts.get(site, Past())
+    now = [norms[other] for other in others if norms.get(other, 0) > 0]
+    late = [norm for other in others for norm in pasts.get(other, Past()).norms]
+    measure = max(median_high(now) if now else 0.0, median(late) if late else 0.0)
+    if len(others) < 2:
+        measure = max(measure, median(own.norms) if own.norms else 0.0)
+    measure = max(measure, least) if others else 0.0
+    if not measure > 0:
+        return Finding()
+    multiple, known = norms[site] / measure, len(own.norms) >= 3
+    multiple = multiple if multiple <= 1e9 else 1e9
+    habit = sorted((*own.multiples, multiple), reverse=True)[: 3 if known else 1][-1]
+    far = 0 < bounds.refuse < multiple and (len(others) >= 2 or known)
+    often = 0 < bounds.suspect < habit and multiple > bounds.suspect / 2 and len(others) >= 2
+    if far or often:
+        return Finding(multiple, 0.0)
+    return Finding(multiple, bounds.clip * measure / norms[site]) if 0 < bounds.clip < multiple else Finding(multiple)
+
+
+@given(
+    norms=st.dictionaries(st.sampled_from(NAMES), SIZES, min_size=1),
+    pasts=st.dictionaries(st.sampled_from(NAMES), PASTS),
+    bounds=st.builds(Bounds, *[st.sampled_from([0.0, 1.5, 6.0])] * 3, st.just(5)),
+    least=st.sampled_from([0.0, 0.5]),
+)
+def test_each_is_judged_as_by_the_definition_to_the_bit(norms, pasts, bounds, least):
+    found = judge(norms, pasts, bounds, least)
+    assert found == {site: _by_definition(site, norms, pasts, bounds, least) for site in norms}
 
 
 @given(honest=HONEST, factor=st.floats(100, 1e30))
