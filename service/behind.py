@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -57,7 +57,8 @@ class Behind:
 
     def __init__(self, app: ASGIApp, proxies: str) -> None:
         self._app, self._networks = app, networks(proxies)
-        self._believed = ProxyHeadersMiddleware(app, [one.strip() for one in proxies.split(",")])  # type: ignore[arg-type]
+        believing: Any = ProxyHeadersMiddleware  # uvicorn has types of its own for what Starlette calls an application
+        self._believed = believing(app, [one.strip() for one in proxies.split(",")])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on, or refuse."""
@@ -66,7 +67,8 @@ class Behind:
         peer = _peer(scope)
         if peer and any(peer in one for one in self._networks):
             seen = {**scope, "client": (str(peer), 0), "scheme": "https"}
-            return await self._believed(seen, receive, send)  # type: ignore[arg-type]
+            await self._believed(seen, receive, send)
+            return None
         if (peer and peer.is_loopback) or scope["path"] in _ANYBODYS:
             return await self._app(scope, receive, send)
         answer = await told(Request(scope, receive), "?", lambda: _past(peer))
