@@ -67,6 +67,21 @@ def test_a_site_goes_on_with_the_scans_with_which_it_joined_and_no_others(tmp_pa
         loop.run(replace)
 
 
+def test_no_counts_leave_of_scans_that_were_put_in_the_place_of_others_during_the_run(tmp_path):
+    """The run goes on for the others."""
+    loop = consortium(tmp_path, changes=FEW, scans=[(2, 3, 3)] * 2)
+    other = database(tmp_path / "other" / "site.db", seed=7, scans=(2, 3, 3), side=16)
+
+    def replace(loop, client, iteration):
+        if (client, iteration) == ("local0", 3):
+            shutil.copyfile(other, loop.folder("input", client) / "site.db")
+
+    assert "local1" in loop.run(replace)["dice"]
+    journal = (loop.folder("output", "local0") / "journal.jsonl").read_text()
+    assert "database-changed" in journal
+    assert evaluations(loop, "local0") == [] and evaluations(loop, "local1")
+
+
 def test_the_same_scans_in_another_file_are_the_same(tmp_path):
     loop = consortium(tmp_path, changes=FEW, scans=[(2, 3, 3)] * 2)
 

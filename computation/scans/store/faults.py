@@ -17,6 +17,7 @@ class Fault(str, Enum):
     TRUNCATED = "block-truncated"
     CORRUPT = "block-corrupt"
     UNREADABLE = "database-unreadable"
+    CHANGED = "database-changed"
     OUTSIDE = "outside-the-volume"
     UNLABELLED = "no-label"
     LABEL = "label-outside-classes"
@@ -29,6 +30,7 @@ _TEXT = {
     Fault.TRUNCATED: "a block of a scan has another size than its place in the volume wants; import the scans again",
     Fault.CORRUPT: "a block of a scan cannot be decompressed; restore the database or import again",
     Fault.UNREADABLE: "the scan database could not be read to the end; restore the file or import again",
+    Fault.CHANGED: "the scan database was written to while it was in use; start again, with the same scans in it",
     Fault.OUTSIDE: "a sub-volume was asked for that does not lie inside the scan; choose a smaller patch_size",
     Fault.UNLABELLED: "a scan has no label map, but one was asked for; import it with a label",
     Fault.LABEL: "a label map holds values outside the class list; import it again with the right label set",

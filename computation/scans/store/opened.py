@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from computation.errors import MeshNetError, StoreError
 from computation.scans.store import schema
 from computation.scans.store.blocks import Triple
+from computation.scans.store.faults import Fault, ScanFault
 from computation.scans.store.guarded import LONGEST_CELL, Guarded
 from computation.scans.store.records import Scan
 
@@ -45,6 +46,7 @@ class OpenFile(ABC):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._stamp = _stamp(path)
         self._session = _Session()
         self._guard = threading.Lock()
         self._connections: list[Guarded] = []
@@ -123,7 +125,15 @@ class OpenFile(ABC):
         self.close()
 
     def _connect(self) -> Guarded:
-        """Return this thread's connection."""
+        """Return this thread's connection to the file as it was when it was opened.
+
+        Raises
+        ------
+        ScanFault
+            If the file has been written to, or another has taken its place: its scans may be other people's.
+        """
+        if (stamp := _stamp(self._path)) and stamp != self._stamp:
+            raise ScanFault(Fault.CHANGED, str(self._path))
         if self._session.connection is None:
             with self._guard:
                 if self._closed:
@@ -144,3 +154,12 @@ class OpenFile(ABC):
         except MeshNetError as error:
             self.close()
             raise StoreError(error.public, f"{self._path}: {error.private}") from error
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return when a file was written and its size; None where that cannot be told, as when a share is away for long."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size

@@ -1,6 +1,7 @@
 """What was written is what is read, from only the blocks that are touched; what is damaged is named."""
 
 import os
+import shutil
 import sqlite3
 import threading
 import zlib
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import zstandard
+from consortium import database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -55,6 +57,23 @@ def test_read_of_write_is_exact(tools, data, shape, side, dtype, label_type):
         assert (part == image[here].astype(np.float32)).all() and part.shape == size
         assert (part_label == label[here]).all() and part_label.dtype == label.dtype
         store.verify(scan)
+
+
+@pytest.mark.parametrize("replace", [shutil.copyfile, shutil.move], ids=["written over", "another in its place"])
+def test_a_file_that_changes_while_it_is_open_gives_nobody_else_s_voxels(tmp_path, replace):
+    """Counts of a few people's scans, held against those of the round before, would tell theirs."""
+    path, other = database(tmp_path / "site.db"), database(tmp_path / "other.db", seed=7, side=16)
+    with open_store(path) as store:
+        scans = store.scans()
+        kept = store.read(scans[0], *whole(scans[0]))
+        replace(other, path)
+        with pytest.raises(ScanFault) as told:
+            store.read(scans[1], *whole(scans[1]))
+        assert told.value.fault is Fault.CHANGED and "written to while it was in use" in told.value.public
+        # What had been read before is what it was.
+        assert all((new == old).all() for new, old in zip(store.read(scans[0], *whole(scans[0])), kept, strict=True))
+    with open_store(path) as store:
+        assert store.scans()[0].shape == (16, 16, 16)
 
 
 def test_everything_that_is_known_of_a_scan_comes_back(tools):
