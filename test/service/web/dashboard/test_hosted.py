@@ -360,7 +360,8 @@ def test_the_store_alone_opens_no_session(porch):
     token, renewing = cookie(browser), next(iter(porch.pool.renewing))
     kept = porch.desk.store.session(tokens.digest(token))
     text = json.dumps(vars(kept)) + base64.b64decode(kept.sealed).decode("latin-1")
-    assert token not in text and renewing not in text and "eyJ" not in text
+    head = porch.pool.tokens("carl")["access_token"].partition(".")[0]  # fewer letters come by chance
+    assert token not in text and renewing not in text and head not in text
     assert "sealed" not in repr(kept)
     # A row that was put in another's place opens with nobody's token.
     other = cookie(porch.browser("ada"))
