@@ -1,4 +1,4 @@
-"""Every test computes with one thread, so that bits do not depend on the machine."""
+"""Every test computes with one thread, so that bits do not depend on the machine, and none depends on its speed."""
 
 import importlib.util
 import os
@@ -14,8 +14,12 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import ONNX Runtime themselve
 
 def pytest_configure(config):
     import torch
+    from hypothesis import settings
 
     torch.set_num_threads(1)
+    # An example that another program keeps waiting has not failed.
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
 
 
 #: Extras whose tests are left out where they are not installed, and what shows it.
